@@ -1,0 +1,67 @@
+# Each environment below is installed once, into $(VENV), and again only when pyproject.toml has changed.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := $(shell find fastconv -name '*.py')
+
+.PHONY: help setup demo test test-full lint format bench clean
+
+help:
+	@echo "make demo       install the package and run its demonstration"
+	@echo "make test       the test suite, without what takes long"
+	@echo "make test-full  every test, with every optional dependency"
+	@echo "make lint       ruff and mypy"
+	@echo "make format     let ruff rewrite what it can"
+	@echo "make bench      benchmarks against PyTorch, SciPy and OpenCV (ARGS='--suite resnet50')"
+	@echo "make setup      the environment for working on the package"
+	@echo "make clean      remove the environment and everything generated"
+
+setup: $(VENV)/.stamp-test $(VENV)/.stamp-lint
+
+demo: $(VENV)/.stamp-demo
+	$(BIN)/fastconv demo $(ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu" $(ARGS)
+
+test-full: $(VENV)/.stamp-test-full
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/.stamp-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.stamp-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.stamp-bench
+	$(BIN)/python -m fastconv bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist site htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A copy of the package, as a user has it. It takes the place of an editable install, whose stamps are removed.
+$(VENV)/.stamp-demo: pyproject.toml $(SOURCES) | $(BIN)/python
+	rm -f $(VENV)/.stamp-*
+	$(PIP) ".[demo]"
+	touch $@
+
+$(VENV)/.stamp-test: EXTRAS = test
+$(VENV)/.stamp-test-full: EXTRAS = all,bench,test
+$(VENV)/.stamp-lint: EXTRAS = lint
+$(VENV)/.stamp-bench: EXTRAS = bench
+
+$(VENV)/.stamp-test $(VENV)/.stamp-test-full $(VENV)/.stamp-lint $(VENV)/.stamp-bench: pyproject.toml | $(BIN)/python
+	rm -f $(VENV)/.stamp-demo
+	$(PIP) -e ".[$(EXTRAS)]"
+	touch $@

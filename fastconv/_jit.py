@@ -1,0 +1,332 @@
+"""The one place for Numba's options, the fastmath set and the on-disk cache of compiled kernels.
+
+Numba's own cache hashes only the file of the kernel, so after an edit of a helper, or an upgrade, stale machine code is
+run; a damaged file raises out of the user's call; and processes that save at once can link a signature to the code of
+another. Here a compiled kernel is one file whose name is a hash of everything the code depends on: all sources of the
+package, versions, options, the kernel's bytecode and closure, the CPU, the signature. Files are written under another
+name and renamed, and carry a checksum. So there is no index to go stale and nothing to lock, a file is either whole and
+right or a miss, and every trouble with the disk means compiling, never an error.
+
+Layout: <cache folder>/kernels/<digest of the sources>/<function>-<hash>.nbc
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, TypeVar
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import config
+
+__all__ = ["FASTMATH", "compilations", "inline", "njit"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What sums may do: fuse and reorder. Never more: NaN, infinities and signed zeros must survive.
+FASTMATH = frozenset({"contract", "reassoc"})
+
+# Settings of Numba that change the machine code without changing a source.
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "LLVM_PASS_TIMINGS")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, numba.types.Type)
+_CHECKSUM_BYTES = 16
+# Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
+_KEEP_SECONDS = 30 * 86400
+_KEEP_FOLDERS = 16
+
+_compiled = 0
+
+
+def njit(*, fastmath: Collection[str] | bool = FASTMATH) -> Callable[[F], F]:
+    """Return the decorator that compiles a kernel, without the GIL and cached on disk.
+
+    `fastmath=False` is for maxima and comparisons. With NUMBA_DISABLE_JIT=1 the function is returned as it is.
+    """
+    if fastmath is True or not FASTMATH.issuperset(fastmath or ()):
+        raise ValueError(f"njit: fastmath must be False or a subset of {sorted(FASTMATH)}, got {fastmath!r}")
+    flags = set(fastmath or ())
+
+    def decorate(function: F) -> F:
+        if config.DISABLE_JIT:
+            return function
+        tag = _tag(function, flags)
+        if tag is not None:
+            # The name goes into the symbols, which Numba numbers per process: two closures of one line, compiled by
+            # different processes, would otherwise have the same symbols and meet in a third process.
+            function.__qualname__ += f"_{tag[:16]}"
+        dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=flags or False)(function)
+        if hasattr(dispatcher, "_cache"):
+            dispatcher._cache = _KernelCache(function.__name__, tag)
+        return dispatcher
+
+    return decorate
+
+
+def inline(function: F) -> F:
+    """Decorate a small function that is merged into the kernels that call it (and is never cached by itself)."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def compilations() -> int:
+    """Return how many kernels this process has compiled, that is, did not find on disk."""
+    return _compiled
+
+
+class _KernelCache:
+    """What a dispatcher asks before and tells after it compiles: one file per signature and CPU."""
+
+    def __init__(self, name: str, tag: str | None):
+        self._name = re.sub(r"\W", "", name)[:40]
+        self._tag = tag
+
+    @property
+    def cache_path(self) -> str | None:
+        """The folder of the files, which Numba shows in its statistics."""
+        return None if self._tag is None else str(_folder())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the stored compilation of a signature, or None."""
+        if self._tag is None:
+            return None
+        try:
+            target_context.refresh()
+            path = self._path(sig, target_context.codegen())
+            if not _is_private(_root()):
+                return None
+            result = _rebuild(target_context, _read(path))
+            # A last guard: code for other types would compute nonsense without any error.
+            if tuple(result.signature.args) != _arguments(sig):
+                return None
+            _mark_used()
+            return result
+        except Exception:
+            return None
+
+    def save_overload(self, sig: Any, result: Any) -> None:
+        """Count the compilation and store it if that is possible."""
+        global _compiled
+        _compiled += 1
+        if self._tag is None:
+            return
+        with contextlib.suppress(Exception):
+            # Addresses of this process are compiled in.
+            if result.library.has_dynamic_globals or result.lifted:
+                return
+            path = self._path(sig, result.codegen)
+            if _make_folder():
+                _write(path, _reduce(result))
+
+    def _path(self, sig: Any, codegen: Any) -> Path:
+        key = repr((self._tag, codegen.magic_tuple(), _arguments(sig)))
+        return _folder() / f"{self._name}-{_hash(key.encode())}.nbc"
+
+    def enable(self) -> None:
+        """Do nothing; Numba's interface has it."""
+
+    def disable(self) -> None:
+        """Forget the files: neither load nor save."""
+        self._tag = None
+
+    def flush(self) -> None:
+        """Forget the files, since Numba calls this to force a new compilation."""
+        self._tag = None
+
+
+# What the code of a kernel depends on.
+
+
+def _hash(*parts: bytes) -> str:
+    state = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+    for part in parts:
+        # The length keeps neighbouring parts apart.
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _digest() -> str:
+    """Hash every source of the package, and the versions of what compiles it.
+
+    The first kernel calls this while the package is imported, so what is read is what runs, even if the package is
+    upgraded under a living process.
+    """
+    package = Path(__file__).parent
+    sources = sorted(package.rglob("*.py"))
+    if not sources:
+        raise OSError("no sources to stamp the cache with")
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag)
+    parts = [repr(versions).encode()]
+    for source in sources:
+        parts += [source.relative_to(package).as_posix().encode(), source.read_bytes()]
+    return _hash(*parts)
+
+
+def _tag(function: FunctionType, flags: set[str]) -> str | None:
+    """Hash all that one kernel depends on but its signature and the CPU; None means that it cannot be cached."""
+    try:
+        if _root() is None:
+            return None
+        settings = [str(getattr(config, name, None)) for name in _SETTINGS]
+        return _hash(_digest().encode(), repr((sorted(flags), settings)).encode(), _describe(function).encode())
+    except Exception:
+        return None
+
+
+def _describe(value: Any) -> str:
+    """Return a text that is the same in every process for a value that a kernel sees, by closure or as a global."""
+    if isinstance(value, _PLAIN):
+        return f"{type(value).__name__}:{value!r}"
+    if isinstance(value, tuple):
+        return f"({','.join(map(_describe, value))})"
+    # A dispatcher and an intrinsic stand for the function that they were made from.
+    function = getattr(value, "py_func", getattr(value, "_defn", value))
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"a kernel that sees a {type(value).__name__} is not cached")
+    cells = [_describe(cell.cell_contents) for cell in function.__closure__ or ()]
+    values = [(n, _describe(v)) for n, v in _plain_globals(function)]
+    defaults = _describe(function.__defaults__)
+    return repr((function.__module__, function.__qualname__, _describe_code(function.__code__), cells, values, defaults))
+
+
+def _plain_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the constants of its module that a function names; they may depend on the machine."""
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, _PLAIN):
+            yield name, value
+
+
+def _describe_code(code: CodeType) -> str:
+    constants = [_describe_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_firstlineno, code.co_code, code.co_names, code.co_varnames, constants))
+
+
+# Numba's side. All use of what is private to Numba is here and in njit; if it changes, an exception means "uncached".
+
+
+def _arguments(sig: Any) -> tuple[Any, ...]:
+    from numba.core import sigutils
+
+    return tuple(sigutils.normalize_signature(sig)[0])
+
+
+def _reduce(result: Any) -> bytes:
+    from numba.core.serialize import dumps
+
+    return dumps(result._reduce())
+
+
+def _rebuild(target_context: Any, payload: bytes) -> Any:
+    from numba.core.compiler import CompileResult
+
+    return CompileResult._rebuild(target_context, *pickle.loads(payload))
+
+
+# The disk.
+
+
+@lru_cache(maxsize=1)
+def _root() -> Path | None:
+    """Return the cache folder, which need not exist, or None where there is none."""
+    if os.environ.get("FASTCONV_DISABLE_CACHE", "0") not in ("", "0"):
+        return None
+    chosen = os.environ.get("FASTCONV_CACHE_DIR")
+    if chosen:
+        return Path(os.path.abspath(os.path.expanduser(chosen)))
+    base = _user_cache()
+    # expanduser leaves "~" where there is no home.
+    return Path(base, "fastconv") if os.path.isabs(base) else None
+
+
+def _user_cache() -> str:
+    if sys.platform == "win32":
+        return os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
+    if sys.platform == "darwin":
+        return os.path.expanduser("~/Library/Caches")
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    return chosen if os.path.isabs(chosen) else os.path.expanduser("~/.cache")
+
+
+def _folder() -> Path:
+    root = _root()
+    if root is None:
+        raise OSError("no cache folder")
+    return root / "kernels" / _digest()
+
+
+def _is_private(root: Path | None) -> bool:
+    """Tell whether only this user can write there: a file is code that we run."""
+    if root is None or not root.is_dir():
+        return False
+    status = root.stat()
+    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+
+
+def _make_folder() -> bool:
+    """Create the folder if it is missing and tell whether it may be used."""
+    root, folder = _root(), _folder()
+    if root is None:
+        return False
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+    if not _is_private(root):
+        return False
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_old(folder)
+    _mark_used()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _mark_used() -> None:
+    """Set the folder's time, by which old ones are found; once per process."""
+    with contextlib.suppress(OSError):
+        os.utime(_folder())
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove the folders of other digests that are old or many; for a process that still uses one they are misses."""
+    others = []
+    for other in folder.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if other != folder and other.is_dir() and not other.is_symlink():
+                others.append((other.stat().st_mtime, other))
+    others.sort(reverse=True)
+    for i, (used, other) in enumerate(others):
+        if i >= _KEEP_FOLDERS or used < time.time() - _KEEP_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _read(path: Path) -> bytes:
+    data = path.read_bytes()
+    checksum, payload = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
+    if checksum.hex() != _hash(payload):
+        raise ValueError(f"{path} is damaged")
+    return payload
+
+
+def _write(path: Path, payload: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(bytes.fromhex(_hash(payload)) + payload)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

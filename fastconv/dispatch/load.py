@@ -1,0 +1,19 @@
+"""The one door from planning to kernels: names, as strings, are imported when they are first used."""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from typing import Any
+
+
+@lru_cache(maxsize=None)
+def load(name: str) -> Any:
+    """Return the object `module:attribute` of fastconv.kernels.cpu."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"fastconv.kernels.cpu.{module}"), attribute)
+
+
+def target() -> Any:
+    """Return the instruction set that kernels are generated for."""
+    return load("target:current")()

@@ -1,0 +1,1 @@
+"""Kernels: `reference` is the NumPy definition of each operation, `cpu` the compiled code."""

@@ -1,0 +1,104 @@
+"""Tables and kernels of the matrix-product algorithms: direct, im2col, pointwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu import packing
+from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
+from fastconv.kernels.cpu.epilogue import epilogue_fields
+from fastconv.kernels.cpu.program import Kernel, Packer, Program, address, blocking_fields, problem_fields, table
+
+_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
+_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
+_panel_packer = lru_cache(maxsize=None)(packing.panel_packer)
+_lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
+
+
+def build(geometry: Any, epilogue: Any, b: Any, columns: bool) -> Program:
+    """Return the program of a matrix-product convolution; `columns`: im2col, else strips read by offset tables."""
+    bits = 8 * np.dtype(geometry.dtype).itemsize
+    first = geometry.layout == "channels_first"
+    tables, panel = _pass_tables(geometry, b, bits // 8, columns)
+    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(epilogue, geometry.dtype)
+    values |= {"PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
+    values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
+    factory = _planes_kernel if first else _pixels_kernel
+    kernel = factory(bits, b.MR, b.NV, b.VL, columns)
+    packer = _packer(geometry, b, bits, panel)
+    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packer, tables)
+
+
+def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:
+    taps, ICG = geometry.KH * geometry.KW, geometry.ICG
+    values = {"OCG": geometry.OCG, "K": ICG * taps, "TILES": b.TILES, "KP": b.ICP * taps, "PANEL": panel, "TO": 0}
+    tasks = geometry.G * b.TILES
+    if geometry.layout == "channels_first":
+        kernel: Kernel = _panel_packer(bits, b.MR)
+        rest = ()
+    else:
+        NR = b.NV * b.VL
+        kernel, to = _lane_packer(bits, NR, b.VL), _lane_order(ICG, taps, b.ICP) * NR
+        values["TO"], rest = address(to), (to,)
+    p = table(values[name] for name in packing.PACK_FIELDS)
+    return Packer(kernel, p, tasks, tasks * panel, rest)
+
+
+def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
+    """Return where column k = (ic, tap) of the weight stands among the rows [pass][tap][channel]."""
+    ic, tap = np.divmod(np.arange(ICG * taps, dtype=np.int64), taps)
+    first = ic // ICP * ICP
+    channels = np.minimum(ICP, ICG - first)
+    return first * taps + tap * channels + ic - first
+
+
+def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[np.ndarray], int]:
+    """Return [table of passes, tables that it names] and the elements of one packed weight tile."""
+    first = geometry.layout == "channels_first"
+    taps, NR = geometry.KH * geometry.KW, b.NV * b.VL
+    keep, rows, panel = [], [], 0
+    for p in range(b.PASSES):
+        channels = min(b.ICP, geometry.ICG - p * b.ICP)
+        K = channels * taps
+        if first:
+            lengths = [min(16, K - k) for k in range(0, K, 16)]
+            seg = [(i * b.MR * 16, n) for i, n in enumerate(lengths)]
+            offsets = np.arange(K, dtype=np.int64) * b.PLANE if columns else _plane_offsets(geometry, b, channels)
+            used, step = len(seg) * b.MR * 16, 0
+        else:
+            seg = [(0, K)] if columns else list(_pixel_segments(geometry, b, channels))
+            offsets = np.arange(K, dtype=np.int64) * NR
+            used, step = K * NR, b.PLANE if columns else channels
+        seg_table, boff = table(x for pair in seg for x in pair), offsets * size
+        keep += [seg_table, boff]
+        rows.append((len(seg), address(seg_table), address(boff), panel, step))
+        panel += used
+    return [table(x for row in rows for x in row), *keep], panel
+
+
+def _tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:
+    """Return the strip offset of a tap in a plane [row phase][column phase][ROWS][P]."""
+    row, column = kh * geometry.DH // geometry.SH, kw * geometry.DW // geometry.SW
+    phase = kh % b.ROW_PHASES * b.COLUMN_PHASES + kw % b.COLUMN_PHASES
+    return (phase * b.ROWS + row) * b.P + column
+
+
+def _plane_offsets(geometry: Any, b: Any, channels: int) -> np.ndarray:
+    taps = [_tap_at(geometry, b, kh, kw) for kh in range(geometry.KH) for kw in range(geometry.KW)]
+    return (np.arange(channels, dtype=np.int64)[:, None] * b.PLANE + np.array(taps, np.int64)).ravel()
+
+
+def _pixel_segments(geometry: Any, b: Any, channels: int) -> Iterator[tuple[int, int]]:
+    """Yield (offset, length) of the runs of k = (kh, kw, channel) that lie together in a strip of pixels."""
+    together = geometry.DW == geometry.SW == 1
+    for kh in range(geometry.KH):
+        if together:
+            yield _tap_at(geometry, b, kh, 0) * channels, geometry.KW * channels
+        else:
+            for kw in range(geometry.KW):
+                yield _tap_at(geometry, b, kh, kw) * channels, channels

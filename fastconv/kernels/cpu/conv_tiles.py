@@ -1,0 +1,193 @@
+"""The tile loops that direct convolution, im2col and pointwise convolution share.
+
+A task is a block of output pixels times a range of output-channel tiles. It packs the block of the input (a strip with its
+border, or im2col columns), then walks register tiles through the microkernel, some hundred k at a time (a pass), and
+finishes each tile while it is in cache: bias, clamp, residual, activation.
+
+* `planes_kernel` (channels_first, pixels in lanes): per pixel tile all channel tiles. The strip's lines of one pixel tile
+  stay in L1, the weight panels of a pass stream from L2.
+* `pixels_kernel` (channels_last, channels in lanes): per channel tile all pixel tiles; roles exchanged.
+
+Whole tiles go straight from registers to `out`. Ragged ones go through a C tile in scratch, row by row.
+"""
+
+from __future__ import annotations
+
+from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.microkernel import outer
+from fastconv.kernels.cpu.packing import columns_pixels, columns_planes, strip_pixels, strip_planes
+from fastconv.kernels.cpu.row_ops import call_row, finish_row, int_at
+
+
+@inline
+def block_at(g, block):
+    """Return (image, group, first output row, first output column) of a block."""
+    column = block % g[F.COLUMN_BLOCKS]
+    block //= g[F.COLUMN_BLOCKS]
+    row = block % g[F.ROW_BLOCKS]
+    block //= g[F.ROW_BLOCKS]
+    return block // g[F.G], block % g[F.G], row * g[F.RB], column * g[F.CB]
+
+
+@inline
+def finish_planes(BITS, g, io, c, channel, dst, q, end, pitch, valid, stride):
+    """Finish one row of a ragged C tile: output pixels q to end of one channel plane.
+
+    Pixel q stands in row q // pitch; the columns from `valid` on do not exist; rows of `dst` are `stride` apart.
+    """
+    size = BITS // 8
+    r, col, start = q // pitch, q % pitch, q
+    while q < end:
+        n = min(end - q, valid - col)
+        if n > 0:
+            o = size * (r * stride + col)
+            residual = io[F.RESIDUAL] + dst - io[F.OUT] + o if io[F.RESIDUAL] else 0
+            finish_row(BITS, 0, dst + o, c + size * (q - start), io[F.BIAS] + size * channel, residual, g[F.LIMITS], n)
+            if g[F.ACTIVATION]:
+                call_row(g[F.ACTIVATION], dst + o, n)
+        q += pitch - col
+        col = 0
+        r += 1
+
+
+def planes_kernel(BITS, MR, NV, VL, COLUMNS):
+    """Return the channels_first kernel for a register tile of MR channels x NV vectors; COLUMNS: im2col, else strips."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def conv_planes(g, io, scratch, lo, hi):
+        OHOW, OCG, TILES = g[F.OH] * g[F.OW], g[F.OCG], g[F.TILES]
+        packed = -1
+        for t in range(lo, hi):
+            part, block = t % g[F.PARTS], t // g[F.PARTS]
+            image, group, r0, c0 = block_at(g, block)
+            if COLUMNS:
+                pitch, valid, stride, base, q0 = OHOW, OHOW, g[F.OC] * OHOW, 0, c0
+                pixels = min(g[F.CB], g[F.N] * OHOW - c0)
+            else:
+                pitch, valid, stride, base, q0 = g[F.P], min(g[F.CB], g[F.OW] - c0), g[F.OW], r0 * g[F.OW] + c0, 0
+                pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * pitch + valid
+            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + base)
+            first = part * g[F.PART_TILES]
+            for p in range(g[F.PASSES]):
+                ic0 = p * g[F.ICP]
+                last, channels = p == g[F.PASSES] - 1, min(g[F.ICP], g[F.ICG] - ic0)
+                if packed != block or g[F.PASSES] > 1:
+                    x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
+                    if COLUMNS:
+                        columns_planes(BITS, scratch, x, g, channels, c0, pixels)
+                    else:
+                        strip_planes(BITS, scratch, x, g, channels, r0, c0)
+                    packed = block
+                table = g[F.PASS_TABLE] + 40 * p
+                segments, seg, boff, panel = int_at(table, 0), int_at(table, 1), int_at(table, 2), int_at(table, 3)
+                for q in range(0, pixels, NR):
+                    r, col = (q0 + q) // pitch, (q0 + q) % pitch
+                    whole = col + NR <= valid and q + NR <= pixels
+                    for tile in range(first, min(first + g[F.PART_TILES], TILES)):
+                        a = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
+                        rows, channel = min(MR, OCG - tile * MR), group * OCG + tile * MR
+                        c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * MR * NR
+                        if g[F.C_TILES]:
+                            c += size * q * MR
+                        dst = plane + size * tile * MR * OHOW
+                        whole_dst = dst + size * (r * stride + col)
+                        straight = whole and rows == MR
+                        init, ldi, target, ldo, bias = 0, NR, c, NR, 0
+                        if p > 0:
+                            init = c
+                        elif straight and io[F.RESIDUAL]:
+                            init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OHOW
+                        if straight and last:
+                            target, ldo, bias = whole_dst, OHOW, io[F.BIAS] + size * channel
+                        b = scratch + size * q
+                        outer(MR, NV, MR and 16, 0, BITS, a, 0, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
+                        if last and straight and g[F.ACTIVATION]:
+                            for m in range(MR):
+                                call_row(g[F.ACTIVATION], whole_dst + size * m * OHOW, NR)
+                        elif last and not straight:
+                            end = q0 + min(q + NR, pixels)
+                            for m in range(rows):
+                                finish_planes(
+                                    BITS, g, io, c + size * m * NR, channel + m, dst + size * m * OHOW, q0 + q, end, pitch, valid, stride
+                                )
+
+    return conv_planes
+
+
+def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
+    """Return the channels_last kernel for a register tile of MR pixels x NV vectors of channels."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def conv_pixels(g, io, scratch, lo, hi):
+        OHOW, OCG, TILES, OC = g[F.OH] * g[F.OW], g[F.OCG], g[F.TILES], g[F.OC]
+        packed = -1
+        for t in range(lo, hi):
+            part, block = t % g[F.PARTS], t // g[F.PARTS]
+            image, group, r0, c0 = block_at(g, block)
+            if COLUMNS:
+                pitch = valid = pixels = min(g[F.CB], g[F.N] * OHOW - c0)
+                base = c0
+            else:
+                pitch, valid, base = g[F.P], min(g[F.CB], g[F.OW] - c0), image * OHOW + r0 * g[F.OW] + c0
+                pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * pitch + valid
+            first = part * g[F.PART_TILES]
+            for p in range(g[F.PASSES]):
+                ic0 = p * g[F.ICP]
+                last, channels = p == g[F.PASSES] - 1, min(g[F.ICP], g[F.ICG] - ic0)
+                if packed != block or g[F.PASSES] > 1:
+                    x = io[F.X] + size * (image * g[F.H] * g[F.W] * g[F.IC] + group * g[F.ICG] + ic0)
+                    if COLUMNS:
+                        columns_pixels(BITS, scratch, x, g, channels, c0, pixels)
+                    else:
+                        strip_pixels(BITS, scratch, x, g, channels, r0, c0)
+                    packed = block
+                table = g[F.PASS_TABLE] + 40 * p
+                segments, seg, boff, panel, step = (
+                    int_at(table, 0),
+                    int_at(table, 1),
+                    int_at(table, 2),
+                    int_at(table, 3),
+                    int_at(table, 4),
+                )
+                for tile in range(first, min(first + g[F.PART_TILES], TILES)):
+                    b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
+                    lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
+                    for q in range(0, pixels, MR):
+                        r, col = q // pitch, q % pitch
+                        c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * MR * NR
+                        if g[F.C_TILES]:
+                            c += size * q * NR
+                        whole_dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
+                        straight = lanes == NR and col + MR <= valid and q + MR <= pixels
+                        init, ldi, target, ldo, bias = 0, NR, c, NR, 0
+                        if p > 0:
+                            init = c
+                        elif straight and io[F.RESIDUAL]:
+                            init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OC
+                        if straight and last:
+                            target, ldo, bias = whole_dst, OC, io[F.BIAS] + size * channel
+                        a = scratch + size * q * step
+                        outer(MR, NV, 0, 1, BITS, a, step, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
+                        if last and straight and g[F.ACTIVATION]:
+                            for m in range(MR):
+                                call_row(g[F.ACTIVATION], whole_dst + size * m * OC, NR)
+                        elif last and not straight:
+                            for m in range(min(MR, pixels - q)):
+                                r, col = (q + m) // pitch, (q + m) % pitch
+                                if col < valid:
+                                    dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
+                                    finish_pixel(BITS, g, io, c + size * m * NR, channel, dst, lanes)
+
+    return conv_pixels
+
+
+@inline
+def finish_pixel(BITS, g, io, c, channel, dst, lanes):
+    """Finish `lanes` channels of one output pixel from a ragged C tile."""
+    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+    finish_row(BITS, 1, dst, c, io[F.BIAS] + BITS // 8 * channel, residual, g[F.LIMITS], lanes)
+    if g[F.ACTIVATION]:
+        call_row(g[F.ACTIVATION], dst, lanes)

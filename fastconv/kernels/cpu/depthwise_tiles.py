@@ -1,0 +1,130 @@
+"""Register tiles of depthwise convolution, where a tap multiplies one channel only.
+
+* `slide` (pixels in lanes): R output rows x NV vectors. A vector of input row t is loaded once and serves every output row
+  that it touches: with KH taps, (KH + R - 1) / R row loads an output row instead of KH. No tap is padded with zeros, so NaN
+  and inf spread to their receptive field only.
+* `lanes` (channels in lanes): MR pixels x NV vectors of channels; weight and pixel are both vectors.
+
+Source of the row reuse: register blocking of depthwise convolution as in XNNPACK's dwconv2d-chw (github.com/google/XNNPACK).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from fastconv.kernels.cpu import target as targets
+from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals
+from fastconv.kernels.cpu.memory import floats, ints
+from fastconv.kernels.cpu.microkernel import add_tile, finish_tile, store_twin
+
+N = types.intp
+
+
+@intrinsic(prefer_literal=True)
+def _slide(typing, R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+    """out[i, :] = epilogue(sum over kh, kw of weight[kh, kw] * (row at x + rowoff[i + kh] + coloff[kw])); KH >= R.
+
+    Offsets in bytes. Input rows t = i + kh: R - 1 rows on the way in, KH - R + 1 that serve all R outputs, R - 1 on the
+    way out.
+    """
+    tile = literals(R, NV, BITS)
+    if tile is None:
+        return None
+    r, nv, bits = tile
+
+    def codegen(context, builder, signature, args):
+        x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits = args[3:]
+        v = Lanes(builder, bits)
+        x, rowoff, coloff, weight = (v.pointer(p) for p in (x, rowoff, coloff, weight))
+        row = _SlideRow(v, nv, x, rowoff, coloff, weight, KW)
+        sums = [v.zero] * (r * nv)
+        for t in range(r - 1):
+            sums = row.emit(const(t), range(t + 1), sums)
+        middle = builder.sub(KH, const(r - 1))
+        with counted(builder, middle, [(v.vector, s) for s in sums]) as (t, inner, after):
+            after.extend(row.emit(builder.add(t, const(r - 1)), range(r), inner))
+        sums = after
+        for t in range(1, r):
+            sums = row.emit(builder.add(KH, const(t - 1)), range(t, r), sums)
+        finish_tile(v, add_tile(v, sums, nv, init, ldi), nv, False, out, ldo, bias, limits)
+        return context.get_dummy_value()
+
+    return types.void(R, NV, BITS, *[N] * 12), codegen
+
+
+class _SlideRow:
+    """Emits one input row of `slide`."""
+
+    def __init__(self, v, nv, x, rowoff, coloff, weight, KW):
+        self.v, self.nv, self.x, self.rowoff, self.coloff, self.weight, self.KW = v, nv, x, rowoff, coloff, weight, KW
+
+    def emit(self, t, active, sums):
+        """Add input row t to the output rows in `active`."""
+        v, b, nv = self.v, self.v.b, self.nv
+        row = v.at_bytes(self.x, v.int_at(self.rowoff, t))
+        taps = [v.at(self.weight, b.mul(b.sub(t, const(i)), self.KW)) for i in active]
+        own = [sums[i * nv + j] for i in active for j in range(nv)]
+        with counted(b, self.KW, [(v.vector, s) for s in own]) as (kw, inner, after):
+            pixel = v.at_bytes(row, v.int_at(self.coloff, kw))
+            vectors = [v.load(v.at(pixel, j * v.VL)) for j in range(nv)]
+            for i, tap in enumerate(taps):
+                w = v.broadcast(v.load_scalar(v.at(tap, kw)))
+                after.extend(v.fma(w, vectors[j], inner[i * nv + j]) for j in range(nv))
+        changed, new = iter(after), list(sums)
+        for i in active:
+            new[i * nv : (i + 1) * nv] = [next(changed) for _ in range(nv)]
+        return new
+
+
+def slide_twin(R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+    """Python twin of `slide`."""
+    width = NV * targets.current().lanes(BITS)
+    taps, sums = floats(BITS, weight, KH * KW).reshape(KH, KW), np.zeros((R, width), f"f{BITS // 8}")
+    rows, columns = ints(rowoff, KH + R - 1), ints(coloff, KW)
+    for i in range(R):
+        for kh in range(KH):
+            for kw in range(KW):
+                sums[i] += taps[kh, kw] * floats(BITS, x + int(rows[i + kh]) + int(columns[kw]), width)
+    store_twin(BITS, sums, False, init, ldi, out, ldo, bias, limits)
+
+
+@intrinsic(prefer_literal=True)
+def _lanes(typing, MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
+    """out[m, :] = epilogue(sum over k of weight[k, :] * x[m * step + boff[k] :]); boff in bytes, step and ldw in elements."""
+    tile = literals(MR, NV, BITS)
+    if tile is None:
+        return None
+    mr, nv, bits = tile
+
+    def codegen(context, builder, signature, args):
+        x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits = args[3:]
+        v = Lanes(builder, bits)
+        x, boff, weight = (v.pointer(p) for p in (x, boff, weight))
+        with counted(builder, K, [(v.vector, v.zero)] * (mr * nv)) as (k, sums, after):
+            taps = v.at(weight, builder.mul(k, ldw))
+            taps = [v.load(v.at(taps, j * v.VL)) for j in range(nv)]
+            pixel = v.at_bytes(x, v.int_at(boff, k))
+            for m in range(mr):
+                row = v.at(pixel, builder.mul(step, const(m)))
+                after.extend(v.fma(v.load(v.at(row, j * v.VL)), taps[j], sums[m * nv + j]) for j in range(nv))
+        finish_tile(v, add_tile(v, after, nv, init, ldi), nv, True, out, ldo, bias, limits)
+        return context.get_dummy_value()
+
+    return types.void(MR, NV, BITS, *[N] * 12), codegen
+
+
+def lanes_twin(MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
+    """Python twin of `lanes`."""
+    width, size = NV * targets.current().lanes(BITS), BITS // 8
+    sums = np.zeros((MR, width), f"f{size}")
+    for k in range(K):
+        tap, offset = floats(BITS, weight + size * k * ldw, width), int(ints(boff + 8 * k, 1)[0])
+        for m in range(MR):
+            sums[m] += tap * floats(BITS, x + offset + size * m * step, width)
+    store_twin(BITS, sums, True, init, ldi, out, ldo, bias, limits)
+
+
+slide, lanes = (slide_twin, lanes_twin) if config.DISABLE_JIT else (_slide, _lanes)

@@ -1,0 +1,26 @@
+"""The epilogue as kernels take it: two limits of a clamp, and the address of a row function or 0."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv.epilogue import clamp_limits
+from fastconv.kernels.cpu.activations import row_function
+
+
+@lru_cache(maxsize=None)
+def _limits(dtype: str, low: float, high: float) -> np.ndarray:
+    """Return the clamp's two numbers as an array that lives as long as the process."""
+    return np.array([low, high], dtype)
+
+
+def epilogue_fields(epilogue: Any, dtype: str) -> dict[str, int]:
+    """Return the fields LIMITS and ACTIVATION of `g`."""
+    clamp = clamp_limits(epilogue.activation)
+    low, high = clamp or (-math.inf, math.inf)
+    activation = 0 if clamp else row_function(8 * np.dtype(dtype).itemsize, epilogue.activation)
+    return {"LIMITS": _limits(dtype, low, high).ctypes.data, "ACTIVATION": activation}

@@ -1,0 +1,56 @@
+"""Fields of the int64 array `g` that carries a problem and its blocking into the kernels.
+
+One array instead of thirty arguments: a call unboxes one object, and every shape shares one compiled signature.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+NAMES: Final = (
+    # Problem. OCG and ICG are channels per group, M the depthwise multiplier (OC / IC).
+    *("N", "G", "IC", "OC", "ICG", "OCG", "M", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW"),
+    # Output blocks of RB rows x CB columns (columns: runs of CB pixels); the TILES of a block are cut in PARTS tasks.
+    *("IMAGES", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES"),
+    # Strip: ROWS rows of pitch P in each of ROW_PHASES x COLUMN_PHASES planes; PLANE elements from channel to
+    # channel (im2col in planes: from k to k).
+    *("ROWS", "P", "ROW_PHASES", "COLUMN_PHASES", "PLANE"),
+    # Passes over ICP channels each; PASS_TABLE holds PASS_FIELDS a pass; PANEL elements of one packed weight tile; STEP
+    # elements from pixel to pixel of columns in pixels.
+    *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
+    # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile.
+    *("C_AT", "C_TILES"),
+    # Tables of the depthwise microkernels: address of row and column offsets; rows of one register tile.
+    *("ROW_OFFSETS", "COLUMN_OFFSETS", "R"),
+    # Addresses: the clamp's (low, high), the activation's row function.
+    *("LIMITS", "ACTIVATION"),
+)
+
+# fmt: off
+(
+    N, G, IC, OC, ICG, OCG, M, H, W, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW,
+    IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES,
+    ROWS, P, ROW_PHASES, COLUMN_PHASES, PLANE,
+    ICP, PASSES, PASS_TABLE, PANEL, STEP,
+    C_AT, C_TILES,
+    ROW_OFFSETS, COLUMN_OFFSETS, R,
+    LIMITS, ACTIVATION,
+) = range(len(NAMES))
+# fmt: on
+
+# Segments, addresses of their table and of the table of vector offsets, offset in a weight tile, pixel step.
+PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP")
+
+# The addresses in the second array, `io`; ROW is the row factor of a separable kernel.
+IO_NAMES: Final = ("X", "WEIGHT", "BIAS", "RESIDUAL", "OUT", "ROW")
+X, WEIGHT, BIAS, RESIDUAL, OUT, ROW = range(len(IO_NAMES))
+
+
+def pack(values: dict[str, int]) -> np.ndarray:
+    """Return the int64 array for named values; fields that a kernel does not use are 0."""
+    unknown = set(values) - set(NAMES)
+    if unknown:
+        raise KeyError(f"unknown fields {sorted(unknown)}")
+    return np.array([values.get(name, 0) for name in NAMES], np.int64)

@@ -1,0 +1,29 @@
+"""Python twins' view of raw addresses: what an intrinsic does when the JIT is off.
+
+Kernels address memory by integers. With NUMBA_DISABLE_JIT=1 (coverage, debugging) the same code runs as plain Python, and
+these helpers turn addresses into NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+
+
+def floats(bits: int, address: int, count: int) -> np.ndarray:
+    """Return `count` elements of `bits` bits at `address` as a writable array (no copy)."""
+    return _view(DTYPES[bits], int(address), int(count))
+
+
+def ints(address: int, count: int) -> np.ndarray:
+    """Return `count` int64 at `address` (no copy)."""
+    return _view(np.dtype(np.int64), int(address), int(count))
+
+
+def _view(dtype: np.dtype, address: int, count: int) -> Any:
+    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    return np.frombuffer(raw, dtype)

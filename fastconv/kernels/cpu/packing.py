@@ -1,0 +1,190 @@
+"""Packing: copies into the order that the microkernel reads.
+
+* `panel_packer`, `lane_packer`: the weight, once per plan. Panels [tile][pass][k/16][m][16] for a weight that is broadcast
+  (pixels in lanes), rows [tile][pass][k][NR] for a weight in lanes.
+* `strip_*`: a block of the input with its zero border, split by stride phase. In phase (h mod SH, w mod SW) a strided
+  convolution reads neighbours with step one, so every stride and dilation is the same table of offsets, and the output
+  pixels of a block are one run of the strip (whose row pitch P the output block shares).
+* `columns_*`: im2col of one block of output pixels, explicit.
+
+The last two are inlined into the kernels that use them. Addresses are integers, sizes in elements.
+"""
+
+from __future__ import annotations
+
+from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.row_ops import copy_row, gather_row, int_at, transpose, zero_row
+
+# Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a tile.
+PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO")
+OCG, K_ALL, TILES, KP, PANEL, TO = range(len(PACK_FIELDS))
+
+
+def panel_packer(BITS, MR):
+    """Return `pack(p, io, scratch, lo, hi)`: weight (G*OCG, K) to panels [G*tiles][pass][S][MR][16], tiles lo to hi."""
+    size = BITS // 8
+
+    @njit()
+    def pack_panels(p, io, scratch, lo, hi):
+        K = p[K_ALL]
+        for t in range(lo, hi):
+            group, tile = t // p[TILES], t % p[TILES]
+            rows = min(MR, p[OCG] - tile * MR)
+            src = io[0] + size * (group * p[OCG] + tile * MR) * K
+            dst = io[1] + size * t * p[PANEL]
+            for k0 in range(0, K, p[KP]):
+                for k in range(k0, min(k0 + p[KP], K), 16):
+                    n = min(16, min(k0 + p[KP], K) - k)
+                    for m in range(rows):
+                        copy_row(BITS, dst + size * m * 16, src + size * (m * K + k), n)
+                    zero_row(BITS, dst + size * rows * 16, (MR - rows) * 16)
+                    dst += size * MR * 16
+
+    return pack_panels
+
+
+def lane_packer(BITS, NR, VL):
+    """Return `pack(p, io, scratch, lo, hi)`: weight (G*OCG, K) to rows [G*tiles][K][NR], tiles lo to hi.
+
+    Whole VL x VL blocks are transposed in registers; the ragged rest is moved by element.
+    """
+    size = BITS // 8
+
+    @njit()
+    def pack_lanes(p, io, scratch, lo, hi):
+        K, table = p[K_ALL], p[TO]
+        for t in range(lo, hi):
+            group, tile = t // p[TILES], t % p[TILES]
+            lanes = min(NR, p[OCG] - tile * NR)
+            src = io[0] + size * (group * p[OCG] + tile * NR) * K
+            dst = io[1] + size * t * p[PANEL]
+            if lanes < NR:
+                zero_row(BITS, dst, K * NR)
+            for o in range(0, lanes, VL):
+                rows = min(VL, lanes - o)
+                whole = K // VL * VL if rows == VL else 0
+                for k in range(0, whole, VL):
+                    transpose(BITS, dst + size * o, table + 8 * k, src + size * (o * K + k), K)
+                for i in range(o, o + rows):
+                    for k in range(whole, K):
+                        copy_row(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k), 1)
+
+    return pack_lanes
+
+
+@inline
+def columns_inside(w0, step, W, n):
+    """Return (first, last): the i < n for which column w0 + i * step lies in [0, W) are those from first to last - 1."""
+    if w0 >= 0 and w0 + (n - 1) * step < W:
+        return 0, n
+    first = min(max(0, (step - 1 - w0) // step), n)
+    last = max(min(n, (W - w0 + step - 1) // step), first)
+    return first, last
+
+
+@inline
+def fill_row(BITS, dst, row, inside, w0, step, W, n):
+    """dst[i] = row[w0 + i * step], i < n; zero outside the columns [0, W), and everywhere unless `inside`."""
+    size = BITS // 8
+    first, last = columns_inside(w0, step, W, n)
+    if not inside:
+        first = last = n
+    zero_row(BITS, dst, first)
+    if step == 1:
+        copy_row(BITS, dst + size * first, row + size * (w0 + first), last - first)
+    else:
+        gather_row(BITS, dst + size * first, row + size * (w0 + first * step), step, last - first)
+    zero_row(BITS, dst + size * last, n - last)
+
+
+@inline
+def strip_planes(BITS, strip, x, g, channels, r0, c0):
+    """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0)."""
+    size, H, W, P = BITS // 8, g[F.H], g[F.W], g[F.P]
+    for ic in range(channels):
+        dst = strip + size * ic * g[F.PLANE]
+        for i in range(g[F.ROW_PHASES]):
+            h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
+            for j in range(g[F.COLUMN_PHASES]):
+                w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
+                for r in range(g[F.ROWS]):
+                    h = h0 + r * g[F.SH]
+                    fill_row(BITS, dst, x + size * (ic * H + h) * W, 0 <= h < H, w0, g[F.SW], W, P)
+                    dst += size * P
+
+
+@inline
+def strip_pixels(BITS, strip, x, g, channels, r0, c0):
+    """channels_last: fill strip [row phase][column phase][ROWS][P][channels] for the output block at (r0, c0)."""
+    size, H, W, P, IC = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.IC]
+    dst = strip
+    for i in range(g[F.ROW_PHASES]):
+        h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
+        for j in range(g[F.COLUMN_PHASES]):
+            w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
+            for r in range(g[F.ROWS]):
+                h = h0 + r * g[F.SH]
+                first, last = columns_inside(w0, g[F.SW], W, P)
+                if h < 0 or h >= H:
+                    first = last = P
+                zero_row(BITS, dst, first * channels)
+                src = x + size * (h * W + w0 + first * g[F.SW]) * IC
+                if g[F.SW] == 1 and channels == IC:
+                    copy_row(BITS, dst + size * first * channels, src, (last - first) * channels)
+                else:
+                    for c in range(first, last):
+                        copy_row(BITS, dst + size * c * channels, src, channels)
+                        src += size * g[F.SW] * IC
+                zero_row(BITS, dst + size * last * channels, (P - last) * channels)
+                dst += size * P * channels
+
+
+@inline
+def columns_planes(BITS, columns, x, g, channels, q0, pixels):
+    """channels_first im2col: fill columns [k][PLANE] for output pixels q0 to q0 + pixels, counted over the whole batch."""
+    size, H, W, OW, OH = BITS // 8, g[F.H], g[F.W], g[F.OW], g[F.OH]
+    n0, oh0, ow0 = q0 // (OH * OW), q0 // OW % OH, q0 % OW
+    dst = columns
+    for ic in range(channels):
+        for kh in range(g[F.KH]):
+            for kw in range(g[F.KW]):
+                plane = x + size * (n0 * g[F.IC] + ic) * H * W
+                oh, ow, done = oh0, ow0, 0
+                while done < pixels:
+                    run = min(pixels - done, OW - ow)
+                    h, w0 = oh * g[F.SH] + kh * g[F.DH] - g[F.PT], ow * g[F.SW] + kw * g[F.DW] - g[F.PL]
+                    fill_row(BITS, dst + size * done, plane + size * h * W, 0 <= h < H, w0, g[F.SW], W, run)
+                    done += run
+                    ow = 0
+                    oh += 1
+                    if oh == OH:
+                        oh = 0
+                        plane += size * g[F.IC] * H * W
+                dst += size * g[F.PLANE]
+
+
+@inline
+def columns_pixels(BITS, columns, x, g, channels, q0, pixels):
+    """channels_last im2col: fill rows [pixel][kh][kw][channels] of pitch STEP for output pixels q0 to q0 + pixels."""
+    size, H, W, OW, OH, IC = BITS // 8, g[F.H], g[F.W], g[F.OW], g[F.OH], g[F.IC]
+    n, oh, ow = q0 // (OH * OW), q0 // OW % OH, q0 % OW
+    for q in range(pixels):
+        dst = columns + size * q * g[F.STEP]
+        image = x + size * n * H * W * IC
+        for kh in range(g[F.KH]):
+            h = oh * g[F.SH] + kh * g[F.DH] - g[F.PT]
+            for kw in range(g[F.KW]):
+                w = ow * g[F.SW] + kw * g[F.DW] - g[F.PL]
+                if 0 <= h < H and 0 <= w < W:
+                    copy_row(BITS, dst, image + size * (h * W + w) * IC, channels)
+                else:
+                    zero_row(BITS, dst, channels)
+                dst += size * channels
+        ow += 1
+        if ow == OW:
+            ow = 0
+            oh += 1
+            if oh == OH:
+                oh = 0
+                n += 1

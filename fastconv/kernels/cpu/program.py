@@ -1,0 +1,59 @@
+"""What a plan holds once an algorithm is chosen: the compiled kernel, its int64 array of fields, and the packed weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels.cpu import fields as F
+
+# kernel(g, io, scratch, lo, hi)
+Kernel = Callable[[np.ndarray, np.ndarray, int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Packer:
+    """How a weight is copied into the order that the microkernel reads, once per plan or per call."""
+
+    kernel: Kernel
+    p: np.ndarray
+    tasks: int
+    elements: int
+    tables: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A convolution ready to run: `kernel(g, io, scratch, lo, hi)` over ranges of `tasks` independent tasks."""
+
+    kernel: Kernel
+    g: np.ndarray
+    tasks: int
+    scratch_bytes: int
+    packer: Packer | None
+    # Arrays whose addresses stand in g.
+    tables: list[np.ndarray] = field(default_factory=list)
+
+
+def address(array: np.ndarray) -> int:
+    """Return where the array's first element lies."""
+    return int(array.ctypes.data)
+
+
+def problem_fields(geometry: Any) -> dict[str, int]:
+    """Return the fields of `g` that state the problem."""
+    names = ("N", "G", "IC", "OC", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW", "ICG", "OCG")
+    return {name: getattr(geometry, name) for name in names}
+
+
+def blocking_fields(blocking: Any) -> dict[str, int]:
+    """Return the fields of `g` that a blocking fills."""
+    return {name: getattr(blocking, name) for name in F.NAMES if name in blocking._fields}
+
+
+def table(values: Iterable[int]) -> np.ndarray:
+    """Return an int64 table."""
+    return np.fromiter(values, np.int64)

@@ -1,0 +1,68 @@
+"""The CPU that kernels are generated for: vector width, registers, fused multiply-add, caches.
+
+Read from the features that Numba compiles for (the host's, or NUMBA_CPU_NAME / NUMBA_CPU_FEATURES), so a kernel never
+uses an instruction that Numba's code generator would not.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+from numba.core import config
+
+
+class Target(NamedTuple):
+    """One instruction set, in the terms of the microkernel generator and of the planner."""
+
+    name: str
+    vector_bytes: int
+    registers: int
+    fma: bool
+    l1_bytes: int
+    l2_bytes: int
+    # Register tiles (MR, NV) of the outer-product microkernel: MR * NV accumulators, the shorter side of the tile and
+    # one element of the longer one must fit in the registers. Few, because each one that is used is a compilation.
+    outer_tiles: tuple[tuple[int, int], ...]
+    # Tiles (R, NV) of depthwise convolution: R output rows of NV vectors.
+    row_tiles: tuple[tuple[int, int], ...]
+
+    def lanes(self, bits: int) -> int:
+        """Elements of `bits` bits in one vector register."""
+        return self.vector_bytes * 8 // bits
+
+
+# Cache sizes are those of common CPUs with the instruction set, not this machine's, so that results have the same bits
+# on all of them.
+_WIDE_OUTER = ((14, 2), (8, 3), (6, 4), (4, 6), (1, 8))
+_WIDE_ROWS = ((4, 5), (4, 2), (1, 8))
+_NARROW_OUTER = ((4, 3), (6, 2), (3, 4), (1, 8))
+_NARROW_ROWS = ((4, 3), (4, 2), (1, 8))
+AVX512 = Target("avx512", 64, 32, True, 32 << 10, 1 << 20, _WIDE_OUTER, _WIDE_ROWS)
+AVX2 = Target("avx2", 32, 16, True, 32 << 10, 512 << 10, _NARROW_OUTER, _NARROW_ROWS)
+SSE2 = Target("sse2", 16, 16, False, 32 << 10, 256 << 10, _NARROW_OUTER, _NARROW_ROWS)
+NEON = Target("neon", 16, 32, True, 64 << 10, 512 << 10, _WIDE_OUTER, _WIDE_ROWS)
+
+
+def _features() -> set[str]:
+    """Names of the features that Numba compiles for."""
+    if config.CPU_FEATURES is not None:
+        return {f[1:] for f in config.CPU_FEATURES.split(",") if f.startswith("+")}
+    if config.CPU_NAME == "generic":
+        return set()
+    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+
+
+@lru_cache(maxsize=1)
+def current() -> Target:
+    """Return the target of this process."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return NEON
+    features = _features()
+    if "avx512f" in features and "avx512vl" in features and config.ENABLE_AVX:
+        return AVX512
+    if "avx2" in features and "fma" in features and config.ENABLE_AVX:
+        return AVX2
+    return SSE2
