@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
+from functools import lru_cache, update_wrapper
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FASTMATH = frozenset({"contract", "reassoc"})
 
 # Settings of Numba that change the machine code without changing a source.
-_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "LLVM_PASS_TIMINGS")
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, numba.types.Type)
 _CHECKSUM_BYTES = 16
 # Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
@@ -64,15 +64,27 @@ def njit(*, fastmath: Collection[str] | bool = FASTMATH) -> Callable[[F], F]:
             return function
         tag = _tag(function, flags)
         if tag is not None:
-            # The name goes into the symbols, which Numba numbers per process: two closures of one line, compiled by
-            # different processes, would otherwise have the same symbols and meet in a third process.
-            function.__qualname__ += f"_{tag[:16]}"
+            function = _renamed(function, f"{function.__qualname__}_{tag[:16]}")
         dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=flags or False)(function)
         if hasattr(dispatcher, "_cache"):
             dispatcher._cache = _KernelCache(function.__name__, tag)
         return dispatcher
 
     return decorate
+
+
+def _renamed(function: Any, qualname: str) -> Any:
+    """Return a copy of a function under another name, from which Numba makes the symbols of the machine code.
+
+    Numba only numbers them within a process: two closures of one line, compiled by different processes, would have the
+    same symbols and meet in a third process.
+    """
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    update_wrapper(copy, function)
+    copy.__qualname__ = qualname
+    return copy
 
 
 def inline(function: F) -> F:
@@ -199,7 +211,9 @@ def _describe(value: Any) -> str:
     cells = [_describe(cell.cell_contents) for cell in function.__closure__ or ()]
     values = [(n, _describe(v)) for n, v in _plain_globals(function)]
     defaults = _describe(function.__defaults__)
-    return repr((function.__module__, function.__qualname__, _describe_code(function.__code__), cells, values, defaults))
+    return repr(
+        (function.__module__, function.__qualname__, _describe_code(function.__code__), cells, values, defaults)
+    )
 
 
 def _plain_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:

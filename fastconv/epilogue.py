@@ -71,7 +71,7 @@ def silu(x: np.ndarray) -> np.ndarray:
 def gelu(x: np.ndarray) -> np.ndarray:
     """Return ``x * Phi(x)`` with the normal distribution Phi, by erfc."""
     # 1 + erf(x) would cancel for negative x.
-    distribution = 0.5 * _erfc(np.asarray(x, np.float64) * -math.sqrt(0.5)).astype(np.float64)
+    distribution = 0.5 * np.asarray(_erfc(np.asarray(x, np.float64) * -math.sqrt(0.5)), np.float64)
     with np.errstate(invalid="ignore"):
         return (x * distribution).astype(x.dtype)
 

@@ -159,9 +159,10 @@ class Problem(NamedTuple):
     dtype: str
 
 
-_KEYS = "ic oc kh kw sh sw ph pw pt pb pl pr dh dw n h w k s p d g".split()
+# Two letters first, so that the "h" of "kh" is not read alone.
+_KEYS = "ic|oc|kh|kw|sh|sw|ph|pw|pt|pb|pl|pr|dh|dw|n|h|w|k|s|p|d|g"
 _EXCLUSIVE = ("k kh", "s sh", "d dh", "p ph", "p pt", "ph pt")
-_FIELD = re.compile(f"({'|'.join(_KEYS)})(-?[0-9]+)")
+_FIELD = re.compile(f"({_KEYS})(-?[0-9]+)")
 _PROBLEM = re.compile(f'(?P<fields>(?:_?{_FIELD.pattern})+)(?P<nhwc>_nhwc)?(?P<f64>_f64)?("[^"]*")?')
 
 

@@ -42,13 +42,12 @@ def integer(function: str, name: str, value: object, rule: str = "an int") -> in
     if type(value) is int:
         return value
     try:
+        # A bool has an index too, but stride=True is a mistake.
         if not isinstance(value, bool):
-            # object has no __index__ in the type checker's eyes
-            return operator.index(value)  # type: ignore[call-overload, no-any-return]
+            return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         pass
-    kind = type(value).__name__
-    raise ArgumentTypeError(f"{function}: {name} = {shown(value)} contains or is a {kind}, expected {rule}")
+    raise ArgumentTypeError(f"{function}: {name} = {shown(value)} is a {type(value).__name__}, expected {rule}")
 
 
 def positive(function: str, name: str, value: object) -> int:

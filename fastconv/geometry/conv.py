@@ -66,13 +66,14 @@ class ConvGeometry(NamedTuple):
     layout: str
     dtype: str
 
+    # Sizes are UPPER CASE, properties too: kernels read g.IC and g.ICG alike.
     @property
-    def ICG(self) -> int:
+    def ICG(self) -> int:  # noqa: N802
         """Input channels per group."""
         return self.IC // self.G
 
     @property
-    def OCG(self) -> int:
+    def OCG(self) -> int:  # noqa: N802
         """Output channels per group."""
         return self.OC // self.G
 
@@ -150,20 +151,20 @@ def conv2d_geometry(
     """
     check_keyword(function, "layout", layout, LAYOUTS)
     name = dtype_name(function, dtype)
-    strides, dilations = per_axis(function, "stride", stride, 2), per_axis(function, "dilation", dilation, 2)
+    SH, SW = per_axis(function, "stride", stride, 2)
+    DH, DW = per_axis(function, "dilation", dilation, 2)
     G = positive(function, "groups", groups)
     shapes = arguments.shape(function, "input.shape", x_shape), arguments.shape(function, "weight.shape", w_shape)
     _check_sizes(function, *shapes, layout)
     N, IC, H, W = _channels_first(shapes[0], layout)
     OC, ICG, KH, KW = shapes[1]
     _check_groups(function, *shapes, IC, OC, ICG, G)
-    pads = resolve(function, padding, (H, W), (KH, KW), strides, dilations)
-    OH, OW = (
-        _output_size(function, *shapes, axis, *numbers)
-        for axis, *numbers in zip("HW", (H, W), pads, (KH, KW), strides, dilations, strict=True)
-    )
+    vertical, horizontal = resolve(function, padding, (H, W), (KH, KW), (SH, SW), (DH, DW))
+    OH = _output_size(function, *shapes, "H", H, vertical, KH, SH, DH)
+    OW = _output_size(function, *shapes, "W", W, horizontal, KW, SW, DW)
     _check_limit(function, *shapes, {"input": N * IC * H * W, "weight": OC * ICG * KH * KW, "output": N * OC * OH * OW})
-    return ConvGeometry(N, G, IC, OC, H, W, OH, OW, KH, KW, *strides, *pads[0], *pads[1], *dilations, layout, name)
+    pads = (*vertical, *horizontal)
+    return ConvGeometry(N, G, IC, OC, H, W, OH, OW, KH, KW, SH, SW, *pads, DH, DW, layout, name)
 
 
 def _channels_first(x: tuple[int, ...], layout: str) -> tuple[int, ...]:
@@ -198,7 +199,7 @@ def _check_groups(
     """Raise unless the channels of input and weight fit together in `groups` groups."""
     if IC % groups:
         raise _error(function, f"input has IC = {IC}, expected a multiple of groups = {groups}", x, w)
-    if ICG != IC // groups:
+    if IC // groups != ICG:
         message = f"weight has IC/groups = {ICG}, expected {IC // groups} (IC = {IC}, groups = {groups})"
         raise _error(function, message, x, w)
     if OC % groups:

@@ -30,8 +30,8 @@ def build(geometry: Any, epilogue: Any, b: Any, columns: bool) -> Program:
     values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
     factory = _planes_kernel if first else _pixels_kernel
     kernel = factory(bits, b.MR, b.NV, b.VL, columns)
-    packer = _packer(geometry, b, bits, panel)
-    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packer, tables)
+    packers = (_packer(geometry, b, bits, panel),)
+    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)
 
 
 def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:

@@ -142,7 +142,7 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                     if COLUMNS:
                         columns_pixels(BITS, scratch, x, g, channels, c0, pixels)
                     else:
-                        strip_pixels(BITS, scratch, x, g, channels, r0, c0)
+                        strip_pixels(BITS, scratch, x, g, channels, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + 40 * p
                 segments, seg, boff, panel, step = (

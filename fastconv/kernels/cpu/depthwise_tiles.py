@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals
 from fastconv.kernels.cpu.memory import floats, ints
-from fastconv.kernels.cpu.microkernel import add_tile, finish_tile, store_twin
+from fastconv.kernels.cpu.microkernel import COLUMNS, WHOLE, add_tile, finish_tile, store_twin
 
 N = types.intp
 
@@ -49,7 +49,7 @@ def _slide(typing, R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, ou
         sums = after
         for t in range(1, r):
             sums = row.emit(builder.add(KH, const(t - 1)), range(t, r), sums)
-        finish_tile(v, add_tile(v, sums, nv, init, ldi), nv, False, out, ldo, bias, limits)
+        finish_tile(v, add_tile(v, sums, nv, init, ldi), nv, WHOLE, out, ldo, bias, limits)
         return context.get_dummy_value()
 
     return types.void(R, NV, BITS, *[N] * 12), codegen
@@ -88,7 +88,7 @@ def slide_twin(R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, l
         for kh in range(KH):
             for kw in range(KW):
                 sums[i] += taps[kh, kw] * floats(BITS, x + int(rows[i + kh]) + int(columns[kw]), width)
-    store_twin(BITS, sums, False, init, ldi, out, ldo, bias, limits)
+    store_twin(BITS, sums, WHOLE, init, ldi, out, ldo, bias, limits)
 
 
 @intrinsic(prefer_literal=True)
@@ -110,7 +110,7 @@ def _lanes(typing, MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, 
             for m in range(mr):
                 row = v.at(pixel, builder.mul(step, const(m)))
                 after.extend(v.fma(v.load(v.at(row, j * v.VL)), taps[j], sums[m * nv + j]) for j in range(nv))
-        finish_tile(v, add_tile(v, after, nv, init, ldi), nv, True, out, ldo, bias, limits)
+        finish_tile(v, add_tile(v, after, nv, init, ldi), nv, COLUMNS, out, ldo, bias, limits)
         return context.get_dummy_value()
 
     return types.void(MR, NV, BITS, *[N] * 12), codegen
@@ -124,7 +124,7 @@ def lanes_twin(MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo,
         tap, offset = floats(BITS, weight + size * k * ldw, width), int(ints(boff + 8 * k, 1)[0])
         for m in range(MR):
             sums[m] += tap * floats(BITS, x + offset + size * m * step, width)
-    store_twin(BITS, sums, True, init, ldi, out, ldo, bias, limits)
+    store_twin(BITS, sums, COLUMNS, init, ldi, out, ldo, bias, limits)
 
 
 slide, lanes = (slide_twin, lanes_twin) if config.DISABLE_JIT else (_slide, _lanes)

@@ -6,7 +6,7 @@ and a call costs no unboxing of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,6 +130,24 @@ def counted(builder: ir.IRBuilder, count: Any, carried: Sequence[tuple[ir.Type, 
         phi.add_incoming(start, before)
         phi.add_incoming(result[j], last)
         result[j] = phi
+
+
+def outlined(builder: ir.IRBuilder, name: str, args: Sequence[Any], emit: Callable[[ir.IRBuilder, Sequence[Any]], None]):
+    """Call a function of the module that `emit(builder, args)` writes once; all arguments are int64.
+
+    A kernel uses a row operation in many places. Inlined, each copy costs compile time and gains nothing.
+    """
+    function = builder.module.globals.get(name)
+    if function is None:
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(args))
+        function = ir.Function(builder.module, kind, name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        emit(inner, function.args)
+        inner.ret_void()
+    builder.call(function, args)
 
 
 def literals(*args: Any) -> Iterable[int] | None:

@@ -30,7 +30,8 @@ from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I64, Lanes, const, counted, literals
 from fastconv.kernels.cpu.memory import floats, ints
 
-SEGMENT = 16
+# What one bias belongs to in a tile: a row, a lane, or all of it.
+ROWS, COLUMNS, WHOLE = range(3)
 N = types.intp
 
 
@@ -120,15 +121,16 @@ def add_tile(v, sums, nv, init, ldi):
     return _branched(v, sums, v.b.icmp_signed("!=", init, const(0)), emit)
 
 
-def finish_tile(v, sums, nv, lanes, out, ldo, bias, limits):
-    """Store the tile at `out` (rows `ldo` apart); with `bias` != 0 add it and clamp before (lanes: one bias a lane)."""
+def finish_tile(v, sums, nv, per, out, ldo, bias, limits):
+    """Store the tile at `out` (rows `ldo` apart); with `bias` != 0 add it and clamp before; `per`: ROWS, COLUMNS, WHOLE."""
 
     def emit():
         low, high = (v.broadcast(v.load_scalar(v.at(v.pointer(limits), j))) for j in (0, 1))
         pointer, done = v.pointer(bias), []
         for i, t in enumerate(sums):
             m, j = divmod(i, nv)
-            one = v.load(v.at(pointer, j * v.VL)) if lanes else v.broadcast(v.load_scalar(v.at(pointer, m)))
+            element = v.at(pointer, {ROWS: m, COLUMNS: j * v.VL, WHOLE: 0}[per])
+            one = v.load(element) if per == COLUMNS else v.broadcast(v.load_scalar(element))
             done.append(v.clamp(v.b.fadd(t, one), low, high))
         return done
 
@@ -138,14 +140,15 @@ def finish_tile(v, sums, nv, lanes, out, ldo, bias, limits):
         v.store(total, v.at(rows[i // nv], i % nv * v.VL))
 
 
-def store_twin(BITS, sums, lanes, init, ldi, out, ldo, bias, limits):
+def store_twin(BITS, sums, per, init, ldi, out, ldo, bias, limits):
     """Python twin of `add_tile` and `finish_tile` on a 2-D array of sums."""
     size, (rows, width) = BITS // 8, sums.shape
     if init:
         sums = sums + np.stack([floats(BITS, init + size * m * ldi, width) for m in range(rows)])
     if bias:
         low, high = floats(BITS, limits, 2)
-        sums = sums + (floats(BITS, bias, width) if lanes else floats(BITS, bias, rows)[:, None])
+        one = floats(BITS, bias, {ROWS: rows, COLUMNS: width, WHOLE: 1}[per])
+        sums = sums + (one[:, None] if per == ROWS else one)
         sums = np.where(sums < low, low, sums)
         sums = np.where(sums > high, high, sums)
     for m in range(rows):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.row_ops import copy_row, gather_row, int_at, transpose, zero_row
+from fastconv.kernels.cpu.row_ops import copy_row, fill_row, int_at, transpose, zero_row
 
 # Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a tile.
 PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO")
@@ -84,21 +84,6 @@ def columns_inside(w0, step, W, n):
 
 
 @inline
-def fill_row(BITS, dst, row, inside, w0, step, W, n):
-    """dst[i] = row[w0 + i * step], i < n; zero outside the columns [0, W), and everywhere unless `inside`."""
-    size = BITS // 8
-    first, last = columns_inside(w0, step, W, n)
-    if not inside:
-        first = last = n
-    zero_row(BITS, dst, first)
-    if step == 1:
-        copy_row(BITS, dst + size * first, row + size * (w0 + first), last - first)
-    else:
-        gather_row(BITS, dst + size * first, row + size * (w0 + first * step), step, last - first)
-    zero_row(BITS, dst + size * last, n - last)
-
-
-@inline
 def strip_planes(BITS, strip, x, g, channels, r0, c0):
     """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0)."""
     size, H, W, P = BITS // 8, g[F.H], g[F.W], g[F.P]
@@ -110,13 +95,13 @@ def strip_planes(BITS, strip, x, g, channels, r0, c0):
                 w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
                 for r in range(g[F.ROWS]):
                     h = h0 + r * g[F.SH]
-                    fill_row(BITS, dst, x + size * (ic * H + h) * W, 0 <= h < H, w0, g[F.SW], W, P)
+                    fill_row(BITS, dst, x + size * ic * H * W, h, H, w0, g[F.SW], W, P)
                     dst += size * P
 
 
 @inline
-def strip_pixels(BITS, strip, x, g, channels, r0, c0):
-    """channels_last: fill strip [row phase][column phase][ROWS][P][channels] for the output block at (r0, c0)."""
+def strip_pixels(BITS, strip, x, g, channels, pitch, r0, c0):
+    """channels_last: fill strip [row phase][column phase][ROWS][P][pitch] for the output block at (r0, c0)."""
     size, H, W, P, IC = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.IC]
     dst = strip
     for i in range(g[F.ROW_PHASES]):
@@ -128,16 +113,38 @@ def strip_pixels(BITS, strip, x, g, channels, r0, c0):
                 first, last = columns_inside(w0, g[F.SW], W, P)
                 if h < 0 or h >= H:
                     first = last = P
-                zero_row(BITS, dst, first * channels)
+                zero_row(BITS, dst, first * pitch)
                 src = x + size * (h * W + w0 + first * g[F.SW]) * IC
-                if g[F.SW] == 1 and channels == IC:
-                    copy_row(BITS, dst + size * first * channels, src, (last - first) * channels)
+                if g[F.SW] == 1 and channels == IC and pitch == IC:
+                    copy_row(BITS, dst + size * first * pitch, src, (last - first) * pitch)
                 else:
                     for c in range(first, last):
-                        copy_row(BITS, dst + size * c * channels, src, channels)
+                        copy_row(BITS, dst + size * c * pitch, src, channels)
                         src += size * g[F.SW] * IC
-                zero_row(BITS, dst + size * last * channels, (P - last) * channels)
-                dst += size * P * channels
+                zero_row(BITS, dst + size * last * pitch, (P - last) * pitch)
+                dst += size * P * pitch
+
+
+@inline
+def strip_repeated(BITS, strip, x, g, channel, channels, pitch, r0, c0):
+    """Like `strip_pixels` for output channels: lane i of a pixel is input channel (channel + i) // M."""
+    size, P = BITS // 8, g[F.P]
+    dst = strip
+    for i in range(g[F.ROW_PHASES]):
+        h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
+        for j in range(g[F.COLUMN_PHASES]):
+            w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
+            for r in range(g[F.ROWS]):
+                h = h0 + r * g[F.SH]
+                for c in range(P):
+                    w = w0 + c * g[F.SW]
+                    if 0 <= h < g[F.H] and 0 <= w < g[F.W]:
+                        src = x + size * (h * g[F.W] + w) * g[F.IC]
+                        for lane in range(channels):
+                            copy_row(BITS, dst + size * lane, src + size * ((channel + lane) // g[F.M]), 1)
+                    else:
+                        zero_row(BITS, dst, channels)
+                    dst += size * pitch
 
 
 @inline
@@ -154,7 +161,7 @@ def columns_planes(BITS, columns, x, g, channels, q0, pixels):
                 while done < pixels:
                     run = min(pixels - done, OW - ow)
                     h, w0 = oh * g[F.SH] + kh * g[F.DH] - g[F.PT], ow * g[F.SW] + kw * g[F.DW] - g[F.PL]
-                    fill_row(BITS, dst + size * done, plane + size * h * W, 0 <= h < H, w0, g[F.SW], W, run)
+                    fill_row(BITS, dst + size * done, plane, h, H, w0, g[F.SW], W, run)
                     done += run
                     ow = 0
                     oh += 1

@@ -33,7 +33,8 @@ class Program:
     g: np.ndarray
     tasks: int
     scratch_bytes: int
-    packer: Packer | None
+    # One for each weight array that the kernel wants packed; none: arrays as they are.
+    packers: tuple[Packer, ...]
     # Arrays whose addresses stand in g.
     tables: list[np.ndarray] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from fastconv.kernels.cpu import target as targets
-from fastconv.kernels.cpu.ir_builder import I32, I64, Lanes, const, counted, literals
+from fastconv.kernels.cpu.ir_builder import I32, I64, Lanes, const, counted, literals, outlined
 from fastconv.kernels.cpu.memory import floats, ints
 
 N = types.intp
@@ -90,10 +90,13 @@ def _copy_row(typing, BITS, dst, src, n):
     if value is None:
         return None
 
-    def codegen(context, builder, signature, args):
+    def emit(builder, args):
         v = Lanes(builder, *value)
-        dst, src = v.pointer(args[1]), v.pointer(args[2])
-        each_vector(v, args[3], lambda i, row: row.store(row.load(v.at(src, i)), v.at(dst, i)))
+        dst, src = v.pointer(args[0]), v.pointer(args[1])
+        each_vector(v, args[2], lambda i, row: row.store(row.load(v.at(src, i)), v.at(dst, i)))
+
+    def codegen(context, builder, signature, args):
+        outlined(builder, f"copy_row_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
     return types.void(BITS, N, N, N), codegen
@@ -111,10 +114,13 @@ def _zero_row(typing, BITS, dst, n):
     if value is None:
         return None
 
-    def codegen(context, builder, signature, args):
+    def emit(builder, args):
         v = Lanes(builder, *value)
-        dst = v.pointer(args[1])
-        each_vector(v, args[2], lambda i, row: row.store(v.zero, v.at(dst, i)))
+        dst = v.pointer(args[0])
+        each_vector(v, args[1], lambda i, row: row.store(v.zero, v.at(dst, i)))
+
+    def codegen(context, builder, signature, args):
+        outlined(builder, f"zero_row_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
     return types.void(BITS, N, N), codegen
@@ -125,39 +131,66 @@ def zero_row_twin(BITS, dst, n):
     floats(BITS, dst, n)[:] = 0
 
 
+def _emit_gather(v: Lanes, dst: Any, src: Any, step: Any, n: Any) -> None:
+    """Emit dst[i] = src[i * step], i < n; step 2 by shuffles of whole vectors."""
+    b = v.b
+    # The vector loop stops one element early: it reads 2 * VL elements, of which the last is not part of the row.
+    whole = b.sdiv(b.sub(n, const(1)), const(v.VL))
+    whole = b.select(b.icmp_signed("==", step, const(2)), whole, const(0))
+    whole = b.select(b.icmp_signed(">", whole, const(0)), whole, const(0))
+    even = ir.Constant(ir.VectorType(I32, v.VL), list(range(0, 2 * v.VL, 2)))
+    with counted(b, whole) as (i, _, _):
+        i = b.mul(i, const(v.VL))
+        p = v.at(src, b.mul(i, const(2)))
+        v.store(b.shuffle_vector(v.load(p), v.load(v.at(p, v.VL)), even), v.at(dst, i))
+    done = b.mul(whole, const(v.VL))
+    with counted(b, b.sub(n, done)) as (i, _, _):
+        i = b.add(i, done)
+        v.store_scalar(v.load_scalar(v.at(src, b.mul(i, step))), v.at(dst, i))
+
+
 @intrinsic(prefer_literal=True)
-def _gather_row(typing, BITS, dst, src, step, n):
-    """dst[i] = src[i * step], i < n; step 2 by shuffles of whole vectors."""
+def _fill_row(typing, BITS, dst, plane, h, H, w0, step, W, n):
+    """dst[i] = plane[h, w0 + i * step], i < n, of a plane of H x W elements; zero outside of it."""
     value = literals(BITS)
     if value is None:
         return None
 
+    def emit(b, args):
+        v = Lanes(b, *value)
+        dst, plane, (h, H, w0, step, W, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
+        zero, one = const(0), const(1)
+        least = lambda x, y: b.select(b.icmp_signed("<", x, y), x, y)  # noqa: E731
+        most = lambda x, y: b.select(b.icmp_signed(">", x, y), x, y)  # noqa: E731
+        # Columns from first to last - 1 lie in [0, W); truncated division is right, since most() takes what is negative.
+        first = least(most(zero, b.sdiv(b.sub(b.sub(step, one), w0), step)), n)
+        last = most(least(n, b.sdiv(b.sub(b.add(b.sub(W, w0), step), one), step)), first)
+        inside = b.and_(b.icmp_signed(">=", h, zero), b.icmp_signed("<", h, H))
+        first, last = b.select(inside, first, n), b.select(inside, last, n)
+        each_vector(v, first, lambda i, row: row.store(v.zero, v.at(dst, i)))
+        src = v.at(plane, b.add(b.add(b.mul(h, W), w0), b.mul(first, step)))
+        target, length = v.at(dst, first), b.sub(last, first)
+        with b.if_else(b.icmp_signed("==", step, one)) as (near, far):
+            with near:
+                each_vector(v, length, lambda i, row: row.store(row.load(v.at(src, i)), v.at(target, i)))
+            with far:
+                _emit_gather(v, target, src, step, length)
+        rest = v.at(dst, last)
+        each_vector(v, b.sub(n, last), lambda i, row: row.store(v.zero, v.at(rest, i)))
+
     def codegen(context, builder, signature, args):
-        v = Lanes(builder, *value)
-        b = builder
-        dst, src, step, n = v.pointer(args[1]), v.pointer(args[2]), args[3], args[4]
-        # The vector loop stops one element early: it reads 2 * VL elements, of which the last is not part of the row.
-        whole = b.sdiv(b.sub(n, const(1)), const(v.VL))
-        whole = b.select(b.icmp_signed("==", step, const(2)), whole, const(0))
-        even = ir.Constant(ir.VectorType(I32, v.VL), list(range(0, 2 * v.VL, 2)))
-        with counted(b, whole) as (i, _, _):
-            i = b.mul(i, const(v.VL))
-            p = v.at(src, b.mul(i, const(2)))
-            v.store(b.shuffle_vector(v.load(p), v.load(v.at(p, v.VL)), even), v.at(dst, i))
-        whole = b.select(b.icmp_signed(">", whole, const(0)), whole, const(0))
-        done = b.mul(whole, const(v.VL))
-        with counted(b, b.sub(n, done)) as (i, _, _):
-            i = b.add(i, done)
-            v.store_scalar(v.load_scalar(v.at(src, b.mul(i, step))), v.at(dst, i))
+        outlined(builder, f"fill_row_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, *[N] * 4), codegen
+    return types.void(BITS, *[N] * 8), codegen
 
 
-def gather_row_twin(BITS, dst, src, step, n):
-    """Python twin of `gather_row`."""
-    if n > 0:
-        floats(BITS, dst, n)[:] = floats(BITS, src, (n - 1) * step + 1)[::step]
+def fill_row_twin(BITS, dst, plane, h, H, w0, step, W, n):
+    """Python twin of `fill_row`."""
+    for i in range(n):
+        w = w0 + i * step
+        inside = 0 <= h < H and 0 <= w < W
+        floats(BITS, dst + BITS // 8 * i, 1)[0] = floats(BITS, plane + BITS // 8 * (h * W + w), 1)[0] if inside else 0
 
 
 @intrinsic(prefer_literal=True)
@@ -211,26 +244,29 @@ def _finish_row(typing, BITS, LANES, out, c, bias, residual, limits, n):
         return None
     bits, lanes = values
 
-    def codegen(context, builder, signature, args):
+    def emit(builder, args):
         v = Lanes(builder, bits)
-        out, c, bias, residual, limits = (v.pointer(p) for p in args[2:7])
+        out, c, bias, residual, limits = (v.pointer(p) for p in args[:5])
         low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
         constant = None if lanes else v.broadcast(v.load_scalar(bias))
 
-        def row_op(with_residual):
-            def emit(i, row):
+        def finish(with_residual):
+            def one(i, row):
                 y = builder.fadd(row.load(v.at(c, i)), row.load(v.at(bias, i)) if lanes else constant)
                 if with_residual:
                     y = builder.fadd(y, row.load(v.at(residual, i)))
                 row.store(v.clamp(y, low, high), v.at(out, i))
 
-            each_vector(v, args[7], emit)
+            each_vector(v, args[5], one)
 
-        with builder.if_else(builder.icmp_signed("==", args[5], const(0))) as (plain, added):
+        with builder.if_else(builder.icmp_signed("==", args[3], const(0))) as (plain, added):
             with plain:
-                row_op(False)
+                finish(False)
             with added:
-                row_op(True)
+                finish(True)
+
+    def codegen(context, builder, signature, args):
+        outlined(builder, f"finish_row_{bits}_{lanes}", args[2:], emit)
         return context.get_dummy_value()
 
     return types.void(BITS, LANES, *[N] * 6), codegen
@@ -286,8 +322,8 @@ def call_row_twin(function, row, n):
 
 
 if config.DISABLE_JIT:
-    copy_row, zero_row, gather_row, transpose = copy_row_twin, zero_row_twin, gather_row_twin, transpose_twin
+    copy_row, zero_row, fill_row, transpose = copy_row_twin, zero_row_twin, fill_row_twin, transpose_twin
     finish_row, call_row, int_at = finish_row_twin, call_row_twin, int_at_twin
 else:
-    copy_row, zero_row, gather_row, transpose = _copy_row, _zero_row, _gather_row, _transpose
+    copy_row, zero_row, fill_row, transpose = _copy_row, _zero_row, _fill_row, _transpose
     finish_row, call_row, int_at = _finish_row, _call_row, _int_at

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from fastconv.epilogue import ACTIVATIONS
-from fastconv.geometry.conv import ConvGeometry
+
+if TYPE_CHECKING:
+    from fastconv.geometry.conv import ConvGeometry
 
 
 def conv2d(

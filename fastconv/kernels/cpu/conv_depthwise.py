@@ -1,0 +1,156 @@
+"""Depthwise convolution: every channel has its own kernel (M kernels with a depth multiplier).
+
+    out[n, ic*M + m, oh, ow] = sum over kh, kw of x[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[ic*M + m, kh, kw]
+
+One block of one channel at a time (channels_last: of one tile of channels) is copied with its border into a strip in L1,
+then `slide` or `lanes` (depthwise_tiles.py) computes register tiles. One-channel images are its most frequent case.
+Sources: Chollet 2017, arXiv:1610.02357 (the operation); XNNPACK dwconv2d-chw (row reuse).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel, finish_planes
+from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
+from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
+from fastconv.kernels.cpu.packing import strip_pixels, strip_planes, strip_repeated
+from fastconv.kernels.cpu.program import Program
+from fastconv.kernels.cpu.row_ops import call_row
+
+
+@inline
+def slide_block(BITS, R, NV, NR, g, io, x, pitch, rows, columns, weight, KH, KW, coloff, channel, dst, c):
+    """Compute rows x columns outputs of one channel from rows of `pitch` elements at x; R = 1 runs over row ends."""
+    size = BITS // 8
+    for r0 in range(0, rows if R > 1 else 1, R * g[F.DH] if R > 1 else 1):
+        for d in range(min(g[F.DH], rows - r0) if R > 1 else 1):
+            r = r0 + d
+            if R > 1 and g[F.DH] == 1:
+                r = max(min(r, rows - R), 0)
+            width = columns if R > 1 else (rows - 1) * pitch + columns
+            for q0 in range(0, width, NR):
+                # The last tile of a row overlaps its neighbour rather than the row's end.
+                q = max(min(q0, width - NR), 0)
+                row, col = r + q // pitch, q % pitch
+                whole = col + NR <= columns and r + (R - 1) * g[F.DH] < rows
+                target, ldo, bias, init = c, NR, 0, 0
+                o = size * (row * g[F.OW] + col)
+                if whole:
+                    target, ldo, bias = dst + o, g[F.DH] * g[F.OW], io[F.BIAS] + size * channel
+                    if io[F.RESIDUAL]:
+                        init = io[F.RESIDUAL] + target - io[F.OUT]
+                slide(
+                    R, NV, BITS, x + size * (r * pitch + q), g[F.ROW_OFFSETS], coloff, weight, KH, KW, init, ldo, target, ldo, bias, g[F.LIMITS]
+                )
+                for i in range(R):
+                    if whole:
+                        if g[F.ACTIVATION]:
+                            call_row(g[F.ACTIVATION], target + size * i * ldo, NR)
+                    elif R == 1 or r + i * g[F.DH] < rows:
+                        row_dst = dst if R == 1 else dst + size * (r + i * g[F.DH]) * g[F.OW]
+                        finish_planes(
+                            BITS, g, io, c + size * i * NR, channel, row_dst, q, min(q + NR, width), pitch, columns, g[F.OW]
+                        )
+
+
+def planes_kernel(BITS, R, NV, VL):
+    """Return the channels_first kernel for a register tile of R rows x NV vectors."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def depthwise_planes(g, io, scratch, lo, hi):
+        c, KH, KW = scratch + g[F.C_AT], g[F.KH], g[F.KW]
+        for t in range(lo, hi):
+            image, ic, r0, c0 = block_at(g, t)
+            x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
+            strip_planes(BITS, scratch, x, g, 1, r0, c0)
+            rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
+            for m in range(g[F.M]):
+                oc = ic * g[F.M] + m
+                weight = io[F.WEIGHT] + size * oc * KH * KW
+                dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
+                slide_block(
+                    BITS, R, NV, NR, g, io, scratch, g[F.P], rows, columns, weight, KH, KW, g[F.COLUMN_OFFSETS], oc, dst, c
+                )
+
+    return depthwise_planes
+
+
+@inline
+def lanes_block(BITS, MR, NV, NR, g, io, x, pitch, rows, columns, boff, weight, K, image, r0, c0, tile, c):
+    """Compute rows x columns output pixels of one tile of channels from pixels of NR lanes at x."""
+    size, channel = BITS // 8, tile * NR
+    count = min(NR, g[F.OC] - channel)
+    for r in range(rows):
+        for q in range(0, columns, MR):
+            dst = io[F.OUT] + size * (((image * g[F.OH] + r0 + r) * g[F.OW] + c0 + q) * g[F.OC] + channel)
+            whole = count == NR and q + MR <= columns
+            target, ldo, bias, init = c, NR, 0, 0
+            if whole:
+                target, ldo, bias = dst, g[F.OC], io[F.BIAS] + size * channel
+                if io[F.RESIDUAL]:
+                    init = io[F.RESIDUAL] + dst - io[F.OUT]
+            pixel = x + size * (r * pitch + q) * NR
+            lanes(MR, NV, BITS, pixel, NR, boff, weight, NR, K, init, ldo, target, ldo, bias, g[F.LIMITS])
+            for m in range(min(MR, columns - q)):
+                if whole:
+                    if g[F.ACTIVATION]:
+                        call_row(g[F.ACTIVATION], dst + size * m * ldo, NR)
+                else:
+                    finish_pixel(BITS, g, io, c + size * m * NR, channel, dst + size * m * g[F.OC], count)
+
+
+def pixels_kernel(BITS, MR, NV, VL):
+    """Return the channels_last kernel for a register tile of MR pixels x NV vectors of channels."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def depthwise_pixels(g, io, scratch, lo, hi):
+        c, K = scratch + g[F.C_AT], g[F.KH] * g[F.KW]
+        for t in range(lo, hi):
+            image, tile, r0, c0 = block_at(g, t)
+            fill_lanes(BITS, NR, g, io, scratch, image, tile, r0, c0)
+            rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
+            weight = io[F.WEIGHT] + size * tile * K * NR
+            lanes_block(
+                BITS, MR, NV, NR, g, io, scratch, g[F.P], rows, columns, g[F.COLUMN_OFFSETS], weight, K, image, r0, c0, tile, c
+            )
+
+    return depthwise_pixels
+
+
+@inline
+def fill_lanes(BITS, NR, g, io, strip, image, tile, r0, c0):
+    """Fill the strip with the pixels that one tile of output channels reads, each channel M times."""
+    x = io[F.X] + BITS // 8 * image * g[F.H] * g[F.W] * g[F.IC]
+    if g[F.M] == 1:
+        strip_pixels(BITS, strip, x + BITS // 8 * tile * NR, g, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
+    else:
+        strip_repeated(BITS, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
+
+
+_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
+_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
+
+
+def program(geometry: Any, epilogue: Any, b: Any) -> Program:
+    """Return the program of depthwise convolution."""
+    bits, first = bits_of(geometry), geometry.layout == "channels_first"
+    size = bits // 8
+    if first:
+        rows = row_offsets(geometry, b, geometry.KH + b.R - 1, b.P, b.COLUMN_PHASES) * size
+        columns = column_offsets(geometry, b, 1) * size
+        kernel, packers = _planes_kernel(bits, b.R, b.NV, b.VL), ()
+    else:
+        NR = b.NV * b.VL
+        rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size
+        # One table of all taps.
+        columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
+        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (lane_packer(geometry, b, geometry.KH * geometry.KW),)
+    tables = [rows, columns]
+    g = F.pack(fields(geometry, epilogue, b, tables))
+    return Program(kernel, g, b.tasks, b.scratch_bytes, packers, tables)

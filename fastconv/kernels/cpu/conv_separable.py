@@ -1,0 +1,112 @@
+"""Spatially separable convolution: a rank-1 kernel as a pass along rows, then a pass along columns.
+
+    middle[h, ow] = sum over kw of x[h, ow*SW + kw*DW - PL] * row[kw];   out[oh, ow] = sum over kh of middle[oh*SH + kh*DH - PT, ow] * column[kh]
+
+KH + KW multiplications an output instead of KH * KW. Both passes of a block run while it is in L1 or L2; rows that
+neighbouring blocks share are computed twice.
+Source: Treitel and Shanks 1971, The design of multistage separable planar filters, doi:10.1109/TGE.1971.271457.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastconv._jit import njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.conv_depthwise import fill_lanes, lanes_block, slide_block
+from fastconv.kernels.cpu.conv_tiles import block_at
+from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
+from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
+from fastconv.kernels.cpu.packing import strip_planes
+from fastconv.kernels.cpu.program import Program, address
+from fastconv.kernels.cpu.row_ops import int_at
+
+# Vectors of the pass along rows, which has one output row and no reuse of loads.
+ROW_NV = 8
+
+
+def planes_kernel(BITS, R, NV, VL):
+    """Return the channels_first kernel; tables: row offsets of `middle`, column offsets of the strip, a single 0."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def separable_planes(g, io, scratch, lo, hi):
+        MIDDLE, KH, KW, P = g[F.PLANE], g[F.KH], g[F.KW], g[F.P]
+        middle, c, zero = scratch + g[F.C_AT], scratch + g[F.PANEL], g[F.PASS_TABLE]
+        for t in range(lo, hi):
+            image, ic, r0, c0 = block_at(g, t)
+            x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
+            strip_planes(BITS, scratch, x, g, 1, r0, c0)
+            rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
+            for m in range(g[F.M]):
+                oc = ic * g[F.M] + m
+                for r in range(g[F.ROW_PHASES] * g[F.ROWS]):
+                    phase = r // g[F.ROWS]
+                    src = scratch + size * (phase * (g[F.COLUMN_PHASES] - 1) * g[F.ROWS] + r) * P
+                    for q in range(0, columns, ROW_NV * VL):
+                        dst = middle + size * (r * MIDDLE + q)
+                        row = io[F.ROW] + size * oc * KW
+                        slide(
+                            1, ROW_NV, BITS, src + size * q, zero, g[F.COLUMN_OFFSETS], row, 1, KW, 0, 0, dst, 0, 0, g[F.LIMITS]
+                        )
+                weight = io[F.WEIGHT] + size * oc * KH
+                dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
+                slide_block(
+                    BITS, R, NV, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c
+                )
+
+    return separable_planes
+
+
+def pixels_kernel(BITS, MR, NV, VL):
+    """Return the channels_last kernel."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def separable_pixels(g, io, scratch, lo, hi):
+        MIDDLE, KH, KW, P = g[F.PLANE], g[F.KH], g[F.KW], g[F.P]
+        middle, c = scratch + g[F.C_AT], scratch + g[F.PANEL]
+        for t in range(lo, hi):
+            image, tile, r0, c0 = block_at(g, t)
+            fill_lanes(BITS, NR, g, io, scratch, image, tile, r0, c0)
+            rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
+            row, weight = io[F.ROW] + size * tile * KW * NR, io[F.WEIGHT] + size * tile * KH * NR
+            for r in range(g[F.ROW_PHASES] * g[F.ROWS]):
+                phase = r // g[F.ROWS]
+                src = scratch + size * (phase * (g[F.COLUMN_PHASES] - 1) * g[F.ROWS] + r) * P * NR
+                for q in range(0, columns, MR):
+                    dst = middle + size * (r * MIDDLE + q) * NR
+                    lanes(
+                        MR, NV, BITS, src + size * q * NR, NR, g[F.COLUMN_OFFSETS], row, NR, KW, 0, 0, dst, NR, 0, g[F.LIMITS]
+                    )
+            lanes_block(
+                BITS, MR, NV, NR, g, io, middle, MIDDLE, rows, columns, g[F.ROW_OFFSETS], weight, KH, image, r0, c0, tile, c
+            )
+
+    return separable_pixels
+
+
+_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
+_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
+
+
+def program(geometry: Any, epilogue: Any, b: Any) -> Program:
+    """Return the program of separable convolution; its weights are (column, row), (OC, KH) and (OC, KW)."""
+    bits, first = bits_of(geometry), geometry.layout == "channels_first"
+    size, NR = bits // 8, b.NV * b.VL
+    width = 1 if first else NR
+    count = geometry.KH + b.R - 1 if first else geometry.KH
+    tables = [
+        row_offsets(geometry, b, count, b.MIDDLE, 1) * width * size,
+        column_offsets(geometry, b, width) * size,
+        np.zeros(1, np.int64),
+    ]
+    values = fields(geometry, epilogue, b, tables) | {"PASS_TABLE": address(tables[2])}
+    # The strip, then `middle` at C_AT, then the C tile at PANEL.
+    values["PANEL"] = b.scratch_bytes - -(-b.R * NR * size // 64) * 64
+    factory = _planes_kernel if first else _pixels_kernel
+    packers = () if first else (lane_packer(geometry, b, geometry.KH), lane_packer(geometry, b, geometry.KW))
+    return Program(factory(bits, b.R, b.NV, b.VL), F.pack(values), b.tasks, b.scratch_bytes, packers, tables)

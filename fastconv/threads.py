@@ -1,0 +1,417 @@
+"""The thread pool: independent tasks [0, tasks) of a kernel that releases the GIL, split over threads.
+
+The caller takes part. Helpers are started when they are first needed, are shared by all callers, and sleep in a queue.
+They take chunks from a counter that they share with the caller, who then waits only for helpers that really started: a
+helper that wakes late costs nothing, a nested call cannot deadlock, and after a fork, or at exit, the caller does the
+work alone. Short work never leaves the caller's thread.
+
+How tasks are cut never changes a result, since kernels write each output in exactly one task.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from fastconv.errors import OptionError
+
+__all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
+
+# Below this a second thread does not pay: to wake it and to hand over the GIL takes 10 to 50 us.
+PARALLEL_SECONDS = 150e-6
+# Several chunks per thread, so that a late or slow thread does not hold up the rest ...
+CHUNKS_PER_THREAD = 6
+# ... but long against the cost of taking one (1 us), and short enough that Ctrl-C is felt at once.
+CHUNK_SECONDS = (50e-6, 50e-3)
+# A larger scratch buffer is freed after the run, a smaller one kept for the thread's next.
+KEEP_BYTES = 8 << 20
+# More threads than this are never started, whatever the user sets.
+MAX_HELPERS = 255
+
+Kernel = Callable[[Any, Any, int, int, int], Any]
+
+
+class _ThreadState(threading.local):
+    """What belongs to one thread: its count inside `threads(n)` (else 0) and its free scratch buffers."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.buffers: list[_Scratch] = []
+
+
+class _Scratch:
+    """A buffer of at least `size` + 64 bytes from `address`, a multiple of 64."""
+
+    __slots__ = ("_memory", "address", "size")
+
+    def __init__(self, size: int):
+        self._memory = np.empty(size + 128, np.uint8)
+        self.address = (self._memory.ctypes.data + 63) & -64
+        self.size = size
+
+
+_state = _ThreadState()
+_count = 0
+_default = 0
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call may use, for the whole process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. It may exceed the number of CPUs. Results have the same bits for every n.
+
+    Raises
+    ------
+    OptionError
+        If n is not an integer of at least 1.
+    """
+    global _count
+    _count = _checked("set_num_threads", n)
+    _pool.limit = MAX_HELPERS
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call from this thread may use.
+
+    Returns
+    -------
+    int
+        The n of the innermost ``with threads(n)`` of this thread, else of the last `set_num_threads`, else the default:
+        the smallest of the CPUs that the process may run on, the CPU quota of its cgroup, and ``FASTCONV_NUM_THREADS``
+        (if that is not set, ``OMP_NUM_THREADS``). The default is read once, at its first use.
+
+    Raises
+    ------
+    OptionError
+        If ``FASTCONV_NUM_THREADS`` is not an integer of at least 1.
+    """
+    global _default
+    count = _state.count or _count or _default
+    if not count:
+        count = _default = _default_count()
+    return count
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Set how many threads the calls of this thread may use inside a ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Raises
+    ------
+    OptionError
+        If n is not an integer of at least 1.
+    """
+    n = _checked("threads", n)
+    before, _state.count = _state.count, n
+    try:
+        yield
+    finally:
+        _state.count = before
+
+
+def run(kernel: Kernel, g: Any, io: Any, tasks: int, scratch_bytes: int, seconds: float) -> None:
+    """Call ``kernel(g, io, scratch, lo, hi)`` so that the ranges [lo, hi) cover [0, tasks) exactly once.
+
+    Parameters
+    ----------
+    kernel : callable
+        Its tasks are independent. For a gain by threads it releases the GIL.
+    g, io : object
+        Passed through.
+    tasks : int
+        If less than 1, nothing is called.
+    scratch_bytes : int
+        The kernel gets the address, a multiple of 64, of at least 64 bytes more than that, which no one else uses
+        during the call and whose content is undefined; 0 if none are asked for.
+    seconds : float
+        Estimate of the time that one thread takes for all tasks; it only decides how they are cut.
+
+    Raises
+    ------
+    BaseException
+        What a kernel raises, or KeyboardInterrupt, once no thread runs the kernel any more. Part of the output may
+        then be written.
+    """
+    if seconds >= PARALLEL_SECONDS and tasks > 1:
+        _run_long(kernel, g, io, tasks, scratch_bytes, seconds)
+    elif tasks < 1:
+        return
+    elif scratch_bytes:
+        scratch = _take(scratch_bytes)
+        try:
+            kernel(g, io, scratch.address, 0, tasks)
+        finally:
+            _give_back(scratch)
+    else:
+        kernel(g, io, 0, 0, tasks)
+
+
+def _run_long(kernel: Kernel, g: Any, io: Any, tasks: int, scratch_bytes: int, seconds: float) -> None:
+    count = get_num_threads()
+    chunk = _chunk(tasks, seconds, count)
+    scratch = _take(scratch_bytes)
+    try:
+        if chunk >= tasks:
+            kernel(g, io, scratch.address, 0, tasks)
+        else:
+            helpers = min(count, -(-tasks // chunk)) - 1
+            _Job((kernel, g, io, scratch_bytes), tasks, chunk, count).lead(scratch.address, helpers)
+    finally:
+        _give_back(scratch)
+
+
+def _chunk(tasks: int, seconds: float, count: int) -> int:
+    """Return how many tasks make a chunk."""
+    shortest, longest = CHUNK_SECONDS
+    share = min(max(seconds / (count * CHUNKS_PER_THREAD), shortest), longest) if count > 1 else longest
+    chunks = math.ceil(min(seconds / share, tasks))
+    if chunks > count:
+        # As many for each thread: 3 chunks take 2 threads longer than 4.
+        chunks = -(-chunks // count) * count
+    return max(1, -(-tasks // chunks))
+
+
+# Scratch: a stack of free buffers per thread, so that a nested call gets another one.
+
+
+def _take(size: int) -> _Scratch:
+    if _state.buffers and size <= KEEP_BYTES:
+        scratch = _state.buffers.pop()
+        if scratch.size >= size:
+            return scratch
+    return _Scratch(size)
+
+
+def _give_back(scratch: _Scratch) -> None:
+    if scratch.size <= KEEP_BYTES:
+        _state.buffers.append(scratch)
+
+
+# The pool.
+
+
+class _Job:
+    """One call: a shared counter of chunks, and who works on it."""
+
+    __slots__ = ("active", "call", "chunk", "closed", "count", "error", "idle", "lock", "pool", "starts", "tasks")
+
+    def __init__(self, call: tuple[Kernel, Any, Any, int], tasks: int, chunk: int, count: int):
+        self.call = call
+        self.tasks = tasks
+        self.chunk = chunk
+        self.count = count
+        # next() of a count is one step under the GIL: each chunk has one taker.
+        self.starts = itertools.count(0, chunk)
+        self.lock = threading.Lock()
+        self.active = 0
+        self.closed = False
+        self.error: BaseException | None = None
+        # Held until the last helper leaves a closed job.
+        self.idle = threading.Lock()
+        self.idle.acquire()
+        self.pool = _pool
+
+    def lead(self, address: int, helpers: int) -> None:
+        """Do the job with up to `helpers` others; when it returns or raises, no one works on it any more."""
+        # An interrupt can come out of any call here, even while an earlier one is being handled. So every call lies in
+        # a try, and closing, which can be repeated, is repeated until it gets through.
+        try:
+            self.pool.invite(self, helpers)
+            self._work(address)
+        except BaseException as error:
+            self.error = error
+        while True:
+            try:
+                self._close()
+                break
+            except BaseException as error:
+                self.error = error
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                # The traceback holds this frame, hence the job: break the cycle.
+                self.error = None
+
+    def help(self) -> None:
+        """Work on the job if it is not yet done."""
+        with self.lock:
+            if self.closed:
+                return
+            self.active += 1
+        try:
+            _state.count = self.count
+            self._work_with_scratch()
+        except BaseException as error:
+            self.error = error
+        finally:
+            with self.lock:
+                self.active -= 1
+                if self.closed and not self.active:
+                    self.idle.release()
+
+    def _work_with_scratch(self) -> None:
+        try:
+            scratch = _take(self.call[3])
+        except MemoryError:
+            # The caller has its buffer and gets along alone.
+            return
+        try:
+            self._work(scratch.address)
+        finally:
+            _give_back(scratch)
+
+    def _work(self, address: int) -> None:
+        kernel, g, io, _ = self.call
+        tasks, chunk, starts = self.tasks, self.chunk, self.starts
+        for lo in starts:
+            if lo >= tasks or self.error is not None:
+                return
+            kernel(g, io, address, lo, min(lo + chunk, tasks))
+
+    def _close(self) -> None:
+        with self.lock:
+            self.closed = True
+        # After a fork inside a task, the helpers are in the parent only.
+        while self.active and self.pool is _pool:
+            self.idle.acquire()
+
+
+class _Pool:
+    """Daemon threads that help with the jobs of a queue."""
+
+    def __init__(self) -> None:
+        self.limit = MAX_HELPERS
+        self.lock = threading.Lock()
+        self.queue: SimpleQueue[_Job] = SimpleQueue()
+        self.workers = 0
+
+    def invite(self, job: _Job, helpers: int) -> None:
+        """Ask up to `helpers` threads to help with a job."""
+        if self.workers < min(helpers, self.limit):
+            self._grow(helpers)
+        for _ in range(min(helpers, self.workers)):
+            # Invitations pile up while all helpers work on a long job; more than one for each would never be of use.
+            if self.queue.qsize() >= self.workers:
+                return
+            self.queue.put(job)
+
+    def _grow(self, helpers: int) -> None:
+        with self.lock:
+            while self.workers < min(helpers, self.limit):
+                name = f"fastconv-{self.workers + 1}"
+                try:
+                    threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True).start()
+                except RuntimeError:
+                    # No more threads to be had, or the interpreter is shutting down: go on with those that we have.
+                    self.limit = self.workers
+                    return
+                self.workers += 1
+
+
+def _serve(queue: SimpleQueue[_Job]) -> None:
+    while True:
+        job = queue.get()
+        job.help()
+        # Not to keep its arrays alive while asleep.
+        del job
+
+
+_pool = _Pool()
+
+
+def _renew_pool() -> None:
+    global _pool
+    _pool = _Pool()
+
+
+# A forked child has none of the threads, and may have inherited a lock that no one will release.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_pool)
+
+
+# The default number of threads.
+
+
+def _checked(function: str, n: Any) -> int:
+    try:
+        value = 0 if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise OptionError(f"{function}: n must be an integer of at least 1, got {n!r}")
+    return value
+
+
+def _default_count() -> int:
+    counts = [_cpus(), _cgroup_cpus(), _environment_count()]
+    return min(count for count in counts if count)
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def _environment_count() -> int | None:
+    text = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
+    if text:
+        if not re.fullmatch(r"\+?0*[1-9][0-9]*", text):
+            raise OptionError(f"FASTCONV_NUM_THREADS must be an integer of at least 1, got {text!r}")
+        return int(text)
+    # It is not ours, so a value that we cannot read is no error; a list is one number per nesting level.
+    first = re.match(r"\s*0*([1-9][0-9]*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(first[1]) if first else None
+
+
+def _cgroup_cpus(proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
+    """Return the CPU quota of the process, rounded up, or None if there is none.
+
+    It is the smallest on the way from the process's group up to the root, in both versions of the file system.
+    """
+    quotas = []
+    # A line is id:controllers:group, without controllers in version 2.
+    for controllers, group in re.findall(r"^\d+:([^:]*):(.*)$", _read(Path(proc)), re.MULTILINE):
+        if not controllers or "cpu" in controllers.split(","):
+            parts = [part for part in group.split("/") if part not in ("", "..")]
+            quotas += [_quota(Path(root, controllers, *parts[:depth])) for depth in range(len(parts) + 1)]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota(folder: Path) -> int | None:
+    words = _read(folder / "cpu.max").split()
+    if not words:
+        words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    try:
+        quota, period = map(int, words)
+    except ValueError:
+        # "max", no such file, or a format that we do not know.
+        return None
+    return -(-quota // period) if quota > 0 and period > 0 else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
