@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,14 +20,6 @@ Activation: TypeAlias = Callable[[np.ndarray], np.ndarray]
 LEAKY_SLOPE = 0.01
 
 _erfc = np.frompyfunc(math.erfc, 1, 1)
-
-
-class Epilogue(NamedTuple):
-    """What a kernel does to a finished tile; `activation` is a name as `canonical` returns it."""
-
-    bias: bool = False
-    residual: bool = False
-    activation: str | None = None
 
 
 def identity(x: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ Kernel = Callable[[Any, Any, int, int, int], Any]
 
 
 class _ThreadState(threading.local):
-    """What belongs to one thread: its count inside `threads(n)` (else 0) and its free scratch buffers."""
+    """What belongs to one thread: its count inside `threads(n)`, else 0, and its free scratch buffers."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -102,7 +102,7 @@ def get_num_threads() -> int:
     global _default
     count = _state.count or _count or _default
     if not count:
-        count = _default = _default_count()
+        count = _default = min(n for n in (_cpus(), _cgroup_cpus(), _environment_count()) if n)
     return count
 
 
@@ -113,12 +113,7 @@ def threads(n: int) -> Iterator[None]:
     Parameters
     ----------
     n : int
-        At least 1.
-
-    Raises
-    ------
-    OptionError
-        If n is not an integer of at least 1.
+        As in `set_num_threads`.
     """
     n = _checked("threads", n)
     before, _state.count = _state.count, n
@@ -245,40 +240,38 @@ class _Job:
                 break
             except BaseException as error:
                 self.error = error
-        if self.error is not None:
-            try:
+        try:
+            if self.error is not None:
                 raise self.error
-            finally:
-                # The traceback holds this frame, hence the job: break the cycle.
-                self.error = None
+        finally:
+            # The traceback holds this frame, hence the job: break the cycle.
+            self.error = None
 
     def help(self) -> None:
         """Work on the job if it is not yet done."""
-        with self.lock:
-            if self.closed:
-                return
-            self.active += 1
-        try:
-            _state.count = self.count
-            self._work_with_scratch()
-        except BaseException as error:
-            self.error = error
-        finally:
-            with self.lock:
-                self.active -= 1
-                if self.closed and not self.active:
-                    self.idle.release()
-
-    def _work_with_scratch(self) -> None:
+        if self.closed:
+            return
         try:
             scratch = _take(self.call[3])
         except MemoryError:
             # The caller has its buffer and gets along alone.
             return
+        with self.lock:
+            if self.closed:
+                return
+            self.active += 1
         try:
+            # For the nested calls of a kernel.
+            _state.count = self.count
             self._work(scratch.address)
+        except BaseException as error:
+            self.error = error
         finally:
             _give_back(scratch)
+            with self.lock:
+                self.active -= 1
+                if self.closed and not self.active:
+                    self.idle.release()
 
     def _work(self, address: int) -> None:
         kernel, g, io, _ = self.call
@@ -353,18 +346,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _checked(function: str, n: Any) -> int:
-    try:
-        value = 0 if isinstance(n, bool) else operator.index(n)
-    except TypeError:
-        value = 0
-    if value < 1:
+    if isinstance(n, bool) or not hasattr(n, "__index__") or operator.index(n) < 1:
         raise OptionError(f"{function}: n must be an integer of at least 1, got {n!r}")
-    return value
-
-
-def _default_count() -> int:
-    counts = [_cpus(), _cgroup_cpus(), _environment_count()]
-    return min(count for count in counts if count)
+    return operator.index(n)
 
 
 def _cpus() -> int:

@@ -78,7 +78,7 @@ def tile_cycles(target: Any, MR: int, NV: int) -> float:
 
 def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
     """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
-    return min(_candidates(g, target, columns), key=lambda b: b.cycles)
+    return min(_candidates(g.flat, target, columns), key=lambda b: b.cycles)
 
 
 def _candidates(g: ConvGeometry, target: Any, columns: bool) -> Iterator[Blocking]:

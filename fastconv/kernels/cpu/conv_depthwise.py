@@ -137,7 +137,7 @@ _planes_kernel = lru_cache(maxsize=None)(planes_kernel)
 _pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
 
 
-def program(geometry: Any, epilogue: Any, b: Any) -> Program:
+def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of depthwise convolution."""
     bits, first = bits_of(geometry), geometry.layout == "channels_first"
     size = bits // 8
@@ -152,5 +152,5 @@ def program(geometry: Any, epilogue: Any, b: Any) -> Program:
         columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
         kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (lane_packer(geometry, b, geometry.KH * geometry.KW),)
     tables = [rows, columns]
-    g = F.pack(fields(geometry, epilogue, b, tables))
+    g = F.pack(fields(geometry, activation, b, tables))
     return Program(kernel, g, b.tasks, b.scratch_bytes, packers, tables)

@@ -17,6 +17,6 @@ from fastconv.kernels.cpu.conv_gemm import build
 from fastconv.kernels.cpu.program import Program
 
 
-def program(geometry: Any, epilogue: Any, blocking: Any) -> Program:
+def program(geometry: Any, activation: str | None, blocking: Any) -> Program:
     """Return the program of direct convolution."""
-    return build(geometry, epilogue, blocking, False)
+    return build(geometry, activation, blocking, False)

@@ -20,12 +20,12 @@ _panel_packer = lru_cache(maxsize=None)(packing.panel_packer)
 _lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
 
 
-def build(geometry: Any, epilogue: Any, b: Any, columns: bool) -> Program:
+def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Program:
     """Return the program of a matrix-product convolution; `columns`: im2col, else strips read by offset tables."""
-    bits = 8 * np.dtype(geometry.dtype).itemsize
+    geometry, bits = geometry.flat, 8 * np.dtype(geometry.dtype).itemsize
     first = geometry.layout == "channels_first"
     tables, panel = _pass_tables(geometry, b, bits // 8, columns)
-    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(epilogue, geometry.dtype)
+    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
     values |= {"PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
     values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
     factory = _planes_kernel if first else _pixels_kernel

@@ -15,6 +15,6 @@ from fastconv.kernels.cpu.conv_gemm import build
 from fastconv.kernels.cpu.program import Program
 
 
-def program(geometry: Any, epilogue: Any, blocking: Any) -> Program:
+def program(geometry: Any, activation: str | None, blocking: Any) -> Program:
     """Return the program of im2col convolution."""
-    return build(geometry, epilogue, blocking, True)
+    return build(geometry, activation, blocking, True)

@@ -93,7 +93,7 @@ _planes_kernel = lru_cache(maxsize=None)(planes_kernel)
 _pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
 
 
-def program(geometry: Any, epilogue: Any, b: Any) -> Program:
+def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of separable convolution; its weights are (column, row), (OC, KH) and (OC, KW)."""
     bits, first = bits_of(geometry), geometry.layout == "channels_first"
     size, NR = bits // 8, b.NV * b.VL
@@ -104,7 +104,7 @@ def program(geometry: Any, epilogue: Any, b: Any) -> Program:
         column_offsets(geometry, b, width) * size,
         np.zeros(1, np.int64),
     ]
-    values = fields(geometry, epilogue, b, tables) | {"PASS_TABLE": address(tables[2])}
+    values = fields(geometry, activation, b, tables) | {"PASS_TABLE": address(tables[2])}
     # The strip, then `middle` at C_AT, then the C tile at PANEL.
     values["PANEL"] = b.scratch_bytes - -(-b.R * NR * size // 64) * 64
     factory = _planes_kernel if first else _pixels_kernel

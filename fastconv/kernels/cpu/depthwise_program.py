@@ -31,10 +31,10 @@ def column_offsets(geometry: Any, b: Any, lanes: int) -> np.ndarray:
     return (kw % b.COLUMN_PHASES * b.ROWS * b.P + kw * geometry.DW // geometry.SW) * lanes
 
 
-def fields(geometry: Any, epilogue: Any, b: Any, tables: list[np.ndarray]) -> dict[str, int]:
+def fields(geometry: Any, activation: str | None, b: Any, tables: list[np.ndarray]) -> dict[str, int]:
     """Return the named fields of `g`; `tables` are the row and column offsets in bytes."""
     first, size = geometry.layout == "channels_first", bits_of(geometry) // 8
-    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(epilogue, geometry.dtype)
+    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
     values |= {"G": b.TILES, "M": geometry.OC // max(geometry.IC, 1), "PARTS": 1, "STEP": 1 if first else b.NV * b.VL}
     values |= {"C_AT": -(-b.strip_elements * size // 64) * 64, "PLANE": b.MIDDLE}
     values |= {"ROW_OFFSETS": address(tables[0]), "COLUMN_OFFSETS": address(tables[1])}

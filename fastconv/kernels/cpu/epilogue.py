@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,9 @@ def _limits(dtype: str, low: float, high: float) -> np.ndarray:
     return np.array([low, high], dtype)
 
 
-def epilogue_fields(epilogue: Any, dtype: str) -> dict[str, int]:
+def epilogue_fields(name: str | None, dtype: str) -> dict[str, int]:
     """Return the fields LIMITS and ACTIVATION of `g`."""
-    clamp = clamp_limits(epilogue.activation)
+    clamp = clamp_limits(name)
     low, high = clamp or (-math.inf, math.inf)
-    activation = 0 if clamp else row_function(8 * np.dtype(dtype).itemsize, epilogue.activation)
+    activation = 0 if clamp or name is None else row_function(8 * np.dtype(dtype).itemsize, name)
     return {"LIMITS": _limits(dtype, low, high).ctypes.data, "ACTIVATION": activation}

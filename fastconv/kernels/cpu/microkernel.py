@@ -9,7 +9,7 @@ Everything compute-bound runs through it; algorithms differ in where a and b lie
   producers fill with whole cache lines. With MS = 0 the step is a run-time number: pixels of a strip, read in place.
 * `b` gives vectors: row k starts `boff[k]` bytes after b, any table of offsets, unaligned.
 * `init` (0: none) is a tile to add: the sum of earlier k, or a residual. `bias` (0: none) asks for the epilogue: add the
-  bias (LANES: one a lane, else one a row) and clamp to the two numbers at `limits`; NaN passes.
+  bias (PER: one a row, a column, or the tile) and clamp to the two numbers at `limits`; NaN passes.
 
 Offsets in `seg`, steps and row strides count elements. One k costs NV vector loads, MR broadcasts and MR * NV fused
 multiply-adds; a sum over a long K is cut in passes of some hundred k, whose partial sums are added (blocked summation).
@@ -35,14 +35,14 @@ ROWS, COLUMNS, WHOLE = range(3)
 N = types.intp
 
 
-def _outer_signature(MR: Any, NV: Any, MS: Any, LANES: Any, BITS: Any) -> Any:
-    return types.void(MR, NV, MS, LANES, BITS, *[N] * 12)
+def _outer_signature(MR: Any, NV: Any, MS: Any, PER: Any, BITS: Any) -> Any:
+    return types.void(MR, NV, MS, PER, BITS, *[N] * 12)
 
 
 @intrinsic(prefer_literal=True)
-def _outer(typing, MR, NV, MS, LANES, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
+def _outer(typing, MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
     """Emit the microkernel for one register tile; see the module's docstring for the operands."""
-    tile = literals(MR, NV, MS, LANES, BITS)
+    tile = literals(MR, NV, MS, PER, BITS)
     if tile is None:
         return None
     mr, nv, ms, lanes, bits = tile
@@ -65,7 +65,7 @@ def _outer(typing, MR, NV, MS, LANES, BITS, a, step, seg, segments, b, boff, ini
         finish_tile(v, sums, nv, lanes, out, ldo, bias, limits)
         return context.get_dummy_value()
 
-    return _outer_signature(MR, NV, MS, LANES, BITS), codegen
+    return _outer_signature(MR, NV, MS, PER, BITS), codegen
 
 
 def _stepped(v, column, step, mr):
@@ -155,7 +155,7 @@ def store_twin(BITS, sums, per, init, ldi, out, ldo, bias, limits):
         floats(BITS, out + size * m * ldo, width)[:] = sums[m]
 
 
-def outer_twin(MR, NV, MS, LANES, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
+def outer_twin(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
     """Python twin of `outer`."""
     width, size, step = NV * targets.current().lanes(BITS), BITS // 8, MS or step
     sums, k = np.zeros((MR, width), f"f{size}"), 0
@@ -165,7 +165,7 @@ def outer_twin(MR, NV, MS, LANES, BITS, a, step, seg, segments, b, boff, init, l
             column = [floats(BITS, a + size * (int(aoff) + m * step + kk), 1)[0] for m in range(MR)]
             sums += np.array(column, sums.dtype)[:, None] * row
             k += 1
-    store_twin(BITS, sums, LANES, init, ldi, out, ldo, bias, limits)
+    store_twin(BITS, sums, PER, init, ldi, out, ldo, bias, limits)
 
 
 outer = outer_twin if config.DISABLE_JIT else _outer

@@ -1,0 +1,62 @@
+"""Fast convolution for NumPy arrays: kernels compiled by Numba behind one dispatch API.
+
+The names follow torch.nn.functional; see `fastconv.conv2d` for the keywords that all operations take.
+"""
+
+from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
+from fastconv.api.explain import count_ops, devices, explain
+from fastconv.api.factors import Separation, separate
+from fastconv.api.plan import ConvPlan, plan_conv2d
+from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
+from fastconv.dispatch.cost import OpCount
+from fastconv.errors import (
+    ArgumentTypeError,
+    DtypeError,
+    FastconvError,
+    OptionError,
+    ShapeError,
+    UnsupportedError,
+)
+from fastconv.threads import get_num_threads, set_num_threads, threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentTypeError",
+    "ConvPlan",
+    "DtypeError",
+    "FastconvError",
+    "OpCount",
+    "OptionError",
+    "Separation",
+    "ShapeError",
+    "UnsupportedError",
+    "__version__",
+    "conv2d",
+    "count_ops",
+    "depthwise_conv2d",
+    "devices",
+    "explain",
+    "get_num_threads",
+    "plan_conv2d",
+    "pointwise_conv2d",
+    "separable_conv2d",
+    "separate",
+    "set_num_threads",
+    "spatially_separable_conv2d",
+    "testing",
+    "threads",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load the namespaces that most programs do not use."""
+    if name == "testing":
+        import importlib
+
+        return importlib.import_module("fastconv.testing")
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

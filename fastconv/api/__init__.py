@@ -1,0 +1,1 @@
+"""The public functions: names, defaults and documentation; everything else is below."""

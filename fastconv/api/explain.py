@@ -1,0 +1,296 @@
+"""What each algorithm costs on a problem, and which one is chosen: read from the planner itself."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.api.convolve import Options, find
+from fastconv.api.factors import rank_one_factors
+from fastconv.dispatch import load
+from fastconv.dispatch.choose import Candidate, judge
+from fastconv.dispatch.conv_table import ROWS, TABLE
+from fastconv.dispatch.cost import OpCount
+from fastconv.dispatch.measure import measured_seconds
+from fastconv.dispatch.plan import Prepared, prepare
+from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
+
+_HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
+
+
+class Line(NamedTuple):
+    """One algorithm on one problem; what is refused has a reason and no numbers. Times in seconds."""
+
+    algorithm: str
+    chosen: bool
+    refused: str | None
+    ops: OpCount | None
+    scratch_bytes: int | None
+    predicted: float | None
+    measured: float | None
+    source: str
+
+    def cells(self, direct: OpCount) -> tuple[str, ...]:
+        """Return the line as texts under the header."""
+        mark = "> " if self.chosen else "  "
+        if self.ops is None:
+            return (mark + self.algorithm, *[""] * 6, f"refused: {self.refused}")
+        saved = direct.multiplies / self.ops.multiplies if self.ops.multiplies else 1.0
+        return (
+            mark + self.algorithm,
+            f"{self.ops.multiplies:,}",
+            f"{saved:.3g}x",
+            f"{(self.ops.bytes_read + self.ops.bytes_written) / 1e6:.3g}",
+            f"{(self.scratch_bytes or 0) / 1024:.0f}",
+            f"{(self.predicted or 0) * 1e3:.4g}",
+            "" if self.measured is None else f"{self.measured * 1e3:.4g}",
+            "chosen" if self.chosen else ROWS[self.algorithm].automatic,
+        )
+
+
+class Explanation:
+    """Every algorithm on one problem. It prints as a table, in notebooks as HTML, and `to_dict` feeds JSON."""
+
+    def __init__(self, problem: str, direct: OpCount, lines: Sequence[Line]):
+        self.problem, self.direct, self.lines = problem, direct, tuple(lines)
+
+    @property
+    def chosen(self) -> str:
+        """Name of the algorithm that `algorithm="auto"`, or the name asked for, takes."""
+        return next(line.algorithm for line in self.lines if line.chosen)
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        yield _HEADER
+        for line in self.lines:
+            yield line.cells(self.direct)
+
+    def __str__(self) -> str:
+        rows = list(self._rows())
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER) - 1)]
+        lines = [f"{self.problem}: {self.direct.macs:,} multiply-accumulates by direct summation"]
+        for row in rows:
+            cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head, *body = self._rows()
+        cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
+        rows = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in body)
+        return f"<p>{html.escape(self.problem)}</p><table><tr>{cells}</tr>{rows}</table>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the explanation in plain types."""
+        lines = [line._asdict() | {"ops": line.ops and line.ops._asdict()} for line in self.lines]
+        return {"problem": self.problem, "direct": self.direct._asdict(), "algorithms": lines}
+
+
+def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **keywords: Any) -> Explanation:
+    """Return what every algorithm costs for a call, and which one is chosen.
+
+    Parameters
+    ----------
+    function : callable
+        `fastconv.conv2d`, `depthwise_conv2d` or `pointwise_conv2d`.
+    *args, **keywords
+        Its arguments; arrays, or for arrays only their shapes.
+    measure : bool
+        Time each algorithm too, on the arrays given or on random ones: the median of 3 calls.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    FastconvError
+        What the call itself would raise.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.explain(fc.conv2d, (1, 64, 56, 56), (64, 64, 1, 1)).lines[0].refused
+    'groups must equal the input channels, got groups = 1, IC = 64'
+    """
+    prepared, arrays = _problem(function, args, keywords)
+    return explain_prepared(prepared, measure, *arrays)
+
+
+def explain_prepared(
+    prepared: Prepared, measure: bool, x: np.ndarray | None = None, w: np.ndarray | None = None
+) -> Explanation:
+    """Return the explanation of a prepared problem; missing arrays are drawn at random."""
+    g, chosen = prepared.geometry, prepared.candidate.row.name
+    lines = []
+    for row in TABLE:
+        candidate = judge(g, row)
+        measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
+        cost = candidate.cost
+        lines.append(
+            Line(
+                row.name,
+                row.name == chosen,
+                candidate.refused,
+                cost and cost.ops,
+                cost and cost.scratch_bytes,
+                cost and cost.seconds,
+                measured,
+                row.source,
+            )
+        )
+    return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
+
+
+def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w: np.ndarray | None) -> float | None:
+    from fastconv.geometry.conv import input_shape, weight_shape
+
+    g, rng = prepared.geometry, np.random.default_rng(0)
+    x = rng.random(input_shape(g)).astype(g.dtype) if x is None else x
+    w = rng.random(weight_shape(g)).astype(g.dtype) if w is None else w
+    weights: Any = (w,)
+    if candidate.row.name == "separable":
+        try:
+            weights = rank_one_factors("explain", w)
+        except UnsupportedError:
+            return None
+    one = prepare("explain", g, prepared.activation, candidate.row.name, "default")
+    return measured_seconds(one, x, weights)
+
+
+def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct", **keywords: Any) -> OpCount:
+    """Count the operations of a call by one algorithm, without running it.
+
+    Parameters
+    ----------
+    function : callable
+        `fastconv.conv2d`, `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or `spatially_separable_conv2d`.
+    *args, **keywords
+        Its arguments; shapes in the place of arrays will do.
+    algorithm : str
+        By default "direct".
+
+    Returns
+    -------
+    OpCount
+        macs, multiplies, adds, params, bytes_read, bytes_written.
+
+    Raises
+    ------
+    UnsupportedError
+        The algorithm cannot do this problem.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.count_ops(fc.conv2d, (1, 64, 56, 56), (64, 64, 3, 3), padding=1).macs
+    115605504
+    """
+    name = getattr(function, "__name__", "")
+    if name == "separable_conv2d":
+        return _count_depthwise_separable(args, keywords)
+    prepared, _ = _problem(function, args, keywords)
+    if name == "spatially_separable_conv2d" and algorithm == "direct":
+        algorithm = "separable"
+    if algorithm in ("auto", "measure"):
+        return prepared.candidate.row.ops(prepared.geometry, _has_bias(args, keywords))
+    candidate = judge(prepared.geometry, ROWS[algorithm]) if algorithm in ROWS else None
+    if candidate is None or candidate.refused:
+        reason = candidate.refused if candidate else "this version does not have it"
+        raise UnsupportedError(f'count_ops: algorithm "{algorithm}" refused: {reason}')
+    return candidate.row.ops(prepared.geometry, _has_bias(args, keywords))
+
+
+def _has_bias(args: Sequence[Any], keywords: dict[str, Any]) -> bool:
+    return keywords.get("bias", args[2] if len(args) > 2 else None) is not None
+
+
+def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) -> OpCount:
+    """Return the sum over the depthwise and the pointwise convolution."""
+    from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
+
+    names = ("input", "depthwise_weight", "pointwise_weight", "bias", "stride", "padding", "dilation")
+    given = dict(zip(names, args, strict=False)) | keywords
+    layout = given.get("layout", "channels_first")
+    shared = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
+    first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
+    g = _problem(depthwise_conv2d, first, dict(shared))[0].geometry
+    middle = (g.N, g.OC, g.OH, g.OW) if layout == "channels_first" else (g.N, g.OH, g.OW, g.OC)
+    one = count_ops(depthwise_conv2d, *first, **shared)
+    two = count_ops(pointwise_conv2d, middle, given["pointwise_weight"], given.get("bias"), layout=layout)
+    return OpCount(*(a + b for a, b in zip(one, two, strict=True)))
+
+
+def _problem(
+    function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]
+) -> tuple[Prepared, tuple[np.ndarray | None, np.ndarray | None]]:
+    """Return the prepared problem of a call, and its arrays as far as they were given."""
+    name = getattr(function, "__name__", "")
+    if name not in _ARGUMENTS:
+        able = ", ".join(_ARGUMENTS)
+        raise OptionError(f"explain: function = {function!r}, expected one of {able}")
+    given = dict(zip(_ARGUMENTS[name], args, strict=False)) | keywords
+    if name == "spatially_separable_conv2d":
+        given = _with_outer_weight(given)
+        given.setdefault("algorithm", "separable")
+    x_shape, w_shape = _shape(name, "input", given.pop("input")), _shape(name, "weight", given["weight"])
+    arrays = [v if isinstance(v, np.ndarray) else None for v in (args[0] if args else None, given.pop("weight"))]
+    if name == "pointwise_conv2d" and len(w_shape) == 2:
+        w_shape = (*w_shape, 1, 1)
+    if name in ("depthwise_conv2d", "spatially_separable_conv2d"):
+        channels = x_shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
+        given["groups"] = max(channels, 1)
+    dtype = np.result_type(*[a.dtype for a in arrays if a is not None] or ["float32"])
+    for unused in ("bias", "out", "residual", "out_dtype", "dtype"):
+        given.pop(unused, None)
+    prepared = find(name, x_shape, w_shape, dtype, Options(**given))
+    x, w = (None if a is None else np.ascontiguousarray(a, dtype) for a in arrays)
+    return prepared, (x, None if w is None else w.reshape(w_shape))
+
+
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation")
+_ARGUMENTS = {
+    "conv2d": (*_CONV, "groups"),
+    "depthwise_conv2d": _CONV,
+    "pointwise_conv2d": _CONV[:3],
+    "spatially_separable_conv2d": ("input", "column", "row", "bias", "stride", "padding", "dilation"),
+}
+
+
+def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:
+    """Replace column and row by the shape of their outer product."""
+    name = "spatially_separable_conv2d"
+    x, column, row = (_shape(name, k, given[k]) for k in ("input", "column", "row"))
+    channels = x[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
+    rest = {k: v for k, v in given.items() if k not in ("column", "row")}
+    return rest | {"weight": (channels, 1, column[-1], row[-1])}
+
+
+def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
+    """Return the shape of an array, or a shape that stands for one."""
+    if isinstance(value, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in value):
+        return tuple(int(n) for n in value)
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        raise ArgumentTypeError(f"{function}: {name} is a {type(value).__name__}, expected an array or a shape")
+    return tuple(int(n) for n in shape)
+
+
+def devices() -> dict[str, Any]:
+    """Return what is used: the CPU's instruction set, vector width in bytes, threads; CUDA devices (none in this version).
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> sorted(fc.devices())
+    ['cpu', 'cuda']
+    """
+    from fastconv.threads import get_num_threads
+
+    target = load.target()
+    cpu = {"name": target.name, "vector_bytes": target.vector_bytes, "fma": target.fma, "threads": get_num_threads()}
+    return {"cpu": cpu, "cuda": []}

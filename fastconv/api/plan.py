@@ -1,0 +1,164 @@
+"""Plans: a convolution whose weight is packed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastconv.api.convolve import Options, find, weights_of
+from fastconv.errors import DtypeError, ShapeError, UnsupportedError
+from fastconv.geometry import arguments
+from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_name, usable_in_place
+from fastconv.geometry.conv import bias_shape_check
+
+
+class ConvPlan:
+    """A 2-D convolution with a fixed weight and input shape, made by `plan_conv2d`; call it with an input.
+
+    It owns copies, so later changes of the weight are not seen, and any number of threads may call it at once.
+    """
+
+    __slots__ = ("_bias", "_dtype", "_out_shape", "_packed", "_prepared", "_shape")
+
+    def __init__(self, shape: tuple[int, ...], prepared: Any, packed: Sequence[np.ndarray], bias: np.ndarray | None):
+        self._shape, self._prepared, self._packed, self._bias = shape, prepared, tuple(packed), bias
+        self._dtype = prepared.dtype
+        self._out_shape = prepared.out_shape if len(shape) == 4 else prepared.out_shape[1:]
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm in use."""
+        return str(self._prepared.candidate.row.name)
+
+    @property
+    def problem(self) -> str:
+        """The problem in one word, as `fastconv.testing.problem` reads it."""
+        return str(self._prepared.geometry.problem)
+
+    def __repr__(self) -> str:
+        return f"<ConvPlan {self.problem} {self.algorithm}>"
+
+    def __call__(
+        self, x: ArrayLike, out: np.ndarray | None = None, *, residual: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return the convolution of `x`.
+
+        Parameters
+        ----------
+        x : array_like of the plan's input shape
+        out : ndarray of the result's shape and dtype, optional
+            Written in place and returned.
+        residual : array_like of the result's shape, optional
+            Added before the activation.
+
+        Raises
+        ------
+        ShapeError
+            Another input shape than the plan's.
+        DtypeError
+            An input whose dtype the plan's cannot hold.
+        """
+        x = self._array("input", x, self._shape)
+        r = None if residual is None else self._array("residual", residual, self._out_shape)
+        if out is not None:
+            check_out("plan_conv2d", out, self._out_shape, self._dtype)
+        direct = out is not None and usable_in_place(out, x, r)
+        target = out if direct and out is not None else np.empty(self._out_shape, self._dtype)
+        self._prepared.run(x, self._packed, self._bias, r, target)
+        if out is None or direct:
+            return target
+        out[...] = target
+        return out
+
+    def explain(self, measure: bool = False) -> Any:
+        """Return what every algorithm would cost on this problem; see `fastconv.explain`."""
+        from fastconv.api.explain import explain_prepared
+
+        return explain_prepared(self._prepared, measure)
+
+    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = as_input("plan_conv2d", name, value)
+        if array.shape != shape:
+            raise ShapeError(f"plan_conv2d: {name} has shape {array.shape}, expected {shape}")
+        if array.dtype is not self._dtype and array.dtype != self._dtype:
+            if np.promote_types(array.dtype, self._dtype) != self._dtype:
+                raise DtypeError(f"plan_conv2d: {name} has dtype {array.dtype}, expected {self._dtype}")
+            array = array.astype(self._dtype)
+        return array
+
+
+def plan_conv2d(
+    input_shape: Sequence[int],
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "channels_first",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    precision: str = "default",
+    device: str = "auto",
+    dtype: DTypeLike = "float32",
+    pool: int | None = None,
+) -> ConvPlan:
+    """Prepare a 2-D convolution: choose the algorithm and pack the weight once.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (N, IC, H, W) or (IC, H, W); with ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
+    weight, bias, stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
+        As in `conv2d`.
+    dtype : {"float32", "float64"}
+        Of the inputs to come; the result has the dtype that `conv2d` would give.
+    pool : None
+        For a later version.
+
+    Returns
+    -------
+    ConvPlan
+        ``plan(x)``, ``plan(x, out=array)``, ``plan.explain()``.
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        As `conv2d`.
+
+    Notes
+    -----
+    A plan holds a packed copy of the weight; a call allocates its result and, once for each thread, the scratch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> plan = fc.plan_conv2d((1, 3, 8, 8), np.ones((2, 3, 3, 3), np.float32), padding=1, activation="relu")
+    >>> plan(np.ones((1, 3, 8, 8), np.float32)).shape
+    (1, 2, 8, 8)
+    """
+    name = "plan_conv2d"
+    if pool is not None:
+        raise UnsupportedError(f"{name}: pool = {pool!r}; this version supports None")
+    shape = arguments.shape(name, "input_shape", tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape)
+    w = as_input(name, "weight", weight)
+    b = None if bias is None else as_input(name, "bias", bias)
+    compute = common_dtype(name, w, b, np.empty(0, dtype_name(name, dtype)))
+    w = w.astype(compute, copy=False)
+    options = Options(
+        stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
+    )
+    arrays = (np.zeros(shape, compute), w) if algorithm == "measure" else None
+    prepared = find(name, shape, w.shape, compute, options, arrays)
+    if b is not None:
+        bias_shape_check(name, b.shape, prepared.geometry)
+        b = b.astype(compute)
+    weights = weights_of(name, prepared, w, None)
+    packed = [np.array(p) if p is a else p for p, a in zip(prepared.pack(weights), weights, strict=True)]
+    return ConvPlan(shape, prepared, packed, b)

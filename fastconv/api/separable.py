@@ -1,0 +1,190 @@
+"""Public convolutions with a factored weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
+from fastconv.api.convolve import Options, convolve
+from fastconv.errors import ShapeError
+from fastconv.geometry.arrays import as_input, common_dtype
+from fastconv.geometry.conv import LAYOUTS, check_keyword
+
+
+def separable_conv2d(
+    input: ArrayLike,
+    depthwise_weight: ArrayLike,
+    pointwise_weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, ...] = 1,
+    *,
+    depthwise_bias: ArrayLike | None = None,
+    depthwise_activation: str | None = None,
+    padding_mode: str = "zeros",
+    layout: str = "channels_first",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    precision: str = "default",
+    device: str = "auto",
+    out: np.ndarray | None = None,
+    out_dtype: DTypeLike | None = None,
+    residual: ArrayLike | None = None,
+) -> np.ndarray:
+    """Convolve depthwise, then pointwise: the block of Xception and MobileNet, Keras's SeparableConv2D.
+
+    Parameters
+    ----------
+    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    depthwise_weight : array_like of shape (C*M, 1, KH, KW)
+    pointwise_weight : array_like of shape (OC, C*M) or (OC, C*M, 1, 1)
+    bias : array_like of shape (OC,), optional
+    stride, padding, dilation, padding_mode
+        Of the depthwise convolution, as in `conv2d`.
+    depthwise_bias : array_like of shape (C*M,), optional
+    depthwise_activation : str, optional
+        Between the two convolutions.
+    algorithm : str
+        Of the depthwise convolution.
+    layout, activation, precision, device, out, out_dtype, residual
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray of shape (N, OC, OH, OW)
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        As `conv2d`.
+
+    Notes
+    -----
+    Multiplications: ``1/OC + 1/(KH*KW)`` of those of a full convolution. In this version the depthwise result is stored
+    in full between the two.
+
+    References
+    ----------
+    F. Chollet, Xception, 2017, arXiv:1610.02357
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> x = np.ones((2, 4, 4))
+    >>> fc.separable_conv2d(x, np.ones((2, 1, 3, 3)), [[1.0, 1.0]])[0]
+    array([[18., 18.],
+           [18., 18.]])
+    """
+    name = "separable_conv2d"
+    x, dw = as_input(name, "input", input), as_input(name, "depthwise_weight", depthwise_weight)
+    dtype = common_dtype(name, x, dw, as_input(name, "pointwise_weight", pointwise_weight))
+    middle = depthwise_conv2d(
+        x.astype(dtype, copy=False),
+        dw,
+        depthwise_bias,
+        stride,
+        padding,
+        dilation,
+        padding_mode=padding_mode,
+        layout=layout,
+        activation=depthwise_activation,
+        algorithm=algorithm,
+        precision=precision,
+        device=device,
+    )
+    return pointwise_conv2d(
+        middle,
+        pointwise_weight,
+        bias,
+        layout=layout,
+        activation=activation,
+        precision=precision,
+        device=device,
+        out=out,
+        out_dtype=out_dtype,
+        residual=residual,
+    )
+
+
+def spatially_separable_conv2d(
+    input: ArrayLike,
+    column: ArrayLike,
+    row: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int, ...] = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "channels_first",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    precision: str = "default",
+    device: str = "auto",
+    out: np.ndarray | None = None,
+    out_dtype: DTypeLike | None = None,
+    residual: ArrayLike | None = None,
+) -> np.ndarray:
+    """Convolve every channel with the kernel ``outer(column, row)``, one axis after the other.
+
+    Parameters
+    ----------
+    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    column : array_like of shape (KH,) or (C, KH)
+        One for all channels, or one for each.
+    row : array_like of shape (KW,) or (C, KW)
+    bias : array_like of shape (C,), optional
+    algorithm : str
+        "auto" is "separable"; others convolve with the outer product.
+    stride, padding, dilation, padding_mode, layout, activation, precision, device, out, out_dtype, residual
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, OH, OW)
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        As `conv2d`.
+
+    Notes
+    -----
+    ``KH + KW`` multiplications an output instead of ``KH * KW``. `fastconv.separate` finds the factors of a kernel.
+
+    References
+    ----------
+    S. Treitel, J. L. Shanks, The design of multistage separable planar filters, 1971, doi:10.1109/TGE.1971.271457
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> fc.spatially_separable_conv2d(np.ones((1, 3, 3)), [1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
+    array([[[16.]]])
+    """
+    name = "spatially_separable_conv2d"
+    x = as_input(name, "input", input)
+    check_keyword(name, "layout", layout, LAYOUTS)
+    channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
+    columns, rows = _per_channel(name, "column", column, channels), _per_channel(name, "row", row, channels)
+    weight = columns[:, None, :, None] * rows[:, None, None, :]
+    if algorithm == "auto" and precision != "strict":
+        algorithm = "separable"
+    options = Options(
+        stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device
+    )
+    return convolve(name, x, weight, bias, options, out, out_dtype, residual, (columns, rows))
+
+
+def _per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:
+    """Return a factor as (C, K)."""
+    factor = as_input(function, name, value)
+    if factor.ndim not in (1, 2) or (factor.ndim == 2 and len(factor) != channels):
+        raise ShapeError(f"{function}: {name} has shape {factor.shape}, expected (K,) or (C, K) with C = {channels}")
+    return np.ascontiguousarray(np.broadcast_to(factor, (channels, factor.shape[-1])))

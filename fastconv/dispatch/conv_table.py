@@ -1,0 +1,107 @@
+"""The algorithms of 2-D convolution, special ones first, direct last: the planner takes the cheapest that can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastconv.dispatch.algorithm import Algorithm
+from fastconv.dispatch.blocking import Blocking, gemm_blocking
+from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
+from fastconv.dispatch.cost import direct_ops, separable_ops
+from fastconv.geometry.conv import ConvGeometry
+
+PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"
+
+
+def _always(g: ConvGeometry) -> str | None:
+    return None
+
+
+def _pointwise(g: ConvGeometry) -> str | None:
+    return None if g.KH == g.KW == 1 else f"kernel must be 1x1, got {g.KH}x{g.KW}"
+
+
+def _depthwise(g: ConvGeometry) -> str | None:
+    if g.IC and g.G == g.IC:
+        return None
+    return f"groups must equal the input channels, got groups = {g.G}, IC = {g.IC}"
+
+
+def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
+    return gemm_blocking(g, target, columns=False)
+
+
+def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
+    return gemm_blocking(g, target, columns=True)
+
+
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
+    return depthwise_blocking(g, target, separable=False)
+
+
+def _separable_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
+    return depthwise_blocking(g, target, separable=True)
+
+
+TABLE: tuple[Algorithm, ...] = (
+    Algorithm(
+        "depthwise",
+        "conv_depthwise:program",
+        _depthwise,
+        _depthwise_blocking,
+        direct_ops,
+        "as it is / rows [tile][k][n]",
+        exact=True,
+        automatic="",
+        source="Chollet 2017, arXiv:1610.02357; XNNPACK dwconv2d-chw",
+    ),
+    Algorithm(
+        "separable",
+        "conv_separable:program",
+        _depthwise,
+        _separable_blocking,
+        separable_ops,
+        "as it is / rows [tile][k][n]",
+        exact=False,
+        automatic="the kernels must have rank 1, which only their values tell; ask by name, or pass the factors",
+        source="Treitel and Shanks 1971, doi:10.1109/TGE.1971.271457",
+    ),
+    Algorithm(
+        "pointwise",
+        "conv_im2col:program",
+        _pointwise,
+        _columns_blocking,
+        direct_ops,
+        PANELS,
+        exact=True,
+        automatic="",
+        source="Goto and van de Geijn 2008, doi:10.1145/1356052.1356053",
+    ),
+    Algorithm(
+        "im2col",
+        "conv_im2col:program",
+        _always,
+        _columns_blocking,
+        direct_ops,
+        PANELS,
+        exact=True,
+        automatic="",
+        source="Chellapilla, Puri and Simard 2006",
+    ),
+    Algorithm(
+        "direct",
+        "conv_direct:program",
+        _always,
+        _direct_blocking,
+        direct_ops,
+        PANELS,
+        exact=True,
+        automatic="",
+        source="Georganas et al. 2018, doi:10.1109/SC.2018.00069; Dukhan 2019, arXiv:1907.02129",
+    ),
+)
+
+ROWS: dict[str, Algorithm] = {row.name: row for row in TABLE}
+
+# Names of the contract; those that are not in the table are refused with a reason.
+NAMES = ("auto", "direct", "im2col", "pointwise", "depthwise", "separable", "winograd", "fft", "bf16x3", "measure")

@@ -1,0 +1,69 @@
+"""What an algorithm does on a problem, counted: the numbers that the planner compares and that explain and count_ops show."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.geometry.conv import ConvGeometry
+
+# The model counts cycles; this turns them into seconds. Only ratios decide.
+HERTZ = 3.0e9
+# Cycles per element to bring a weight into the kernel's order, and of one call from Python.
+PACK_CYCLES = 0.6
+CALL_CYCLES = 2e4
+
+
+class OpCount(NamedTuple):
+    """Operations and memory traffic of one call; every number is exact, none is measured.
+
+    Attributes
+    ----------
+    macs : int
+        Multiply-accumulates; taps in the padding are counted too.
+    multiplies, adds : int
+        Multiplications, those of data transforms included, those of weight transforms not; additions.
+    params : int
+        Elements of weight and bias.
+    bytes_read, bytes_written : int
+        Each array once: input, weight and bias; output.
+    """
+
+    macs: int
+    multiplies: int
+    adds: int
+    params: int
+    bytes_read: int
+    bytes_written: int
+
+
+class Cost(NamedTuple):
+    """Operations, scratch in bytes for each thread, and the model's time on one thread in seconds."""
+
+    ops: OpCount
+    scratch_bytes: int
+    seconds: float
+
+
+def direct_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
+    """Count direct summation: ICG * KH * KW multiplications an output."""
+    return _ops(g, g.ICG * g.KH * g.KW, g.ICG * g.KH * g.KW, bias)
+
+
+def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
+    """Count two 1-D passes: KH + KW multiplications an output instead of KH * KW."""
+    return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
+
+
+def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:
+    size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OH * g.OW
+    macs = outputs * macs_per_output
+    params = g.OC * weights_per_channel + (g.OC if bias else 0)
+    adds = max(macs - outputs, 0) + (outputs if bias else 0)
+    return OpCount(macs, macs, adds, params, (g.N * g.IC * g.H * g.W + params) * size, outputs * size)
+
+
+def pack_seconds(elements: int) -> float:
+    """Return the model's time to bring a weight into the kernel's order."""
+    return elements * PACK_CYCLES / HERTZ

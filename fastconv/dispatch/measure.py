@@ -1,0 +1,45 @@
+"""algorithm="measure": time the candidates once on the user's problem, and remember the fastest."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from fastconv.dispatch.conv_table import TABLE
+from fastconv.dispatch.plan import Prepared, prepare
+from fastconv.geometry.conv import ConvGeometry
+
+REPEATS = 3
+_LIMIT = 512
+
+_fastest: dict[Any, str] = {}
+
+
+def measured_seconds(prepared: Prepared, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
+    """Return the median time of a plain call's work, after one that may compile: packing and convolution."""
+    out = np.empty(prepared.out_shape, prepared.dtype)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        prepared.run(x, prepared.pack(weights), None, None, out)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def fastest(
+    function: str, g: ConvGeometry, activation: str | None, precision: str, x: np.ndarray, w: np.ndarray
+) -> Prepared:
+    """Return the prepared problem of the algorithm that was fastest when this problem was first measured."""
+    key = (g, activation, precision)
+    name = _fastest.get(key)
+    if name is None:
+        able = [row.name for row in TABLE if not row.automatic and row.unsupported(g) is None]
+        candidates = {n: prepare(function, g, activation, n, precision) for n in able}
+        name = min(able, key=lambda n: measured_seconds(candidates[n], x, (w,)))
+        if len(_fastest) >= _LIMIT:
+            _fastest.clear()
+        name = _fastest.setdefault(key, name)
+    return prepare(function, g, activation, name, precision)
