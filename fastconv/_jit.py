@@ -187,7 +187,7 @@ def _digest() -> str:
     return _hash(*parts)
 
 
-def _tag(function: FunctionType, flags: set[str]) -> str | None:
+def _tag(function: Any, flags: set[str]) -> str | None:
     """Hash all that one kernel depends on but its signature and the CPU; None means that it cannot be cached."""
     try:
         if _root() is None:

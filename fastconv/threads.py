@@ -30,9 +30,9 @@ __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
 # Below this a second thread does not pay: to wake it and to hand over the GIL takes 10 to 50 us.
 PARALLEL_SECONDS = 150e-6
-# Several chunks per thread, so that a late or slow thread does not hold up the rest ...
+# Several chunks per thread, so that a slow thread does not hold up the rest, but long against the cost of taking one
+# (1 us), and short enough that Ctrl-C is felt at once.
 CHUNKS_PER_THREAD = 6
-# ... but long against the cost of taking one (1 us), and short enough that Ctrl-C is felt at once.
 CHUNK_SECONDS = (50e-6, 50e-3)
 # A larger scratch buffer is freed after the run, a smaller one kept for the thread's next.
 KEEP_BYTES = 8 << 20
@@ -90,9 +90,9 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        The n of the innermost ``with threads(n)`` of this thread, else of the last `set_num_threads`, else the default:
-        the smallest of the CPUs that the process may run on, the CPU quota of its cgroup, and ``FASTCONV_NUM_THREADS``
-        (if that is not set, ``OMP_NUM_THREADS``). The default is read once, at its first use.
+        The n of the innermost ``with threads(n)`` of this thread, else of the last `set_num_threads`, else the least of
+        the CPUs that the process may run on, the CPU quota of its cgroup, and ``FASTCONV_NUM_THREADS`` (if not set,
+        ``OMP_NUM_THREADS``), which are read once.
 
     Raises
     ------
@@ -108,13 +108,7 @@ def get_num_threads() -> int:
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Set how many threads the calls of this thread may use inside a ``with`` block.
-
-    Parameters
-    ----------
-    n : int
-        As in `set_num_threads`.
-    """
+    """Set how many threads calls of this thread may use inside a ``with`` block; n is as in `set_num_threads`."""
     n = _checked("threads", n)
     before, _state.count = _state.count, n
     try:
@@ -133,10 +127,10 @@ def run(kernel: Kernel, g: Any, io: Any, tasks: int, scratch_bytes: int, seconds
     g, io : object
         Passed through.
     tasks : int
-        If less than 1, nothing is called.
+        With 0, nothing is called.
     scratch_bytes : int
-        The kernel gets the address, a multiple of 64, of at least 64 bytes more than that, which no one else uses
-        during the call and whose content is undefined; 0 if none are asked for.
+        The kernel gets the address, a multiple of 64, of at least 64 bytes more than that, undefined, which no one else
+        uses during the call. For 0 it may get 0.
     seconds : float
         Estimate of the time that one thread takes for all tasks; it only decides how they are cut.
 
@@ -249,29 +243,29 @@ class _Job:
 
     def help(self) -> None:
         """Work on the job if it is not yet done."""
-        if self.closed:
-            return
         try:
             scratch = _take(self.call[3])
         except MemoryError:
             # The caller has its buffer and gets along alone.
             return
         with self.lock:
-            if self.closed:
-                return
-            self.active += 1
+            joined = not self.closed
+            self.active += joined
+        if joined:
+            self._follow(scratch.address)
+        _give_back(scratch)
+
+    def _follow(self, address: int) -> None:
         try:
             # For the nested calls of a kernel.
             _state.count = self.count
-            self._work(scratch.address)
+            self._work(address)
         except BaseException as error:
             self.error = error
-        finally:
-            _give_back(scratch)
-            with self.lock:
-                self.active -= 1
-                if self.closed and not self.active:
-                    self.idle.release()
+        with self.lock:
+            self.active -= 1
+            if self.closed and not self.active:
+                self.idle.release()
 
     def _work(self, address: int) -> None:
         kernel, g, io, _ = self.call
@@ -294,7 +288,8 @@ class _Pool:
 
     def __init__(self) -> None:
         self.limit = MAX_HELPERS
-        self.lock = threading.Lock()
+        # A signal handler may run a kernel while its thread is in _grow.
+        self.lock = threading.RLock()
         self.queue: SimpleQueue[_Job] = SimpleQueue()
         self.workers = 0
 
@@ -333,11 +328,11 @@ _pool = _Pool()
 
 
 def _renew_pool() -> None:
+    """Start afresh in a forked child: it has none of the threads, and perhaps a lock that no one will release."""
     global _pool
     _pool = _Pool()
 
 
-# A forked child has none of the threads, and may have inherited a lock that no one will release.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_pool)
 

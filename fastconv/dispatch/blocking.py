@@ -13,14 +13,18 @@ from typing import Any, NamedTuple
 from fastconv.geometry.conv import ConvGeometry
 
 # Cycles, fitted to the measured kernels of an AVX2 and an AVX-512 CPU (bench/).
-TILE_END = 24.0
+TILE_END = 30.0
 ROW_END = 14.0
-ROW_COPY = 12.0
-BYTES_PER_CYCLE = 12.0
+ROW_COPY = 25.0
+BYTES_PER_CYCLE = 10.0
+# A weight that does not fit in L2 is read anew for every block.
+WEIGHT_BYTES_PER_CYCLE = 16.0
 # A pass keeps its lines of one pixel tile within this share of L1, its weights and C tiles within these of L2.
 L1_SHARE, L2_SHARE = 0.6, 0.4
+# With few terms the walk over all pixels of a channel tile is faster: it writes MR planes at a time, not all of them.
+TILE_OUTER_K = 300
 # Blocks are also what threads share: a big problem is cut in at least so many tasks.
-MIN_TASKS = 12
+MIN_TASKS = 8
 BIG = 2e5
 
 
@@ -40,6 +44,7 @@ class Blocking(NamedTuple):
     TILES: int
     PARTS: int
     PART_TILES: int
+    TILE_OUTER: int
     ROWS: int
     P: int
     ROW_PHASES: int
@@ -126,12 +131,13 @@ def _blocking(g, target, columns, size, tile, block) -> Blocking:
     PARTS = _parts(g, target, size, MR * NR * C_TILES, ICP * taps * (MR if first else NR), TILES, blocks)
     PART_TILES = ceil_div(TILES, PARTS)
     PARTS = ceil_div(TILES, PART_TILES)
+    TILE_OUTER = int(first and PASSES == 1 and MR * g.ICG * taps < TILE_OUTER_K)
     scratch = -(-strip * size // 64) * 64 + max(1, PART_TILES * C_TILES) * MR * NR * size
     segments = PASSES * ceil_div(ICP * taps, 16)
     packed = g.G * TILES * (segments * MR * 16 if first else g.ICG * taps * NR)
     cycles = _cycles(g, target, columns, size, (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES))
     return Blocking(
-        *(MR, NV, VL, ICP, PASSES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, IMAGES, TILES, PARTS, PART_TILES),
+        *(MR, NV, VL, ICP, PASSES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, IMAGES, TILES, PARTS, PART_TILES, TILE_OUTER),
         *(ROWS, P, RP, CP, PLANE, C_TILES, strip, scratch, packed, blocks * PARTS, cycles),
     )
 
@@ -185,4 +191,6 @@ def _cycles(g, target, columns, size, tile, block, counts) -> float:
     if not first and g.OCG % NR:
         ragged += tiles / TILES
     packing = PARTS * (copied * size / BYTES_PER_CYCLE + rows * ROW_COPY)
-    return calls * (k + ends) + ragged * TILES * per_ragged + packing
+    weight = g.OC * K * size
+    reading = weight * blocks / g.G / WEIGHT_BYTES_PER_CYCLE if weight > target.l2_bytes * L2_SHARE else 0.0
+    return calls * (k + ends) + ragged * TILES * per_ragged + packing + reading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import Any
 
@@ -26,7 +25,7 @@ def measured_seconds(prepared: Prepared, x: np.ndarray, weights: Any, repeats: i
         start = time.perf_counter()
         prepared.run(x, prepared.pack(weights), None, None, out)
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return float(np.median(times[1:]))
 
 
 def fastest(

@@ -79,7 +79,7 @@ class ConvGeometry(NamedTuple):
 
     @property
     def flat(self) -> ConvGeometry:
-        """The same problem with an image of one row, where the kernel is 1x1 and reads every pixel once; else itself."""
+        """The same problem on an image of one row if the kernel is 1x1 and reads each pixel once, else itself."""
         if (self.KH, self.KW, self.SH, self.SW, self.PT, self.PB, self.PL, self.PR) != (1, 1, 1, 1, 0, 0, 0, 0):
             return self
         return self._replace(H=1, W=self.H * self.W, OH=1, OW=self.OH * self.OW)

@@ -82,36 +82,50 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                     packed = block
                 table = g[F.PASS_TABLE] + 40 * p
                 segments, seg, boff, panel = int_at(table, 0), int_at(table, 1), int_at(table, 2), int_at(table, 3)
-                for q in range(0, pixels, NR):
-                    r, col = (q0 + q) // pitch, (q0 + q) % pitch
-                    whole = col + NR <= valid and q + NR <= pixels
-                    for tile in range(first, min(first + g[F.PART_TILES], TILES)):
-                        a = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
-                        rows, channel = min(MR, OCG - tile * MR), group * OCG + tile * MR
-                        c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * MR * NR
-                        if g[F.C_TILES]:
-                            c += size * q * MR
-                        dst = plane + size * tile * MR * OHOW
-                        whole_dst = dst + size * (r * stride + col)
-                        straight = whole and rows == MR
-                        init, ldi, target, ldo, bias = 0, NR, c, NR, 0
-                        if p > 0:
-                            init = c
-                        elif straight and io[F.RESIDUAL]:
-                            init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OHOW
-                        if straight and last:
-                            target, ldo, bias = whole_dst, OHOW, io[F.BIAS] + size * channel
-                        b = scratch + size * q
-                        outer(MR, NV, MR and 16, 0, BITS, a, 0, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
-                        if last and straight and g[F.ACTIVATION]:
-                            for m in range(MR):
-                                call_row(g[F.ACTIVATION], whole_dst + size * m * OHOW, NR)
-                        elif last and not straight:
-                            end = q0 + min(q + NR, pixels)
-                            for m in range(rows):
-                                finish_planes(
-                                    BITS, g, io, c + size * m * NR, channel + m, dst + size * m * OHOW, q0 + q, end, pitch, valid, stride
-                                )
+                parts, steps = min(g[F.PART_TILES], TILES - first), (pixels + NR - 1) // NR
+                tile, q, r, col = first, 0, q0 // pitch, q0 % pitch
+                for _ in range(parts * steps):
+                    rows, channel = min(MR, OCG - tile * MR), group * OCG + tile * MR
+                    whole = rows == MR and col + NR <= valid and q + NR <= pixels
+                    a = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
+                    c = scratch + g[F.C_AT]
+                    if g[F.C_TILES]:
+                        c += size * ((tile - first) * g[F.C_TILES] * NR + q) * MR
+                    dst = plane + size * tile * MR * OHOW
+                    whole_dst = dst + size * (r * stride + col)
+                    init, ldi, target, ldo, bias = 0, NR, c, NR, 0
+                    if p > 0:
+                        init = c
+                    elif whole and io[F.RESIDUAL]:
+                        init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OHOW
+                    if whole and last:
+                        target, ldo, bias = whole_dst, OHOW, io[F.BIAS] + size * channel
+                    b = scratch + size * q
+                    outer(MR, NV, 16, 0, BITS, a, 0, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
+                    if last and whole and g[F.ACTIVATION]:
+                        for m in range(MR):
+                            call_row(g[F.ACTIVATION], whole_dst + size * m * OHOW, NR)
+                    elif last and not whole:
+                        end = q0 + min(q + NR, pixels)
+                        for m in range(rows):
+                            row = dst + size * m * OHOW
+                            finish_planes(BITS, g, io, c + size * m * NR, channel + m, row, q0 + q, end, pitch, valid, stride)
+                    # The next tile, without a division.
+                    moved = True
+                    if g[F.TILE_OUTER]:
+                        q += NR
+                        if q >= pixels:
+                            tile, q, r, col, moved = tile + 1, 0, q0 // pitch, q0 % pitch, False
+                    else:
+                        tile += 1
+                        moved = tile == first + parts
+                        if moved:
+                            tile, q = first, q + NR
+                    if moved:
+                        col += NR
+                        while col >= pitch:
+                            col -= pitch
+                            r += 1
 
     return conv_planes
 
@@ -155,8 +169,8 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
                     lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
+                    r, col = 0, 0
                     for q in range(0, pixels, MR):
-                        r, col = q // pitch, q % pitch
                         c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * MR * NR
                         if g[F.C_TILES]:
                             c += size * q * NR
@@ -176,10 +190,14 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                                 call_row(g[F.ACTIVATION], whole_dst + size * m * OC, NR)
                         elif last and not straight:
                             for m in range(min(MR, pixels - q)):
-                                r, col = (q + m) // pitch, (q + m) % pitch
-                                if col < valid:
-                                    dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
+                                row, column = (q + m) // pitch, (q + m) % pitch
+                                if column < valid:
+                                    dst = io[F.OUT] + size * ((base + row * g[F.OW] + column) * OC + channel)
                                     finish_pixel(BITS, g, io, c + size * m * NR, channel, dst, lanes)
+                        col += MR
+                        while col >= pitch:
+                            col -= pitch
+                            r += 1
 
     return conv_pixels
 

@@ -12,8 +12,9 @@ import numpy as np
 NAMES: Final = (
     # Problem. OCG and ICG are channels per group, M the depthwise multiplier (OC / IC).
     *("N", "G", "IC", "OC", "ICG", "OCG", "M", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW"),
-    # Output blocks of RB rows x CB columns (columns: runs of CB pixels); the TILES of a block are cut in PARTS tasks.
-    *("IMAGES", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES"),
+    # Output blocks of RB rows x CB columns (columns: runs of CB pixels); the TILES of a block are cut in PARTS tasks;
+    # TILE_OUTER walks all pixels of one channel tile before the next.
+    *("IMAGES", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES", "TILE_OUTER"),
     # Strip: ROWS rows of pitch P in each of ROW_PHASES x COLUMN_PHASES planes; PLANE elements from channel to
     # channel (im2col in planes: from k to k).
     *("ROWS", "P", "ROW_PHASES", "COLUMN_PHASES", "PLANE"),
@@ -31,7 +32,7 @@ NAMES: Final = (
 # fmt: off
 (
     N, G, IC, OC, ICG, OCG, M, H, W, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW,
-    IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES,
+    IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
     C_AT, C_TILES,

@@ -76,27 +76,32 @@ def lane_packer(BITS, NR, VL):
 @inline
 def columns_inside(w0, step, W, n):
     """Return (first, last): the i < n for which column w0 + i * step lies in [0, W) are those from first to last - 1."""
-    if w0 >= 0 and w0 + (n - 1) * step < W:
-        return 0, n
-    first = min(max(0, (step - 1 - w0) // step), n)
-    last = max(min(n, (W - w0 + step - 1) // step), first)
-    return first, last
+    before, after = -w0, W - w0
+    if step != 1:
+        before, after = (before + step - 1) // step, (after + step - 1) // step
+    first = min(max(before, 0), n)
+    return first, max(min(after, n), first)
 
 
 @inline
 def strip_planes(BITS, strip, x, g, channels, r0, c0):
     """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0)."""
-    size, H, W, P = BITS // 8, g[F.H], g[F.W], g[F.P]
+    size, H, W, P, SH, SW = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.SH], g[F.SW]
     for ic in range(channels):
         dst = strip + size * ic * g[F.PLANE]
         for i in range(g[F.ROW_PHASES]):
-            h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
+            h0 = r0 * SH + i * g[F.DH] % SH - g[F.PT]
             for j in range(g[F.COLUMN_PHASES]):
-                w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
+                w0 = c0 * SW + j * g[F.DW] % SW - g[F.PL]
+                first, last = columns_inside(w0, SW, W, P)
+                src = x + size * ((ic * H + h0) * W + w0 + first * SW)
                 for r in range(g[F.ROWS]):
-                    h = h0 + r * g[F.SH]
-                    fill_row(BITS, dst, x + size * ic * H * W, h, H, w0, g[F.SW], W, P)
+                    if 0 <= h0 + r * SH < H:
+                        fill_row(BITS, dst, src, first, last, SW, P)
+                    else:
+                        fill_row(BITS, dst, src, P, P, SW, P)
                     dst += size * P
+                    src += size * SH * W
 
 
 @inline
@@ -161,7 +166,11 @@ def columns_planes(BITS, columns, x, g, channels, q0, pixels):
                 while done < pixels:
                     run = min(pixels - done, OW - ow)
                     h, w0 = oh * g[F.SH] + kh * g[F.DH] - g[F.PT], ow * g[F.SW] + kw * g[F.DW] - g[F.PL]
-                    fill_row(BITS, dst + size * done, plane, h, H, w0, g[F.SW], W, run)
+                    first, last = columns_inside(w0, g[F.SW], W, run)
+                    if h < 0 or h >= H:
+                        first = last = run
+                    src = plane + size * (h * W + w0 + first * g[F.SW])
+                    fill_row(BITS, dst + size * done, src, first, last, g[F.SW], run)
                     done += run
                     ow = 0
                     oh += 1

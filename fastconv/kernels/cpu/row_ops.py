@@ -131,6 +131,20 @@ def zero_row_twin(BITS, dst, n):
     floats(BITS, dst, n)[:] = 0
 
 
+def _emit_zeros(v: Lanes, dst: Any, n: Any) -> None:
+    """Emit dst[0:n] = 0, and up to VL elements more.
+
+    The first vector stands apart: LLVM makes a call of memset from a loop, which costs more than most borders.
+    """
+    b = v.b
+    v.store(v.zero, dst)
+    with (
+        b.if_then(b.icmp_signed(">", n, const(v.VL)), likely=False),
+        counted(b, b.sdiv(b.sub(n, const(1)), const(v.VL))) as (i, _, _),
+    ):
+        v.store(v.zero, v.at(dst, b.mul(b.add(i, const(1)), const(v.VL))))
+
+
 def _emit_gather(v: Lanes, dst: Any, src: Any, step: Any, n: Any) -> None:
     """Emit dst[i] = src[i * step], i < n; step 2 by shuffles of whole vectors."""
     b = v.b
@@ -149,48 +163,56 @@ def _emit_gather(v: Lanes, dst: Any, src: Any, step: Any, n: Any) -> None:
         v.store_scalar(v.load_scalar(v.at(src, b.mul(i, step))), v.at(dst, i))
 
 
+def _emit_spilled_copy(v: Lanes, dst: Any, src: Any, n: Any) -> None:
+    """Emit dst[0:n] = src[0:n]; a row shorter than a vector writes a whole one, but never reads beyond its end."""
+    b, one = v.b, const(v.VL)
+    with b.if_else(b.icmp_signed(">=", n, one)) as (long, short):
+        with long:
+            with counted(b, b.sdiv(n, one)) as (i, _, _):
+                i = b.mul(i, one)
+                v.store(v.load(v.at(src, i)), v.at(dst, i))
+            last = b.sub(n, one)
+            v.store(v.load(v.at(src, last)), v.at(dst, last))
+        with short:
+            v.store(Row(v, first_lanes(v, n)).load(src), dst)
+
+
 @intrinsic(prefer_literal=True)
-def _fill_row(typing, BITS, dst, plane, h, H, w0, step, W, n):
-    """dst[i] = plane[h, w0 + i * step], i < n, of a plane of H x W elements; zero outside of it."""
+def _fill_row(typing, BITS, dst, src, first, last, step, n):
+    """dst[i] = src[(i - first) * step] for first <= i < last, 0 for the other i < n.
+
+    Up to VL elements beyond n are written too: rows are filled in the order of their addresses, into scratch.
+    """
     value = literals(BITS)
     if value is None:
         return None
 
     def emit(b, args):
         v = Lanes(b, *value)
-        dst, plane, (h, H, w0, step, W, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
-        zero, one = const(0), const(1)
-        least = lambda x, y: b.select(b.icmp_signed("<", x, y), x, y)  # noqa: E731
-        most = lambda x, y: b.select(b.icmp_signed(">", x, y), x, y)  # noqa: E731
-        # Columns from first to last - 1 lie in [0, W); truncated division is right, since most() takes what is negative.
-        first = least(most(zero, b.sdiv(b.sub(b.sub(step, one), w0), step)), n)
-        last = most(least(n, b.sdiv(b.sub(b.add(b.sub(W, w0), step), one), step)), first)
-        inside = b.and_(b.icmp_signed(">=", h, zero), b.icmp_signed("<", h, H))
-        first, last = b.select(inside, first, n), b.select(inside, last, n)
-        each_vector(v, first, lambda i, row: row.store(v.zero, v.at(dst, i)))
-        src = v.at(plane, b.add(b.add(b.mul(h, W), w0), b.mul(first, step)))
+        dst, src, (first, last, step, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
+        _emit_zeros(v, dst, first)
         target, length = v.at(dst, first), b.sub(last, first)
-        with b.if_else(b.icmp_signed("==", step, one)) as (near, far):
-            with near:
-                each_vector(v, length, lambda i, row: row.store(row.load(v.at(src, i)), v.at(target, i)))
-            with far:
-                _emit_gather(v, target, src, step, length)
-        rest = v.at(dst, last)
-        each_vector(v, b.sub(n, last), lambda i, row: row.store(v.zero, v.at(rest, i)))
+        with b.if_then(b.icmp_signed(">", length, const(0))):
+            with b.if_else(b.icmp_signed("==", step, const(1))) as (near, far):
+                with near:
+                    _emit_spilled_copy(v, target, src, length)
+                with far:
+                    _emit_gather(v, target, src, step, length)
+        _emit_zeros(v, v.at(dst, last), b.sub(n, last))
 
     def codegen(context, builder, signature, args):
         outlined(builder, f"fill_row_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, *[N] * 8), codegen
+    return types.void(BITS, *[N] * 6), codegen
 
 
-def fill_row_twin(BITS, dst, plane, h, H, w0, step, W, n):
+def fill_row_twin(BITS, dst, src, first, last, step, n):
     """Python twin of `fill_row`."""
-    for i in range(n):
-        w = w0 + i * step
-        inside = 0 <= h < H and 0 <= w < W
-        floats(BITS, dst + BITS // 8 * i, 1)[0] = floats(BITS, plane + BITS // 8 * (h * W + w), 1)[0] if inside else 0
+    row = floats(BITS, dst, n)
+    row[:first], row[last:] = 0, 0
+    if last > first:
+        row[first:last] = floats(BITS, src, (last - first - 1) * step + 1)[::step]
 
 
 @intrinsic(prefer_literal=True)

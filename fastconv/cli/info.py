@@ -1,0 +1,47 @@
+"""`fastconv info`: versions, devices, threads and the cache."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import fastconv as fc
+
+
+def info() -> str:
+    """Return what a report of a problem should tell, one fact a line."""
+    devices = fc.devices()
+    cpu = devices["cpu"]
+    fma = "with" if cpu["fma"] else "without"
+    folder, caching = cache()
+    facts = {
+        "fastconv": fc.__version__,
+        "Python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
+        **{name: _version(name) for name in ("numba", "numpy", "scipy")},
+        "CPU": f"{cpu['name']}, vectors of {cpu['vector_bytes']} bytes, {fma} fused multiply-add",
+        "CUDA": ", ".join(map(str, devices["cuda"])) or "no devices",
+        "threads": str(fc.get_num_threads()),
+        "cache folder": folder,
+        "disk caching": caching,
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name.ljust(width)}  {fact}" for name, fact in facts.items())
+
+
+def cache() -> tuple[str, str]:
+    """Return the cache folder, and whether compiled kernels are kept there."""
+    from fastconv import _jit
+
+    root = _jit._root()
+    if root is None:
+        return "none", "off (FASTCONV_DISABLE_CACHE is set, or there is no home folder)"
+    if root.exists() and not _jit._is_private(root):
+        return str(root), "off (it is no folder that only you can write to)"
+    return str(root), "on" if root.exists() else "on (the folder will be made)"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
