@@ -32,7 +32,7 @@ def load(path: str | None, size: int) -> np.ndarray:
             image.thumbnail((size, size), Image.Resampling.LANCZOS)
         pixels = np.asarray(image, np.float32)
     if pixels.ndim == 2:
-        pixels = np.repeat(_scaled(pixels)[:, :, None], 3, axis=2)
+        pixels = np.repeat(_stretched(pixels)[:, :, None], 3, axis=2)
     else:
         pixels = pixels / np.float32(255)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
@@ -54,17 +54,14 @@ def _plain(image: Any) -> Any:
         return image.convert("I").convert("F")
     if image.mode == "F":
         return image
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         front = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", front.size, "white"), front).convert("RGB")
     return image.convert("RGB")
 
 
-def _scaled(grey: np.ndarray) -> np.ndarray:
-    """Return grey values of any range in [0, 1]."""
-    low, high = float(np.nanmin(grey)), float(np.nanmax(grey))
-    if 0 <= low and high <= 1:
-        return grey
-    if 0 <= low and high <= 65535 * 1.1:
-        return np.clip(grey / np.float32(65535), 0, 1)
-    return (grey - np.float32(low)) / np.float32(high - low)
+def _stretched(grey: np.ndarray) -> np.ndarray:
+    """Return grey values in [0, 1]; their range is unknown, since cameras of 12 bits write files of 16."""
+    grey = np.nan_to_num(grey)
+    low, high = float(grey.min()), float(grey.max())
+    return (grey - np.float32(low)) / np.float32(high - low or 1)

@@ -23,17 +23,23 @@ WEIGHT_BYTES_PER_CYCLE = 16.0
 L1_SHARE, L2_SHARE = 0.6, 0.4
 # With few terms the walk over all pixels of a channel tile is faster: it writes MR planes at a time, not all of them.
 TILE_OUTER_K = 300
+# To transpose one element, in blocks of VL x VL.
+TRANSPOSE_CYCLES = 1.0
 # Blocks are also what threads share: a big problem is cut in at least so many tasks.
 MIN_TASKS = 8
 BIG = 2e5
 
 
 class Blocking(NamedTuple):
-    """Tile sizes of one algorithm on one problem; `cycles` is the model's time of all of it on one thread."""
+    """Tile sizes of one algorithm on one problem; `cycles` is the model's time of all of it on one thread.
+
+    With LANES output channels are the lanes of a register tile of MR pixels, else pixels are those of MR channels.
+    """
 
     MR: int
     NV: int
     VL: int
+    LANES: int
     ICP: int
     PASSES: int
     RB: int
@@ -51,6 +57,7 @@ class Blocking(NamedTuple):
     COLUMN_PHASES: int
     PLANE: int
     C_TILES: int
+    T_PITCH: int
     strip_elements: int
     scratch_bytes: int
     packed_elements: int
@@ -88,9 +95,11 @@ def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
 
 def _candidates(g: ConvGeometry, target: Any, columns: bool) -> Iterator[Blocking]:
     size = int(g.dtype[5:]) // 8
-    for MR, NV in target.outer_tiles:
-        for RB, CB in _block_sizes(g, columns, NV * target.lanes(8 * size)):
-            yield _blocking(g, target, columns, size, (MR, NV), (RB, CB))
+    last = g.layout == "channels_last"
+    for LANES in (True,) if last else (False,) if columns else (False, True):
+        for MR, NV in target.outer_tiles:
+            for RB, CB in _block_sizes(g, columns, NV * target.lanes(8 * size)):
+                yield _blocking(g, target, columns, size, (MR, NV), (RB, CB), LANES)
 
 
 def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
@@ -107,14 +116,15 @@ def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int,
                 yield RB, CB
 
 
-def _blocking(g, target, columns, size, tile, block) -> Blocking:
+def _blocking(g, target, columns, size, tile, block, LANES) -> Blocking:
     (MR, NV), (RB, CB), taps = tile, block, g.KH * g.KW
-    first, VL = g.layout == "channels_first", target.lanes(8 * size)
+    first, VL = not LANES, target.lanes(8 * size)
+    turned = LANES and g.layout == "channels_first"
     NR = NV * VL
     TILES = ceil_div(g.OCG, MR if first else NR)
     ROWS, P = RB + (g.KH - 1) * g.DH // g.SH, CB + (g.KW - 1) * g.DW // g.SW
     RP, CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
-    ICP = _channels_per_pass(g, target, size, columns, NR, RP * CP * ROWS * P)
+    ICP = _channels_per_pass(g, target, size, columns, NR, RP * CP * ROWS * P, LANES)
     PASSES = max(1, ceil_div(g.ICG, ICP))
     ICP = max(1, ceil_div(g.ICG, PASSES))
     pixels = CB if columns else (RB - 1) * P + CB
@@ -133,19 +143,25 @@ def _blocking(g, target, columns, size, tile, block) -> Blocking:
     PARTS = ceil_div(TILES, PART_TILES)
     TILE_OUTER = int(first and PASSES == 1 and MR * g.ICG * taps < TILE_OUTER_K)
     scratch = -(-strip * size // 64) * 64 + max(1, PART_TILES * C_TILES) * MR * NR * size
+    T_PITCH = 0
+    if turned:
+        # The C tiles of a block, with room for the last transposed square; then the transposed block.
+        T_PITCH = spread(ceil_div(pixels, VL) * VL, size)
+        block_c = (ceil_div(pixels, MR) * MR + VL) * NR * size
+        scratch = -(-strip * size // 64) * 64 + (PART_TILES if PASSES > 1 else 1) * block_c + NR * T_PITCH * size
     segments = PASSES * ceil_div(ICP * taps, 16)
     packed = g.G * TILES * (segments * MR * 16 if first else g.ICG * taps * NR)
-    cycles = _cycles(g, target, columns, size, (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES))
+    cycles = _cycles(g, target, columns, size, (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES), LANES)
     return Blocking(
-        *(MR, NV, VL, ICP, PASSES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, IMAGES, TILES, PARTS, PART_TILES, TILE_OUTER),
-        *(ROWS, P, RP, CP, PLANE, C_TILES, strip, scratch, packed, blocks * PARTS, cycles),
+        *(MR, NV, VL, int(LANES), ICP, PASSES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, IMAGES, TILES, PARTS, PART_TILES, TILE_OUTER),
+        *(ROWS, P, RP, CP, PLANE, C_TILES, T_PITCH, strip, scratch, packed, blocks * PARTS, cycles),
     )
 
 
-def _channels_per_pass(g, target, size, columns, NR, plane) -> int:
+def _channels_per_pass(g, target, size, columns, NR, plane, LANES) -> int:
     """Input channels whose lines of one pixel tile fit in L1, and whose block of the input fits in L2."""
     taps = g.KH * g.KW
-    if g.layout == "channels_last":
+    if LANES:
         l1 = taps * NR * size
     elif columns:
         l1 = taps * (NR * size + 32)
@@ -167,9 +183,9 @@ def _parts(g, target, size, c_tile, panel, TILES, blocks) -> int:
     return min(parts, TILES)
 
 
-def _cycles(g, target, columns, size, tile, block, counts) -> float:
+def _cycles(g, target, columns, size, tile, block, counts, LANES) -> float:
     (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES) = tile, block, counts
-    first, K, pixels = g.layout == "channels_first", g.ICG * g.KH * g.KW, g.N * g.OH * g.OW
+    first, K, pixels = not LANES, g.ICG * g.KH * g.KW, g.N * g.OH * g.OW
     step = NR if first else MR
     if columns:
         tiles = g.G * (blocks // g.G * ceil_div(CB, step) if blocks else 0)
@@ -191,6 +207,10 @@ def _cycles(g, target, columns, size, tile, block, counts) -> float:
     if not first and g.OCG % NR:
         ragged += tiles / TILES
     packing = PARTS * (copied * size / BYTES_PER_CYCLE + rows * ROW_COPY)
+    if LANES and g.layout == "channels_first":
+        # Input and output are transposed; no tile is finished by itself.
+        ragged = 0.0
+        packing += TRANSPOSE_CYCLES * (PARTS * copied + g.OC * pixels)
     weight = g.OC * K * size
     reading = weight * blocks / g.G / WEIGHT_BYTES_PER_CYCLE if weight > target.l2_bytes * L2_SHARE else 0.0
     return calls * (k + ends) + ragged * TILES * per_ragged + packing + reading

@@ -11,10 +11,12 @@ import numpy as np
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu import packing
 from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
+from fastconv.kernels.cpu.conv_lanes import lanes_kernel
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.program import Kernel, Packer, Program, address, blocking_fields, problem_fields, table
 
 _planes_kernel = lru_cache(maxsize=None)(planes_kernel)
+_lanes_kernel = lru_cache(maxsize=None)(lanes_kernel)
 _pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
 _panel_packer = lru_cache(maxsize=None)(packing.panel_packer)
 _lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
@@ -26,10 +28,15 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
     first = geometry.layout == "channels_first"
     tables, panel = _pass_tables(geometry, b, bits // 8, columns)
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
+    if first and b.LANES:
+        tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
+        values |= {"T_ROWS": address(tables[-1]), "T_AT": b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8)}
     values |= {"PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
     values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
-    factory = _planes_kernel if first else _pixels_kernel
-    kernel = factory(bits, b.MR, b.NV, b.VL, columns)
+    if first and b.LANES:
+        kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
+    else:
+        kernel = (_planes_kernel if first else _pixels_kernel)(bits, b.MR, b.NV, b.VL, columns)
     packers = (_packer(geometry, b, bits, panel),)
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)
 
@@ -38,7 +45,7 @@ def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:
     taps, ICG = geometry.KH * geometry.KW, geometry.ICG
     values = {"OCG": geometry.OCG, "K": ICG * taps, "TILES": b.TILES, "KP": b.ICP * taps, "PANEL": panel, "TO": 0}
     tasks = geometry.G * b.TILES
-    if geometry.layout == "channels_first":
+    if not b.LANES:
         kernel: Kernel = _panel_packer(bits, b.MR)
         rest = ()
     else:
@@ -59,13 +66,12 @@ def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
 
 def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[np.ndarray], int]:
     """Return [table of passes, tables that it names] and the elements of one packed weight tile."""
-    first = geometry.layout == "channels_first"
     taps, NR = geometry.KH * geometry.KW, b.NV * b.VL
     keep, rows, panel = [], [], 0
     for p in range(b.PASSES):
         channels = min(b.ICP, geometry.ICG - p * b.ICP)
         K = channels * taps
-        if first:
+        if not b.LANES:
             lengths = [min(16, K - k) for k in range(0, K, 16)]
             seg = [(i * b.MR * 16, n) for i, n in enumerate(lengths)]
             offsets = np.arange(K, dtype=np.int64) * b.PLANE if columns else _plane_offsets(geometry, b, channels)
@@ -75,8 +81,9 @@ def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[
             offsets = np.arange(K, dtype=np.int64) * NR
             used, step = K * NR, b.PLANE if columns else channels
         seg_table, boff = table(x for pair in seg for x in pair), offsets * size
-        keep += [seg_table, boff]
-        rows.append((len(seg), address(seg_table), address(boff), panel, step))
+        pixels = np.arange(b.VL, dtype=np.int64) * step
+        keep += [seg_table, boff, pixels]
+        rows.append((len(seg), address(seg_table), address(boff), panel, step, address(pixels)))
         panel += used
     return [table(x for row in rows for x in row), *keep], panel
 

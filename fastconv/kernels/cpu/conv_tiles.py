@@ -80,7 +80,7 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                     else:
                         strip_planes(BITS, scratch, x, g, channels, r0, c0)
                     packed = block
-                table = g[F.PASS_TABLE] + 40 * p
+                table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 segments, seg, boff, panel = int_at(table, 0), int_at(table, 1), int_at(table, 2), int_at(table, 3)
                 parts, steps = min(g[F.PART_TILES], TILES - first), (pixels + NR - 1) // NR
                 tile, q, r, col = first, 0, q0 // pitch, q0 % pitch
@@ -158,7 +158,7 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                     else:
                         strip_pixels(BITS, scratch, x, g, channels, channels, r0, c0)
                     packed = block
-                table = g[F.PASS_TABLE] + 40 * p
+                table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 segments, seg, boff, panel, step = (
                     int_at(table, 0),
                     int_at(table, 1),

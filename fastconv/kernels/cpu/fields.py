@@ -21,8 +21,9 @@ NAMES: Final = (
     # Passes over ICP channels each; PASS_TABLE holds PASS_FIELDS a pass; PANEL elements of one packed weight tile; STEP
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
-    # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile.
-    *("C_AT", "C_TILES"),
+    # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile. Transposed
+    # block: byte offset, row pitch, address of the table of row offsets.
+    *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS"),
     # Tables of the depthwise microkernels: address of row and column offsets; rows of one register tile.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "R"),
     # Addresses: the clamp's (low, high), the activation's row function.
@@ -35,14 +36,16 @@ NAMES: Final = (
     IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
-    C_AT, C_TILES,
+    C_AT, C_TILES, T_AT, T_PITCH, T_ROWS,
     ROW_OFFSETS, COLUMN_OFFSETS, R,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
 
-# Segments, addresses of their table and of the table of vector offsets, offset in a weight tile, pixel step.
-PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP")
+# Segments, addresses of their table and of the table of vector offsets, offset in a weight tile, pixel step, address of
+# the table of pixel offsets (k * step).
+PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP", "PIXELS")
+PASS_BYTES: Final = 8 * len(PASS_FIELDS)
 
 # The addresses in the second array, `io`; ROW is the row factor of a separable kernel.
 IO_NAMES: Final = ("X", "WEIGHT", "BIAS", "RESIDUAL", "OUT", "ROW")

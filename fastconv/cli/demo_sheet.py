@@ -1,0 +1,102 @@
+"""The demo's sheet of pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fastconv.cli.demo_steps import Results, gabor_bank
+
+INK, PAPER = "#1c2733", "#ffffff"
+COLUMNS = 4
+MAPS = 8
+WIDTH = 14.0
+DPI = 120
+
+
+def save(path: str, results: Results, rows: dict[str, Any]) -> None:
+    """Draw the pictures and write them as PNG.
+
+    Parameters
+    ----------
+    path : str
+    results : dict of str to ndarray
+        By name of step, and `photo`.
+    rows : dict of str to Row
+        The fastest of each step.
+    """
+    H, W = results["photo"].shape[2:]
+    # A very long or very flat picture is squeezed rather than given a sheet of any size.
+    aspect = min(max(H / W, 0.4), 1.6)
+    tile, small = WIDTH / COLUMNS * aspect + 0.55, WIDTH / MAPS * aspect
+    heights = [2 * tile, 2 * small + 0.9, small + 0.8]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle("fastconv: one photograph, filters and layers", color=INK, fontsize=17, fontweight="bold")
+    filters, maps, block = figure.subfigures(3, 1, height_ratios=heights)
+    _draw_filters(filters, results, rows)
+    _draw_maps(maps, results["maps"][0], f"First layer of a CNN, 16 Gabor filters 7x7, {_numbers(rows['maps'])}", True)
+    title = f"Depthwise 3x3, then pointwise, 8 of 32 maps, {_numbers(rows['block'])}"
+    _draw_maps(block, results["block"][0, :MAPS], title, False)
+    figure.savefig(path, format="png", dpi=DPI)
+
+
+def _draw_filters(figure: Any, results: Results, rows: dict[str, Any]) -> None:
+    photo, sobel = results["photo"][0], results["sobel"][0]
+    pictures = [
+        ("Photograph", f"{photo.shape[2]} x {photo.shape[1]} pixels", _colour(photo)),
+        ("Sobel, x", _numbers(rows["sobel"]), _signed(sobel[0])),
+        ("Sobel, y", "both in one call", _signed(sobel[1])),
+        ("Sobel, magnitude", "from the two before", _positive(np.hypot(*sobel))),
+        ("Sharpen 3x3", _numbers(rows["sharpen"]), _colour(results["sharpen"][0])),
+        ("Gaussian 15x15", _numbers(rows["gaussian"]), _colour(results["gaussian"][0])),
+        ("Laplacian, dilation 4", _numbers(rows["laplacian"]), _signed(results["laplacian"][0, 0])),
+        ("Sepia, 1x1", _numbers(rows["sepia"]), _colour(results["sepia"][0])),
+    ]
+    for axes, (title, numbers, pixels) in zip(figure.subplots(2, COLUMNS).flat, pictures, strict=True):
+        _show(axes, pixels, "gray")
+        axes.set_title(f"{title}\n", color=INK, fontsize=12, fontweight="bold")
+        axes.text(0.5, 1.02, numbers, transform=axes.transAxes, ha="center", va="bottom", color=INK, fontsize=9)
+
+
+def _draw_maps(figure: Any, maps: np.ndarray, title: str, with_filters: bool) -> None:
+    figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
+    bank = gabor_bank()
+    for i, axes in enumerate(figure.subplots(len(maps) // MAPS, MAPS).flat):
+        _show(axes, _positive(maps[i]), "magma")
+        if with_filters:
+            inset = axes.inset_axes((0.02, 0.02, 0.27, 0.27))
+            _show(inset, _colour(0.5 + 0.5 * bank[i] / np.abs(bank[i]).max()), "gray")
+
+
+def _show(axes: Any, pixels: np.ndarray, colours: str) -> None:
+    axes.imshow(pixels, cmap=colours, vmin=0, vmax=1, interpolation="antialiased")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _numbers(row: Any) -> str:
+    return f"{row.choice.algorithm}, {row.choice.multiplies / 1e6:,.1f} M multiplications, {row.measured * 1e3:.2f} ms"
+
+
+def _colour(image: np.ndarray) -> np.ndarray:
+    return np.clip(image.transpose(1, 2, 0), 0, 1)
+
+
+def _signed(image: np.ndarray) -> np.ndarray:
+    """Return values with 0 as the middle grey."""
+    return np.clip(0.5 + 0.5 * image / _largest(image), 0, 1)
+
+
+def _positive(image: np.ndarray) -> np.ndarray:
+    return np.clip(image / _largest(image), 0, 1)
+
+
+def _largest(image: np.ndarray) -> float:
+    """Return a bound that all but a few outliers keep."""
+    return float(np.percentile(np.abs(image), 99.5)) or 1.0

@@ -1,0 +1,110 @@
+"""Direct convolution of channels_first arrays with output channels in lanes.
+
+Where images are small or rows ragged, pixels do not fill vectors; channels do. The strip of a block is transposed to
+channels_last while it is packed, the microkernel runs as for channels_last, and each finished block of one channel tile is
+transposed back. Both transpositions go over VL x VL squares in registers, and cost little beside a sum of some hundred k.
+"""
+
+from __future__ import annotations
+
+from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.conv_tiles import block_at, finish_planes
+from fastconv.kernels.cpu.microkernel import outer
+from fastconv.kernels.cpu.packing import columns_inside
+from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
+
+
+@inline
+def turn_row(BITS, VL, dst, src, channels, pixels, plane, step, to):
+    """dst[q, c] = src[c * plane + q * step] for q < pixels, c < channels; `to` is the table of q * channels."""
+    size = BITS // 8
+    if step == 1 and pixels >= VL and channels >= VL:
+        for c0 in range(0, channels, VL):
+            # The last square overlaps its neighbour.
+            c = min(c0, channels - VL)
+            for q0 in range(0, pixels, VL):
+                q = min(q0, pixels - VL)
+                transpose(BITS, dst + size * (q * channels + c), to, src + size * (c * plane + q), plane)
+    else:
+        for c in range(channels):
+            for q in range(pixels):
+                copy_row(BITS, dst + size * (q * channels + c), src + size * (c * plane + q * step), 1)
+
+
+@inline
+def strip_turned(BITS, VL, strip, x, g, channels, to, r0, c0):
+    """Fill strip [row phase][column phase][ROWS][P][channels] from planes for the output block at (r0, c0)."""
+    size, H, W, P = BITS // 8, g[F.H], g[F.W], g[F.P]
+    dst = strip
+    for i in range(g[F.ROW_PHASES]):
+        h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
+        for j in range(g[F.COLUMN_PHASES]):
+            w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
+            inner, outer_end = columns_inside(w0, g[F.SW], W, P)
+            for r in range(g[F.ROWS]):
+                h = h0 + r * g[F.SH]
+                first, last = inner, outer_end
+                if h < 0 or h >= H:
+                    first = last = P
+                zero_row(BITS, dst, first * channels)
+                src = x + size * (h * W + w0 + first * g[F.SW])
+                turn_row(BITS, VL, dst + size * first * channels, src, channels, last - first, H * W, g[F.SW], to)
+                zero_row(BITS, dst + size * last * channels, (P - last) * channels)
+                dst += size * P * channels
+
+
+@inline
+def finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels, valid):
+    """Transpose a block of C, [pixel][NR], and finish it as `lanes` planes at dst."""
+    size = BITS // 8
+    for q in range(0, pixels, VL):
+        for o in range(0, lanes, VL):
+            transpose(BITS, turned + size * (o * g[F.T_PITCH] + q), g[F.T_ROWS], c + size * (q * NR + o), NR)
+    for lane in range(lanes):
+        row, plane = turned + size * lane * g[F.T_PITCH], dst + size * lane * g[F.OH] * g[F.OW]
+        finish_planes(BITS, g, io, row, channel + lane, plane, 0, pixels, g[F.P], valid, g[F.OW])
+
+
+def lanes_kernel(BITS, MR, NV, VL):
+    """Return the kernel for a register tile of MR pixels x NV vectors of channels."""
+    size, NR = BITS // 8, NV * VL
+
+    @njit()
+    def conv_lanes(g, io, scratch, lo, hi):
+        OHOW, OCG, TILES = g[F.OH] * g[F.OW], g[F.OCG], g[F.TILES]
+        packed = -1
+        for t in range(lo, hi):
+            part, block = t % g[F.PARTS], t // g[F.PARTS]
+            image, group, r0, c0 = block_at(g, block)
+            valid = min(g[F.CB], g[F.OW] - c0)
+            pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * g[F.P] + valid
+            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + r0 * g[F.OW] + c0)
+            first = part * g[F.PART_TILES]
+            for p in range(g[F.PASSES]):
+                ic0 = p * g[F.ICP]
+                channels = min(g[F.ICP], g[F.ICG] - ic0)
+                table = g[F.PASS_TABLE] + F.PASS_BYTES * p
+                seg, boff, step = int_at(table, 1), int_at(table, 2), int_at(table, 4)
+                if packed != block or g[F.PASSES] > 1:
+                    x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
+                    strip_turned(BITS, VL, scratch, x, g, channels, int_at(table, 5), r0, c0)
+                    packed = block
+                for tile in range(first, min(first + g[F.PART_TILES], TILES)):
+                    b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))
+                    c = scratch + g[F.C_AT]
+                    if g[F.PASSES] > 1:
+                        c += size * (tile - first) * (g[F.C_TILES] * MR + VL) * NR
+                    for q in range(0, pixels, MR):
+                        target = c + size * q * NR
+                        init = target if p > 0 else 0
+                        a = scratch + size * q * step
+                        outer(
+                            MR, NV, 0, 1, BITS, a, step, seg, int_at(table, 0), b, boff, init, NR, target, NR, 0, g[F.LIMITS]
+                        )
+                    if p == g[F.PASSES] - 1:
+                        lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
+                        dst, turned = plane + size * tile * NR * OHOW, scratch + g[F.T_AT]
+                        finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels, valid)
+
+    return conv_lanes
