@@ -100,9 +100,7 @@ def conv2d(
     >>> fc.conv2d(image, np.ones((1, 1, 3, 3), np.float32), padding="same")[0, 0, 0]
     array([4., 6., 6., 4.], dtype=float32)
     """
-    options = Options(
-        stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
-    )
+    options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
     return convolve("conv2d", input, weight, bias, options, out, out_dtype, residual)
 
 

@@ -72,7 +72,11 @@ class Explanation:
         widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER) - 1)]
         lines = [f"{self.problem}: {self.direct.macs:,} multiply-accumulates by direct summation"]
         for row in rows:
-            cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]]
+            cells = [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)),
+                row[-1],
+            ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 

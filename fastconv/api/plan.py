@@ -41,9 +41,7 @@ class ConvPlan:
     def __repr__(self) -> str:
         return f"<ConvPlan {self.problem} {self.algorithm}>"
 
-    def __call__(
-        self, x: ArrayLike, out: np.ndarray | None = None, *, residual: ArrayLike | None = None
-    ) -> np.ndarray:
+    def __call__(self, x: ArrayLike, out: np.ndarray | None = None, *, residual: ArrayLike | None = None) -> np.ndarray:
         """Return the convolution of `x`.
 
         Parameters
@@ -146,14 +144,14 @@ def plan_conv2d(
     name = "plan_conv2d"
     if pool is not None:
         raise UnsupportedError(f"{name}: pool = {pool!r}; this version supports None")
-    shape = arguments.shape(name, "input_shape", tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape)
+    shape = arguments.shape(
+        name, "input_shape", tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
+    )
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
     compute = common_dtype(name, w, b, np.empty(0, dtype_name(name, dtype)))
     w = w.astype(compute, copy=False)
-    options = Options(
-        stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
-    )
+    options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
     arrays = (np.zeros(shape, compute), w) if algorithm == "measure" else None
     prepared = find(name, shape, w.shape, compute, options, arrays)
     if b is not None:

@@ -18,7 +18,7 @@ from fastconv.cli.demo_steps import Choice, Results, Step, seconds, steps
 BOUND = 1e-5
 REPEATS = 7
 
-HEADER = ("", "algorithm", "MACs", "saved", "predicted ms", "measured ms", "to SciPy", "error", "")
+HEADER = ("", "algorithm", "MACs", "saved", "predicted ms", "measured ms", "vs SciPy", "error", "")
 
 
 class Row(NamedTuple):
@@ -98,12 +98,14 @@ def compute(step: Step, results: Results, tell: Callable[[str], None]) -> list[R
     expected, scipy = step.reference(), step.rival()
     rows = []
     for choice in step.choices:
-        tell(f"{step.title}: {choice.algorithm}")
+        # The first call may compile for seconds.
+        tell(f"{step.title}: {choice.algorithm}, first call")
         try:
             actual = step.run(choice.algorithm)
         except fc.UnsupportedError:
             # Whether kernels have rank 1 shows in their values, not in the shapes that the planner judges.
             continue
+        tell(f"{step.title}: {choice.algorithm}, timing")
         measured = seconds(lambda name=choice.algorithm: step.run(name), REPEATS)  # type: ignore[misc]
         rows.append(Row(step, choice, measured, scipy, relative_error(actual, expected)))
         if choice.chosen:
@@ -135,7 +137,7 @@ def table(rows: list[Row]) -> str:
 
 LEGEND = f"""\
 > what algorithm="auto" takes. MACs: multiply-accumulates. saved: multiplications of direct summation over those done.
-predicted: by the planner, for one thread. measured: median of {REPEATS} calls. to SciPy: measured against correlate2d in
+predicted: by the planner, for one thread. measured: median of {REPEATS} calls. vs SciPy: how many times faster than correlate2d in
 float32, one thread; it has no stride and computes all outputs. error: largest, relative to the largest output, against
 correlate2d in float64; ok up to {BOUND:.0e}."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ COLUMNS = 4
 MAPS = 8
 WIDTH = 14.0
 DPI = 120
+HEAD = "fastconv: one photograph through filters and layers"
 
 
 def save(path: str, results: Results, rows: dict[str, Any]) -> None:
@@ -31,16 +33,18 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
     H, W = results["photo"].shape[2:]
     # A very long or very flat picture is squeezed rather than given a sheet of any size.
     aspect = min(max(H / W, 0.4), 1.6)
-    tile, small = WIDTH / COLUMNS * aspect + 0.55, WIDTH / MAPS * aspect
-    heights = [2 * tile, 2 * small + 0.9, small + 0.8]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), facecolor=PAPER, layout="constrained")
+    tile, small = WIDTH / COLUMNS * aspect, WIDTH / MAPS * aspect
+    heights = [0.6, 2 * (tile + 0.6), 2 * small + 0.7, small + 0.6]
+    figure = Figure(figsize=(WIDTH, sum(heights)), facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle("fastconv: one photograph, filters and layers", color=INK, fontsize=17, fontweight="bold")
-    filters, maps, block = figure.subfigures(3, 1, height_ratios=heights)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
+    head, filters, maps, block = figure.subfigures(4, 1, height_ratios=heights)
+    head.text(0.5, 0.4, HEAD, ha="center", va="center", color=INK, fontsize=19, fontweight="bold")
     _draw_filters(filters, results, rows)
-    _draw_maps(maps, results["maps"][0], f"First layer of a CNN, 16 Gabor filters 7x7, {_numbers(rows['maps'])}", True)
-    title = f"Depthwise 3x3, then pointwise, 8 of 32 maps, {_numbers(rows['block'])}"
-    _draw_maps(block, results["block"][0, :MAPS], title, False)
+    first = f"First layer of a CNN, 16 Gabor filters 7x7, stride 2, relu: {_numbers(rows['maps'])}"
+    _draw_maps(maps, [_positive(m) for m in results["maps"][0]], "magma", first, gabor_bank())
+    second = f"On these maps depthwise 3x3, then pointwise, 8 of 32: {_numbers(rows['block'])}"
+    _draw_maps(block, [_signed(m) for m in results["block"][0, :MAPS]], "PuOr", second)
     figure.savefig(path, format="png", dpi=DPI)
 
 
@@ -62,12 +66,14 @@ def _draw_filters(figure: Any, results: Results, rows: dict[str, Any]) -> None:
         axes.text(0.5, 1.02, numbers, transform=axes.transAxes, ha="center", va="bottom", color=INK, fontsize=9)
 
 
-def _draw_maps(figure: Any, maps: np.ndarray, title: str, with_filters: bool) -> None:
+def _draw_maps(
+    figure: Any, maps: Sequence[np.ndarray], colours: str, title: str, bank: np.ndarray | None = None
+) -> None:
+    """Draw maps in rows, each with its filter in the corner if there is a bank of them."""
     figure.suptitle(title, color=INK, fontsize=12, fontweight="bold")
-    bank = gabor_bank()
     for i, axes in enumerate(figure.subplots(len(maps) // MAPS, MAPS).flat):
-        _show(axes, _positive(maps[i]), "magma")
-        if with_filters:
+        _show(axes, maps[i], colours)
+        if bank is not None:
             inset = axes.inset_axes((0.02, 0.02, 0.27, 0.27))
             _show(inset, _colour(0.5 + 0.5 * bank[i] / np.abs(bank[i]).max()), "gray")
 
@@ -94,9 +100,10 @@ def _signed(image: np.ndarray) -> np.ndarray:
 
 
 def _positive(image: np.ndarray) -> np.ndarray:
-    return np.clip(image / _largest(image), 0, 1)
+    """Return values from 0 up, the small ones brightened."""
+    return np.clip(image / _largest(image), 0, 1) ** 0.7
 
 
 def _largest(image: np.ndarray) -> float:
-    """Return a bound that all but a few outliers keep."""
-    return float(np.percentile(np.abs(image), 99.5)) or 1.0
+    """Return a bound that all but a few outliers keep, such as those at the border."""
+    return float(np.percentile(np.abs(image), 99)) or 1.0

@@ -1,8 +1,8 @@
 """Cutting a convolution in blocks, passes and register tiles: the cheapest of a small menu by a cycle model.
 
 The model counts, for one thread: fused multiply-adds of all register tiles, those on ragged edges included; loads where
-they are the bound; the ends of tiles; packing. It decides among blockings of one algorithm and, through `cost.py`, among
-algorithms.
+they are the bound; the ends of tiles; packing; reading a weight that no cache holds. It decides among blockings of one
+algorithm and, through `choose.py`, among algorithms.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from typing import Any, NamedTuple
 
 from fastconv.geometry.conv import ConvGeometry
 
-# Cycles, fitted to the measured kernels of an AVX2 and an AVX-512 CPU (bench/).
+# Cycles, fitted to the measured kernels (bench/): end of a register tile, of a ragged row, to copy a row, to transpose an
+# element in squares of VL x VL.
 TILE_END = 30.0
 ROW_END = 14.0
 ROW_COPY = 25.0
+TRANSPOSE = 1.0
 BYTES_PER_CYCLE = 10.0
 # A weight that does not fit in L2 is read anew for every block.
 WEIGHT_BYTES_PER_CYCLE = 16.0
 # A pass keeps its lines of one pixel tile within this share of L1, its weights and C tiles within these of L2.
 L1_SHARE, L2_SHARE = 0.6, 0.4
 # With few terms the walk over all pixels of a channel tile is faster: it writes MR planes at a time, not all of them.
-TILE_OUTER_K = 300
-# To transpose one element, in blocks of VL x VL.
-TRANSPOSE_CYCLES = 1.0
-# Blocks are also what threads share: a big problem is cut in at least so many tasks.
-MIN_TASKS = 8
-BIG = 2e5
+TILE_OUTER_TERMS = 300
+# Blocks are also what threads share: a problem of so many vector FMAs is cut in at least so many tasks.
+BIG, MIN_TASKS = 2e5, 8
 
 
 class Blocking(NamedTuple):
     """Tile sizes of one algorithm on one problem; `cycles` is the model's time of all of it on one thread.
 
     With LANES output channels are the lanes of a register tile of MR pixels, else pixels are those of MR channels.
+    The other fields are those of kernels/cpu/fields.py.
     """
 
     MR: int
@@ -65,6 +65,161 @@ class Blocking(NamedTuple):
     cycles: float
 
 
+def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
+    """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
+    return min((cut.blocking() for cut in _cuts(g.flat, target, columns)), key=lambda b: b.cycles)
+
+
+def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
+    lanes = (True,) if g.layout == "channels_last" else (False,) if columns else (False, True)
+    for LANES in lanes:
+        for tile in target.outer_tiles:
+            for block in _block_sizes(g, columns, tile[1] * target.lanes(element_bits(g))):
+                yield _Cut(g, target, columns, LANES, tile, block)
+
+
+def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
+    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch."""
+    if columns:
+        total = max(g.N * g.OH * g.OW, 1)
+        yield from {(1, min(tiles, ceil_div(total, NR)) * NR) for tiles in (2, 4, 8, 16)}
+        return
+    for parts in {1, max(1, g.OW // 256), max(1, g.OW // 96)}:
+        CB = ceil_div(g.OW, parts)
+        for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
+            if RB * CB <= 4096 or RB == 1:
+                yield RB, CB
+
+
+class _Cut:
+    """One candidate: a register tile and a block size, and all that follows from them."""
+
+    def __init__(
+        self, g: ConvGeometry, target: Any, columns: bool, LANES: bool, tile: tuple[int, int], block: tuple[int, int]
+    ):
+        self.g, self.target, self.columns, self.LANES = g, target, columns, LANES
+        (self.MR, self.NV), (self.RB, self.CB) = tile, block
+        self.size = element_bits(g) // 8
+        self.VL = target.lanes(8 * self.size)
+        self.NR, self.taps = self.NV * self.VL, g.KH * g.KW
+        # channels_first arrays with channels in lanes are transposed on the way in and out.
+        self.turned = LANES and g.layout == "channels_first"
+        # Pixels and channels of a register tile.
+        self.pixel_step, self.channel_step = (self.MR, self.NR) if LANES else (self.NR, self.MR)
+        self.TILES = ceil_div(g.OCG, self.channel_step)
+        self.ROWS, self.P = self.RB + (g.KH - 1) * g.DH // g.SH, self.CB + (g.KW - 1) * g.DW // g.SW
+        self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
+        self.plane = self.RP * self.CP * self.ROWS * self.P
+        self.pixels = self.CB if columns else (self.RB - 1) * self.P + self.CB
+        self.ROW_BLOCKS = 1 if columns else ceil_div(g.OH, self.RB)
+        self.COLUMN_BLOCKS = ceil_div(g.N * g.OH * g.OW, self.CB) if columns else ceil_div(g.OW, self.CB)
+        self.IMAGES = 1 if columns else g.N
+        self.blocks = self.IMAGES * g.G * self.ROW_BLOCKS * self.COLUMN_BLOCKS
+        self.PASSES = max(1, ceil_div(g.ICG, self._channels_per_pass()))
+        self.ICP = max(1, ceil_div(g.ICG, self.PASSES))
+        self.C_TILES = ceil_div(self.pixels, self.pixel_step) if self.PASSES > 1 else 0
+        self.PART_TILES = ceil_div(self.TILES, self._parts())
+        self.PARTS = ceil_div(self.TILES, self.PART_TILES)
+
+    def blocking(self) -> Blocking:
+        """Return the candidate with its memory and its time."""
+        g = self.g
+        PLANE, strip = self._strip()
+        T_PITCH = spread(ceil_div(self.pixels, self.VL) * self.VL, self.size) if self.turned else 0
+        segments = self.PASSES * ceil_div(self.ICP * self.taps, 16)
+        packed = g.ICG * self.taps * self.NR if self.LANES else segments * self.MR * 16
+        tile_outer = not self.LANES and self.PASSES == 1 and self.MR * g.ICG * self.taps < TILE_OUTER_TERMS
+        return Blocking(
+            *(self.MR, self.NV, self.VL, int(self.LANES), self.ICP, self.PASSES, self.RB, self.CB),
+            *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.IMAGES, self.TILES, self.PARTS, self.PART_TILES),
+            *(int(tile_outer), self.ROWS, self.P, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
+            *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self._cycles()),
+        )
+
+    def _channels_per_pass(self) -> int:
+        """Input channels whose lines of one pixel tile fit in L1, and whose block of the input fits in L2."""
+        g, size = self.g, self.size
+        if self.LANES:
+            lines = self.taps * self.NR * size
+        elif self.columns:
+            lines = self.taps * (self.NR * size + 32)
+        else:
+            lines = g.KH * self.CP * ((self.NR + (g.KW - 1) * g.DW // g.SW) * size + 32)
+        fit = int(self.target.l1_bytes * L1_SHARE) // lines
+        if not self.columns:
+            fit = min(fit, int(self.target.l2_bytes * L2_SHARE) // (self.plane * size))
+        # A pass that is too short pays more for its C tiles than it gains.
+        return max(1, min(max(fit, 48 // self.taps), max(g.ICG, 1)))
+
+    def _parts(self) -> int:
+        """Cut the channel tiles so that C tiles and weights of a pass stay in L2, and threads find enough tasks."""
+        budget, tile = int(self.target.l2_bytes * L2_SHARE), self.MR * self.NR
+        c_bytes = self.TILES * tile * self.C_TILES * self.size
+        weight_bytes = self.TILES * self.ICP * self.taps * self.channel_step * self.size
+        parts = max(1, ceil_div(c_bytes, budget), ceil_div(weight_bytes, budget))
+        if self.g.macs > BIG * self.VL and self.blocks * parts < MIN_TASKS:
+            parts = ceil_div(MIN_TASKS, max(1, self.blocks))
+        return min(parts, self.TILES)
+
+    def _strip(self) -> tuple[int, int]:
+        """Return (PLANE, elements of the strip or the columns), with room for a tile that reads on."""
+        K, slack = self.ICP * self.taps, self.MR * self.ICP if self.LANES else self.NR
+        if self.columns and self.LANES:
+            return K, (self.CB + self.MR) * K
+        if self.columns:
+            pitch = spread(self.CB + self.NR, self.size)
+            return pitch, K * pitch
+        plane = self.plane if self.LANES else spread(self.plane, self.size)
+        return plane, self.ICP * plane + slack
+
+    def _scratch(self, strip: int, T_PITCH: int) -> int:
+        parts, tile = self.PART_TILES if self.PASSES > 1 else 1, self.MR * self.NR
+        if self.turned:
+            # The C tiles of a block, with room for the last transposed square; then the transposed block.
+            block = (ceil_div(self.pixels, self.MR) * self.MR + self.VL) * self.NR
+            rest = parts * block + self.NR * T_PITCH
+        else:
+            rest = max(1, parts * self.C_TILES) * tile
+        return ceil_div(strip * self.size, 64) * 64 + rest * self.size
+
+    def _cycles(self) -> float:
+        g, K = self.g, self.g.ICG * self.taps
+        tiles, ragged = self._tiles()
+        ends = (TILE_END + 1.5 * self.MR * self.NV) * self.PASSES
+        work = tiles * self.TILES * (K * tile_cycles(self.target, self.MR, self.NV) + ends)
+        weight = g.OC * K * self.size
+        if weight > self.target.l2_bytes * L2_SHARE:
+            work += weight * self.blocks / g.G / WEIGHT_BYTES_PER_CYCLE
+        if self.turned:
+            return work + self._packing() + TRANSPOSE * g.N * g.OC * g.OH * g.OW
+        across = self.pixel_step / min(self.P, g.OW) + 1 if not (self.LANES or self.columns) else 1.5
+        return work + self._packing() + ragged * self.TILES * self.MR * ROW_END * across
+
+    def _tiles(self) -> tuple[float, float]:
+        """Return how many tiles of pixels there are over all blocks, and how many of them are ragged."""
+        g, step = self.g, self.pixel_step
+        tiles: float = self.blocks * ceil_div(self.pixels, step)
+        if self.columns:
+            ragged: float = g.G * (g.N if g.OH * g.OW % step else 0)
+        else:
+            ragged = max(0.0, tiles - self.blocks * self.RB * max(0.0, (self.CB - step + 1) / step))
+        return tiles, ragged + (tiles / self.TILES if self.LANES and g.OCG % self.NR else 0)
+
+    def _packing(self) -> float:
+        """Return the cycles to copy the input into strips or columns."""
+        g, first = self.g, self.g.layout == "channels_first"
+        if self.columns:
+            pixels = g.N * g.OH * g.OW
+            copied = g.G * pixels * g.ICG * self.taps
+            rows = copied / min(g.OW, self.CB) if first else g.G * pixels * self.taps
+        else:
+            copied = self.blocks * self.plane * g.ICG
+            lines = self.blocks * self.RP * self.CP * self.ROWS
+            rows = lines * (g.ICG if first else 1 if g.SW == 1 and g.G == 1 else self.P)
+        one = self.size / BYTES_PER_CYCLE + (TRANSPOSE if self.turned else 0.0)
+        return self.PARTS * (copied * one + rows * (0.0 if self.turned else ROW_COPY))
+
+
 def phases(stride: int, dilation: int, kernel: int) -> int:
     """Return how many stride phases the taps 0, dilation, 2 * dilation, … fall in."""
     return len({k * dilation % stride for k in range(min(kernel, stride))})
@@ -73,6 +228,11 @@ def phases(stride: int, dilation: int, kernel: int) -> int:
 def ceil_div(a: int, b: int) -> int:
     """Return a / b, rounded up."""
     return -(-a // b)
+
+
+def element_bits(g: ConvGeometry) -> int:
+    """Return the bits of one element."""
+    return int(g.dtype[5:])
 
 
 def spread(elements: int, size: int) -> int:
@@ -85,132 +245,4 @@ def tile_cycles(target: Any, MR: int, NV: int) -> float:
     """Cycles of one k in a register tile: two FMAs or two loads a cycle, at least eight FMAs in flight."""
     fmas = max(MR * NV, 8) / 2 * (1 if target.fma else 2)
     loads = (MR + (2.0 if target.vector_bytes == 64 else 1.5) * NV + 1) / 2
-    return max(fmas, loads)
-
-
-def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
-    """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
-    return min(_candidates(g.flat, target, columns), key=lambda b: b.cycles)
-
-
-def _candidates(g: ConvGeometry, target: Any, columns: bool) -> Iterator[Blocking]:
-    size = int(g.dtype[5:]) // 8
-    last = g.layout == "channels_last"
-    for LANES in (True,) if last else (False,) if columns else (False, True):
-        for MR, NV in target.outer_tiles:
-            for RB, CB in _block_sizes(g, columns, NV * target.lanes(8 * size)):
-                yield _blocking(g, target, columns, size, (MR, NV), (RB, CB), LANES)
-
-
-def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
-    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch."""
-    if columns:
-        total = max(g.N * g.OH * g.OW, 1)
-        for tiles in (2, 4, 8, 16):
-            yield 1, min(tiles * NR, ceil_div(total, NR) * NR)
-        return
-    for parts in {1, max(1, g.OW // 256), max(1, g.OW // 96)}:
-        CB = ceil_div(g.OW, parts)
-        for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
-            if RB * CB <= 4096 or RB == 1:
-                yield RB, CB
-
-
-def _blocking(g, target, columns, size, tile, block, LANES) -> Blocking:
-    (MR, NV), (RB, CB), taps = tile, block, g.KH * g.KW
-    first, VL = not LANES, target.lanes(8 * size)
-    turned = LANES and g.layout == "channels_first"
-    NR = NV * VL
-    TILES = ceil_div(g.OCG, MR if first else NR)
-    ROWS, P = RB + (g.KH - 1) * g.DH // g.SH, CB + (g.KW - 1) * g.DW // g.SW
-    RP, CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
-    ICP = _channels_per_pass(g, target, size, columns, NR, RP * CP * ROWS * P, LANES)
-    PASSES = max(1, ceil_div(g.ICG, ICP))
-    ICP = max(1, ceil_div(g.ICG, PASSES))
-    pixels = CB if columns else (RB - 1) * P + CB
-    if columns:
-        PLANE = spread(CB + NR, size) if first else ICP * taps
-        strip = ICP * taps * PLANE if first else (CB + MR) * PLANE
-    else:
-        PLANE = spread(RP * CP * ROWS * P, size) if first else RP * CP * ROWS * P
-        strip = ICP * PLANE + (NR if first else MR * ICP)
-    IMAGES, ROW_BLOCKS = (1, 1) if columns else (g.N, ceil_div(g.OH, RB))
-    COLUMN_BLOCKS = ceil_div(g.N * g.OH * g.OW, CB) if columns else ceil_div(g.OW, CB)
-    blocks = IMAGES * g.G * ROW_BLOCKS * COLUMN_BLOCKS
-    C_TILES = ceil_div(pixels, NR if first else MR) if PASSES > 1 else 0
-    PARTS = _parts(g, target, size, MR * NR * C_TILES, ICP * taps * (MR if first else NR), TILES, blocks)
-    PART_TILES = ceil_div(TILES, PARTS)
-    PARTS = ceil_div(TILES, PART_TILES)
-    TILE_OUTER = int(first and PASSES == 1 and MR * g.ICG * taps < TILE_OUTER_K)
-    scratch = -(-strip * size // 64) * 64 + max(1, PART_TILES * C_TILES) * MR * NR * size
-    T_PITCH = 0
-    if turned:
-        # The C tiles of a block, with room for the last transposed square; then the transposed block.
-        T_PITCH = spread(ceil_div(pixels, VL) * VL, size)
-        block_c = (ceil_div(pixels, MR) * MR + VL) * NR * size
-        scratch = -(-strip * size // 64) * 64 + (PART_TILES if PASSES > 1 else 1) * block_c + NR * T_PITCH * size
-    segments = PASSES * ceil_div(ICP * taps, 16)
-    packed = g.G * TILES * (segments * MR * 16 if first else g.ICG * taps * NR)
-    cycles = _cycles(g, target, columns, size, (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES), LANES)
-    return Blocking(
-        *(MR, NV, VL, int(LANES), ICP, PASSES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, IMAGES, TILES, PARTS, PART_TILES, TILE_OUTER),
-        *(ROWS, P, RP, CP, PLANE, C_TILES, T_PITCH, strip, scratch, packed, blocks * PARTS, cycles),
-    )
-
-
-def _channels_per_pass(g, target, size, columns, NR, plane, LANES) -> int:
-    """Input channels whose lines of one pixel tile fit in L1, and whose block of the input fits in L2."""
-    taps = g.KH * g.KW
-    if LANES:
-        l1 = taps * NR * size
-    elif columns:
-        l1 = taps * (NR * size + 32)
-    else:
-        l1 = g.KH * phases(g.SW, g.DW, g.KW) * ((NR + (g.KW - 1) * g.DW // g.SW) * size + 32)
-    fit = int(target.l1_bytes * L1_SHARE) // l1
-    if not columns:
-        fit = min(fit, int(target.l2_bytes * L2_SHARE) // (plane * size))
-    # A pass that is too short pays more for its C tiles than it gains.
-    return max(1, min(max(fit, 48 // taps), max(g.ICG, 1)))
-
-
-def _parts(g, target, size, c_tile, panel, TILES, blocks) -> int:
-    """Cut the channel tiles so that the C tiles and the weights of a pass stay in L2, and threads find enough tasks."""
-    budget = target.l2_bytes * L2_SHARE
-    parts = max(1, ceil_div(TILES * c_tile * size, int(budget)), ceil_div(TILES * panel * size, int(budget)))
-    if g.macs > BIG * target.lanes(8 * size) and blocks * parts < MIN_TASKS:
-        parts = ceil_div(MIN_TASKS, max(1, blocks))
-    return min(parts, TILES)
-
-
-def _cycles(g, target, columns, size, tile, block, counts, LANES) -> float:
-    (MR, NV, NR), (RB, CB, P), (blocks, TILES, PARTS, PASSES) = tile, block, counts
-    first, K, pixels = not LANES, g.ICG * g.KH * g.KW, g.N * g.OH * g.OW
-    step = NR if first else MR
-    if columns:
-        tiles = g.G * (blocks // g.G * ceil_div(CB, step) if blocks else 0)
-        ragged = g.G * (g.N if g.OH * g.OW % step else 0)
-        copied, rows = g.G * pixels * K, g.G * K * max(1, pixels // min(g.OW, CB)) if first else g.G * pixels * g.KH * g.KW
-    else:
-        RP, CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
-        ROWS = RB + (g.KH - 1) * g.DH // g.SH
-        tiles = blocks * ceil_div((min(RB, g.OH) - 1) * P + CB, step)
-        whole = blocks * RB * max(0.0, (CB - step + 1) / step)
-        ragged = max(0.0, tiles - whole)
-        copied = blocks * RP * CP * ROWS * P * g.ICG
-        rows = blocks * RP * CP * ROWS * (g.ICG if first else (1 if g.SW == 1 and g.IC == g.ICG else P))
-    # Tiles beyond OCG are padded, so their work is real.
-    calls = tiles * TILES
-    k = K * tile_cycles(target, MR, NV)
-    ends = (TILE_END + 1.5 * MR * NV) * PASSES
-    per_ragged = MR * ROW_END * (max(1.0, step / min(P, g.OW)) + 1 if first and not columns else 1.5)
-    if not first and g.OCG % NR:
-        ragged += tiles / TILES
-    packing = PARTS * (copied * size / BYTES_PER_CYCLE + rows * ROW_COPY)
-    if LANES and g.layout == "channels_first":
-        # Input and output are transposed; no tile is finished by itself.
-        ragged = 0.0
-        packing += TRANSPOSE_CYCLES * (PARTS * copied + g.OC * pixels)
-    weight = g.OC * K * size
-    reading = weight * blocks / g.G / WEIGHT_BYTES_PER_CYCLE if weight > target.l2_bytes * L2_SHARE else 0.0
-    return calls * (k + ends) + ragged * TILES * per_ragged + packing + reading
+    return float(max(fmas, loads))

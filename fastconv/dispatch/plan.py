@@ -39,7 +39,9 @@ class Prepared:
     def pack(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the weight arrays in the order that the kernel reads; those that it reads as they are, unchanged."""
         packers = self.program.packers
-        return [self._packed(packer, w) for packer, w in zip(packers, weights, strict=True)] if packers else list(weights)
+        return (
+            [self._packed(packer, w) for packer, w in zip(packers, weights, strict=True)] if packers else list(weights)
+        )
 
     def _packed(self, packer: Any, weight: np.ndarray) -> np.ndarray:
         packed = np.empty(packer.elements, self.dtype)

@@ -44,7 +44,21 @@ def slide_block(BITS, R, NV, NR, g, io, x, pitch, rows, columns, weight, KH, KW,
                     if io[F.RESIDUAL]:
                         init = io[F.RESIDUAL] + target - io[F.OUT]
                 slide(
-                    R, NV, BITS, x + size * (r * pitch + q), g[F.ROW_OFFSETS], coloff, weight, KH, KW, init, ldo, target, ldo, bias, g[F.LIMITS]
+                    R,
+                    NV,
+                    BITS,
+                    x + size * (r * pitch + q),
+                    g[F.ROW_OFFSETS],
+                    coloff,
+                    weight,
+                    KH,
+                    KW,
+                    init,
+                    ldo,
+                    target,
+                    ldo,
+                    bias,
+                    g[F.LIMITS],
                 )
                 for i in range(R):
                     if whole:
@@ -53,7 +67,17 @@ def slide_block(BITS, R, NV, NR, g, io, x, pitch, rows, columns, weight, KH, KW,
                     elif R == 1 or r + i * g[F.DH] < rows:
                         row_dst = dst if R == 1 else dst + size * (r + i * g[F.DH]) * g[F.OW]
                         finish_planes(
-                            BITS, g, io, c + size * i * NR, channel, row_dst, q, min(q + NR, width), pitch, columns, g[F.OW]
+                            BITS,
+                            g,
+                            io,
+                            c + size * i * NR,
+                            channel,
+                            row_dst,
+                            q,
+                            min(q + NR, width),
+                            pitch,
+                            columns,
+                            g[F.OW],
                         )
 
 
@@ -74,7 +98,23 @@ def planes_kernel(BITS, R, NV, VL):
                 weight = io[F.WEIGHT] + size * oc * KH * KW
                 dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
                 slide_block(
-                    BITS, R, NV, NR, g, io, scratch, g[F.P], rows, columns, weight, KH, KW, g[F.COLUMN_OFFSETS], oc, dst, c
+                    BITS,
+                    R,
+                    NV,
+                    NR,
+                    g,
+                    io,
+                    scratch,
+                    g[F.P],
+                    rows,
+                    columns,
+                    weight,
+                    KH,
+                    KW,
+                    g[F.COLUMN_OFFSETS],
+                    oc,
+                    dst,
+                    c,
                 )
 
     return depthwise_planes
@@ -117,7 +157,24 @@ def pixels_kernel(BITS, MR, NV, VL):
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             weight = io[F.WEIGHT] + size * tile * K * NR
             lanes_block(
-                BITS, MR, NV, NR, g, io, scratch, g[F.P], rows, columns, g[F.COLUMN_OFFSETS], weight, K, image, r0, c0, tile, c
+                BITS,
+                MR,
+                NV,
+                NR,
+                g,
+                io,
+                scratch,
+                g[F.P],
+                rows,
+                columns,
+                g[F.COLUMN_OFFSETS],
+                weight,
+                K,
+                image,
+                r0,
+                c0,
+                tile,
+                c,
             )
 
     return depthwise_pixels

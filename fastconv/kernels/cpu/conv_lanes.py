@@ -100,7 +100,23 @@ def lanes_kernel(BITS, MR, NV, VL):
                         init = target if p > 0 else 0
                         a = scratch + size * q * step
                         outer(
-                            MR, NV, 0, 1, BITS, a, step, seg, int_at(table, 0), b, boff, init, NR, target, NR, 0, g[F.LIMITS]
+                            MR,
+                            NV,
+                            0,
+                            1,
+                            BITS,
+                            a,
+                            step,
+                            seg,
+                            int_at(table, 0),
+                            b,
+                            boff,
+                            init,
+                            NR,
+                            target,
+                            NR,
+                            0,
+                            g[F.LIMITS],
                         )
                     if p == g[F.PASSES] - 1:
                         lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR

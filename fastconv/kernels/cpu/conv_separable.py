@@ -50,13 +50,25 @@ def planes_kernel(BITS, R, NV, VL):
                         dst = middle + size * (r * MIDDLE + q)
                         row = io[F.ROW] + size * oc * KW
                         slide(
-                            1, ROW_NV, BITS, src + size * q, zero, g[F.COLUMN_OFFSETS], row, 1, KW, 0, 0, dst, 0, 0, g[F.LIMITS]
+                            1,
+                            ROW_NV,
+                            BITS,
+                            src + size * q,
+                            zero,
+                            g[F.COLUMN_OFFSETS],
+                            row,
+                            1,
+                            KW,
+                            0,
+                            0,
+                            dst,
+                            0,
+                            0,
+                            g[F.LIMITS],
                         )
                 weight = io[F.WEIGHT] + size * oc * KH
                 dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
-                slide_block(
-                    BITS, R, NV, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c
-                )
+                slide_block(BITS, R, NV, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c)
 
     return separable_planes
 
@@ -80,10 +92,41 @@ def pixels_kernel(BITS, MR, NV, VL):
                 for q in range(0, columns, MR):
                     dst = middle + size * (r * MIDDLE + q) * NR
                     lanes(
-                        MR, NV, BITS, src + size * q * NR, NR, g[F.COLUMN_OFFSETS], row, NR, KW, 0, 0, dst, NR, 0, g[F.LIMITS]
+                        MR,
+                        NV,
+                        BITS,
+                        src + size * q * NR,
+                        NR,
+                        g[F.COLUMN_OFFSETS],
+                        row,
+                        NR,
+                        KW,
+                        0,
+                        0,
+                        dst,
+                        NR,
+                        0,
+                        g[F.LIMITS],
                     )
             lanes_block(
-                BITS, MR, NV, NR, g, io, middle, MIDDLE, rows, columns, g[F.ROW_OFFSETS], weight, KH, image, r0, c0, tile, c
+                BITS,
+                MR,
+                NV,
+                NR,
+                g,
+                io,
+                middle,
+                MIDDLE,
+                rows,
+                columns,
+                g[F.ROW_OFFSETS],
+                weight,
+                KH,
+                image,
+                r0,
+                c0,
+                tile,
+                c,
             )
 
     return separable_pixels

@@ -109,7 +109,9 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                         end = q0 + min(q + NR, pixels)
                         for m in range(rows):
                             row = dst + size * m * OHOW
-                            finish_planes(BITS, g, io, c + size * m * NR, channel + m, row, q0 + q, end, pitch, valid, stride)
+                            finish_planes(
+                                BITS, g, io, c + size * m * NR, channel + m, row, q0 + q, end, pitch, valid, stride
+                            )
                     # The next tile, without a division.
                     moved = True
                     if g[F.TILE_OUTER]:
@@ -184,7 +186,25 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                         if straight and last:
                             target, ldo, bias = whole_dst, OC, io[F.BIAS] + size * channel
                         a = scratch + size * q * step
-                        outer(MR, NV, 0, 1, BITS, a, step, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
+                        outer(
+                            MR,
+                            NV,
+                            0,
+                            1,
+                            BITS,
+                            a,
+                            step,
+                            seg,
+                            segments,
+                            b,
+                            boff,
+                            init,
+                            ldi,
+                            target,
+                            ldo,
+                            bias,
+                            g[F.LIMITS],
+                        )
                         if last and straight and g[F.ACTIVATION]:
                             for m in range(MR):
                                 call_row(g[F.ACTIVATION], whole_dst + size * m * OC, NR)

@@ -132,7 +132,9 @@ def counted(builder: ir.IRBuilder, count: Any, carried: Sequence[tuple[ir.Type, 
         result[j] = phi
 
 
-def outlined(builder: ir.IRBuilder, name: str, args: Sequence[Any], emit: Callable[[ir.IRBuilder, Sequence[Any]], None]):
+def outlined(
+    builder: ir.IRBuilder, name: str, args: Sequence[Any], emit: Callable[[ir.IRBuilder, Sequence[Any]], None]
+):
     """Call a function of the module that `emit(builder, args)` writes once; all arguments are int64.
 
     A kernel uses a row operation in many places. Inlined, each copy costs compile time and gains nothing.
@@ -154,4 +156,3 @@ def literals(*args: Any) -> Iterable[int] | None:
     """Return the values of literal integer types, or None while one is not literal yet."""
     values = [getattr(a, "literal_value", None) for a in args]
     return None if any(v is None for v in values) else values
-

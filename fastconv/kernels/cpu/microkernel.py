@@ -81,7 +81,11 @@ def _rank_one(v, rows, b, sums, nv):
     """Emit sums[m][j] += a[m] * b[j]. The shorter side stays in registers, the longer one is streamed."""
     mr, new = len(rows), list(sums)
     outer_is_vector = nv > mr
-    kept = [v.broadcast(v.load_scalar(p)) for p in rows] if outer_is_vector else [v.load(v.at(b, j * v.VL)) for j in range(nv)]
+    kept = (
+        [v.broadcast(v.load_scalar(p)) for p in rows]
+        if outer_is_vector
+        else [v.load(v.at(b, j * v.VL)) for j in range(nv)]
+    )
     for i in range(max(mr, nv)):
         one = v.load(v.at(b, i * v.VL)) if outer_is_vector else v.broadcast(v.load_scalar(rows[i]))
         for j, other in enumerate(kept):
