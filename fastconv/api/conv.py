@@ -46,15 +46,16 @@ def conv2d(
     bias : array_like of shape (OC,), optional
     stride, dilation : int or (int, int)
     padding : int, (int, int), ((before, after), (before, after)) or str
-        A negative number, allowed in pairs, crops. "valid": none; "same": OH = ceil(H / SH), the odd row or column at the
-        end, as in TensorFlow; "same_lower": at the start; "full": dilation * (k - 1) on every side.
+        A negative number, allowed in pairs, crops. "valid": none; "same": OH = ceil(H / SH), the odd row or column at
+        the end, as in TensorFlow; "same_lower": at the start; "full": dilation * (k - 1) on every side.
     groups : int
         Input and output channels are cut in so many groups that do not see each other.
     padding_mode : {"zeros"}
         Others are for a later version.
     layout : {"channels_first", "channels_last"}
         Where channels stand in `input`, `residual` and the result.
-    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "swish", "gelu", "gelu_tanh", "hardswish"}
+    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "swish", "gelu", "gelu_tanh",
+    "hardswish"}
         Applied to each tile while it is in cache.
     algorithm : {"auto", "direct", "im2col", "pointwise", "depthwise", "separable", "measure"}
         A named one is used or refused, never replaced. "measure" times the candidates when it first meets a problem.
@@ -83,10 +84,10 @@ def conv2d(
 
     Notes
     -----
-    Cost: ``2 * N * OC * OH * OW * IC/groups * KH * KW`` FLOP. Scratch: some hundred kB for each thread, whatever the image.
-    Rounding: sums are cut in blocks of some hundred terms, so the RMS error is about that of `np.matmul`; it is held to 1.5
-    times that by tests/test_accuracy.py. Results have the same bits for every number of threads and memory layout. An
-    infinite weight at a padded tap gives NaN, as in PyTorch.
+    Cost: ``2 * N * OC * OH * OW * IC/groups * KH * KW`` FLOP. Scratch: some hundred kB for each thread, whatever the
+    image. Rounding: sums are cut in blocks of some hundred terms, so the RMS error is about that of `np.matmul`; it is
+    held to 1.5 times that by tests/test_accuracy.py. Results have the same bits for every number of threads and memory
+    layout. An infinite weight at a padded tap gives NaN, as in PyTorch.
 
     References
     ----------

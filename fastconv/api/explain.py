@@ -220,7 +220,7 @@ def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) ->
     names = ("input", "depthwise_weight", "pointwise_weight", "bias", "stride", "padding", "dilation")
     given = dict(zip(names, args, strict=False)) | keywords
     layout = given.get("layout", "channels_first")
-    shared = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
+    shared: dict[str, Any] = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
     first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
     g = _problem(depthwise_conv2d, first, dict(shared))[0].geometry
     middle = (g.N, g.OC, g.OH, g.OW) if layout == "channels_first" else (g.N, g.OH, g.OW, g.OC)
@@ -285,7 +285,8 @@ def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def devices() -> dict[str, Any]:
-    """Return what is used: the CPU's instruction set, vector width in bytes, threads; CUDA devices (none in this version).
+    """Return what is used: the CPU's instruction set, vector width in bytes, threads; CUDA devices (none in this
+    version).
 
     Examples
     --------

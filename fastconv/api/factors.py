@@ -36,8 +36,8 @@ def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
     ----------
     kernel : array_like of shape (KH, KW), float32 or float64
     tol : float, optional
-        Largest allowed 2-norm of the difference, relative to that of the kernel; by default max(KH, KW) times the machine
-        epsilon of the kernel's dtype, which is what rounding alone does to an exactly separable kernel.
+        Largest allowed 2-norm of the difference, relative to that of the kernel; by default max(KH, KW) times the
+        machine epsilon of the kernel's dtype, which is what rounding alone does to an exactly separable kernel.
 
     Returns
     -------
@@ -53,8 +53,8 @@ def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
 
     Notes
     -----
-    Cost: O(KH * KW * min(KH, KW)). A convolution of rank R costs R * (KH + KW) multiplications an output. By the theorem of
-    Eckart and Young no factors of that rank come closer in the 2-norm [1]_.
+    Cost: O(KH * KW * min(KH, KW)). A convolution of rank R costs R * (KH + KW) multiplications an output. By the
+    theorem of Eckart and Young no factors of that rank come closer in the 2-norm [1]_.
 
     References
     ----------
@@ -89,8 +89,8 @@ def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
 def rank_one_factors(function: str, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (columns, rows) of shapes (OC, KH) and (OC, KW) of a depthwise weight, or raise if one has a higher rank.
 
-    The row through the largest element of a kernel and the column through it, divided by it, are factors if any are: one
-    outer product tests it.
+    The row through the largest element of a kernel and the column through it, divided by it, are factors if any are:
+    one outer product tests it.
     """
     OC, _, KH, KW = weight.shape
     kernels = weight.reshape(OC, KH, KW)

@@ -144,9 +144,7 @@ def plan_conv2d(
     name = "plan_conv2d"
     if pool is not None:
         raise UnsupportedError(f"{name}: pool = {pool!r}; this version supports None")
-    shape = arguments.shape(
-        name, "input_shape", tuple(input_shape) if isinstance(input_shape, Sequence) else input_shape
-    )
+    shape = arguments.shape(name, "input_shape", input_shape)
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
     compute = common_dtype(name, w, b, np.empty(0, dtype_name(name, dtype)))

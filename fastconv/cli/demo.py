@@ -122,7 +122,8 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as a table with its legend."""
-    cells, last = [HEADER], ""
+    cells: list[tuple[str, ...]] = [HEADER]
+    last = ""
     for row in rows:
         cells.append(row.cells(row.step.title if row.step.title != last else ""))
         last = row.step.title
@@ -137,9 +138,9 @@ def table(rows: list[Row]) -> str:
 
 LEGEND = f"""\
 > what algorithm="auto" takes. MACs: multiply-accumulates. saved: multiplications of direct summation over those done.
-predicted: by the planner, for one thread. measured: median of {REPEATS} calls. vs SciPy: how many times faster than correlate2d in
-float32, one thread; it has no stride and computes all outputs. error: largest, relative to the largest output, against
-correlate2d in float64; ok up to {BOUND:.0e}."""
+predicted: by the planner, for one thread. measured: median of {REPEATS} calls. vs SciPy: how many times faster than
+correlate2d in float32, one thread; it has no stride and computes all outputs. error: largest, relative to the largest
+output, against correlate2d in float64; ok up to {BOUND:.0e}."""
 
 
 def _cpu() -> str:

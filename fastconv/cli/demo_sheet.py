@@ -34,8 +34,8 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
     # A very long or very flat picture is squeezed rather than given a sheet of any size.
     aspect = min(max(H / W, 0.4), 1.6)
     tile, small = WIDTH / COLUMNS * aspect, WIDTH / MAPS * aspect
-    heights = [0.6, 2 * (tile + 0.6), 2 * small + 0.7, small + 0.6]
-    figure = Figure(figsize=(WIDTH, sum(heights)), facecolor=PAPER, layout="constrained")
+    heights = [0.6, 2 * (tile + 0.6), 2 * small + 0.55, small + 0.5]
+    figure: Any = Figure(figsize=(WIDTH, sum(heights)), facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
     head, filters, maps, block = figure.subfigures(4, 1, height_ratios=heights)
@@ -43,7 +43,7 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
     _draw_filters(filters, results, rows)
     first = f"First layer of a CNN, 16 Gabor filters 7x7, stride 2, relu: {_numbers(rows['maps'])}"
     _draw_maps(maps, [_positive(m) for m in results["maps"][0]], "magma", first, gabor_bank())
-    second = f"On these maps depthwise 3x3, then pointwise, 8 of 32: {_numbers(rows['block'])}"
+    second = f"Depthwise 3x3, then pointwise, on these maps, 8 of 32 results: {_numbers(rows['block'])}"
     _draw_maps(block, [_signed(m) for m in results["block"][0, :MAPS]], "PuOr", second)
     figure.savefig(path, format="png", dpi=DPI)
 

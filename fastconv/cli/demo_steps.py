@@ -66,7 +66,7 @@ def steps() -> tuple[Callable[[Results], Step], ...]:
 
 
 def _sobel(results: Results) -> Step:
-    weight = np.float32([SOBEL, np.transpose(SOBEL)])[:, None]
+    weight = np.array([SOBEL, np.transpose(SOBEL)], np.float32)[:, None]
     return _convolution("sobel", "Sobel, x and y", _grey(results["photo"]), weight)
 
 
@@ -81,12 +81,14 @@ def _gaussian(results: Results) -> Step:
 
 
 def _laplacian(results: Results) -> Step:
-    weight = np.float32(LAPLACIAN)[None, None]
+    weight = np.array([[LAPLACIAN]], np.float32)
     return _convolution("laplacian", "Laplacian, dilation 4", _grey(results["photo"]), weight, dilation=4)
 
 
 def _sepia(results: Results) -> Step:
-    return _convolution("sepia", "sepia, 3 to 3 colours", results["photo"], np.float32(SEPIA)[:, :, None, None])
+    return _convolution(
+        "sepia", "sepia, 3 to 3 colours", results["photo"], np.array(SEPIA, np.float32)[:, :, None, None]
+    )
 
 
 def _first_layer(results: Results) -> Step:
@@ -158,15 +160,15 @@ def _choices(explanation: Any) -> Iterator[Choice]:
 
 
 def _grey(photo: np.ndarray) -> np.ndarray:
-    return fc.pointwise_conv2d(photo, np.float32([LUMINANCE]))
+    return fc.pointwise_conv2d(photo, np.array([LUMINANCE], np.float32))
 
 
 def _per_channel(kernel: Any) -> np.ndarray:
-    return np.repeat(np.float32(kernel)[None, None], 3, axis=0)
+    return np.repeat(np.array([[kernel]], np.float32), 3, axis=0)
 
 
 def gabor_bank() -> np.ndarray:
-    """Return 16 filters (16, 3, 7, 7) as trained networks have in their first layer: 8 directions, in grey and colour."""
+    """Return 16 filters (16, 3, 7, 7) like those that networks learn: 8 directions, in grey and in colour."""
     y, x = np.mgrid[-3:4, -3:4]
     bank = np.empty((16, 3, 7, 7), np.float32)
     for i, angle in enumerate(np.arange(8) * np.pi / 8):

@@ -144,9 +144,9 @@ def describe(error: Exception, command: str) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, FastconvError):
         return text
-    if isinstance(error, ImportError) and command in EXTRAS:
-        missing = error.name or text
-        return f'{missing} is not installed; pip install "fastconv[{EXTRAS[command]}]"'
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if missing not in ("", "fastconv") and command in EXTRAS:
+        return f'{missing} is missing; pip install "fastconv[{EXTRAS[command]}]"'
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     if isinstance(error, OSError):

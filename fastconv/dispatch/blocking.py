@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from fastconv.geometry.conv import ConvGeometry
 
-# Cycles, fitted to the measured kernels (bench/): end of a register tile, of a ragged row, to copy a row, to transpose an
-# element in squares of VL x VL.
+# Cycles, fitted to the measured kernels (bench/): end of a register tile, of a ragged row, to copy a row, to transpose
+# an element in squares of VL x VL.
 TILE_END = 30.0
 ROW_END = 14.0
 ROW_COPY = 25.0
@@ -105,7 +105,8 @@ class _Cut:
         # channels_first arrays with channels in lanes are transposed on the way in and out.
         self.turned = LANES and g.layout == "channels_first"
         # Pixels and channels of a register tile.
-        self.pixel_step, self.channel_step = (self.MR, self.NR) if LANES else (self.NR, self.MR)
+        self.pixel_step: int = self.MR if LANES else self.NR
+        self.channel_step: int = self.NR if LANES else self.MR
         self.TILES = ceil_div(g.OCG, self.channel_step)
         self.ROWS, self.P = self.RB + (g.KH - 1) * g.DH // g.SH, self.CB + (g.KW - 1) * g.DW // g.SW
         self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)

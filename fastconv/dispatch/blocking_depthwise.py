@@ -1,21 +1,24 @@
-"""Cutting a depthwise or a separable convolution in blocks of one channel (or one vector of channels)."""
+"""Cutting a depthwise or a separable convolution in blocks of one channel (or one tile of channels)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastconv.dispatch.blocking import BYTES_PER_CYCLE, ROW_COPY, ROW_END, TILE_END, ceil_div, phases
+from fastconv.dispatch.blocking import BYTES_PER_CYCLE, ROW_COPY, ROW_END, TILE_END, ceil_div, element_bits, phases
 from fastconv.geometry.conv import ConvGeometry
 
 # Pixels of channels_last per register tile.
 PIXELS = 4
+# Vectors of the separable pass along rows, as in kernels/cpu/conv_separable.py.
+ROW_NV = 8
 
 
 class DepthwiseBlocking(NamedTuple):
     """Tile sizes; R output rows (channels_last: pixels) of NV vectors; `cycles` is the model's time on one thread.
 
-    MIDDLE is the row pitch of a separable kernel's buffer between its two passes.
+    MIDDLE is the row pitch of a separable kernel's buffer between its two passes. The other fields are those of
+    kernels/cpu/fields.py.
     """
 
     R: int
@@ -40,74 +43,86 @@ class DepthwiseBlocking(NamedTuple):
 
 def depthwise_blocking(g: ConvGeometry, target: Any, separable: bool) -> DepthwiseBlocking:
     """Return the cheapest blocking of a depthwise convolution, in two 1-D passes if `separable`."""
-    return min(_candidates(g, target, separable), key=lambda b: b.cycles)
+    return min((cut.blocking() for cut in _cuts(g, target, separable)), key=lambda b: b.cycles)
 
 
-def _candidates(g: ConvGeometry, target: Any, separable: bool) -> Iterator[DepthwiseBlocking]:
+def _cuts(g: ConvGeometry, target: Any, separable: bool) -> Iterator[_Cut]:
     first = g.layout == "channels_first"
-    tiles = target.row_tiles if first else ((PIXELS, 2), (PIXELS, 1))
-    for R, NV in tiles:
+    for R, NV in target.row_tiles if first else ((PIXELS, 2), (PIXELS, 1)):
         # Rows share their loads only where neighbouring output rows read neighbouring input rows.
         if first and R > 1 and (g.SH > 1 or R > g.KH):
             continue
         for CB in {ceil_div(g.OW, max(1, g.OW // width)) for width in (g.OW, 256, 128)}:
             for RB in sorted({min(g.OH, rows) for rows in (4, 8, 16, 32, 64)}):
-                yield _blocking(g, target, separable, (R, NV), (RB, CB))
+                yield _Cut(g, target, separable, (R, NV), (RB, CB))
 
 
-def _blocking(g: ConvGeometry, target: Any, separable: bool, tile: Any, block: Any) -> DepthwiseBlocking:
-    (R, NV), (RB, CB), size = tile, block, int(g.dtype[5:]) // 8
-    first, VL = g.layout == "channels_first", target.lanes(8 * size)
-    NR = NV * VL
-    # A tile of R rows that reaches below the block reads, and never stores, up to R - 1 rows more.
-    spare = (R - 1) * g.DH if first else 0
-    ROWS, P = RB + (g.KH - 1) * g.DH // g.SH + spare, CB + (g.KW - 1) * g.DW // g.SW
-    RP, CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
-    lanes = 1 if first else NR
-    # A vector that starts at the last pixel reads on by a tile.
-    slack = max(NR, 8 * VL) if first else PIXELS * NR
-    strip = ROWS * P * RP * CP * lanes + slack
-    MIDDLE = (CB + NR if first else CB + PIXELS) if separable else 0
-    middle = (RP * ROWS * MIDDLE * lanes + slack) if separable else 0
-    C = R * NR
-    scratch = sum(-(-n * size // 64) * 64 for n in (strip, middle, C))
-    TILES = g.IC if first else ceil_div(g.OC, NR)
-    ROW_BLOCKS, COLUMN_BLOCKS = ceil_div(g.OH, RB), ceil_div(g.OW, CB)
-    tasks = g.N * TILES * ROW_BLOCKS * COLUMN_BLOCKS
-    cycles = tasks * _task_cycles(g, target, separable, size, tile, block, (ROWS, P, RP, CP))
-    fields = (R, NV, VL, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, g.N, TILES, ROWS, P, RP, CP, MIDDLE)
-    return DepthwiseBlocking(*fields, strip, scratch, tasks, cycles)
+class _Cut:
+    """One candidate: a register tile and a block size, and all that follows from them."""
 
+    def __init__(self, g: ConvGeometry, target: Any, separable: bool, tile: tuple[int, int], block: tuple[int, int]):
+        self.g, self.target, self.separable = g, target, separable
+        (self.R, self.NV), (self.RB, self.CB) = tile, block
+        self.size = element_bits(g) // 8
+        self.VL, self.first = target.lanes(8 * self.size), g.layout == "channels_first"
+        self.NR = self.NV * self.VL
+        # A tile of R rows that reaches below the block reads, and never stores, up to R - 1 rows more.
+        spare = (self.R - 1) * g.DH if self.first else 0
+        self.ROWS = self.RB + (g.KH - 1) * g.DH // g.SH + spare
+        self.P = self.CB + (g.KW - 1) * g.DW // g.SW
+        self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
+        self.TILES = g.IC if self.first else ceil_div(g.OC, self.NR)
+        self.ROW_BLOCKS, self.COLUMN_BLOCKS = ceil_div(g.OH, self.RB), ceil_div(g.OW, self.CB)
+        self.fma = 1 if target.fma else 2
+        # Load slots of an unaligned vector: one and a half on average, two where every second vector straddles lines.
+        self.load = 2.0 if target.vector_bytes == 64 else 1.5
 
-def _task_cycles(g, target, separable, size, tile, block, strip) -> float:
-    """Cycles of one block of one channel (channels_last: of one tile of channels)."""
-    (R, NV), (RB, CB), (ROWS, P, RP, CP), VL = tile, block, strip, target.lanes(8 * size)
-    first, fma = g.layout == "channels_first", 1 if target.fma else 2
-    load = 2.0 if target.vector_bytes == 64 else 1.5
-    rows = RP * CP * ROWS
-    if not first:
-        NR = NV * VL
-        calls, ends = RB * ceil_div(CB, R), TILE_END + ROW_END * (R if g.OC % NR or CB % R else 0)
-        tap = (R * NV + NV + 1) / 2 * fma
-        taps = g.KH + g.KW * ROWS / RB if separable else g.KH * g.KW
-        packing = rows * P * (NR * size / BYTES_PER_CYCLE + ROW_COPY)
-        return calls * (taps * tap + ends) + packing
-    packing = rows * (P * size / BYTES_PER_CYCLE + ROW_COPY)
-    if separable:
-        wide = RP * ROWS * ceil_div(CB, 8 * VL) * (g.KW * 8 * load / 2 * fma + TILE_END)
-        return packing + wide + _slide_cycles(g.KH, 1, R, NV, VL, load, fma, RB, CB, CB)
-    return packing + g.OC // g.IC * _slide_cycles(g.KH, g.KW, R, NV, VL, load, fma, RB, CB, P)
+    def blocking(self) -> DepthwiseBlocking:
+        """Return the candidate with its memory and its time."""
+        lanes = 1 if self.first else self.NR
+        # A vector that starts at the last pixel reads on by a tile.
+        slack = max(self.NR, ROW_NV * self.VL) if self.first else PIXELS * self.NR
+        strip = self.ROWS * self.P * self.RP * self.CP * lanes + slack
+        MIDDLE = self.CB + (self.NR if self.first else PIXELS) if self.separable else 0
+        middle = self.RP * self.ROWS * MIDDLE * lanes + slack if self.separable else 0
+        scratch = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, self.R * self.NR))
+        tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
+        return DepthwiseBlocking(
+            *(self.R, self.NV, self.VL, self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.g.N, self.TILES),
+            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, strip, scratch, tasks, tasks * self._task_cycles()),
+        )
 
+    def _task_cycles(self) -> float:
+        """Cycles of one block of one channel (channels_last: of one tile of channels)."""
+        g, rows = self.g, self.RP * self.CP * self.ROWS
+        if not self.first:
+            packing = rows * self.P * (self.NR * self.size / BYTES_PER_CYCLE + ROW_COPY)
+            return packing + self._pixel_cycles()
+        packing = rows * (self.P * self.size / BYTES_PER_CYCLE + ROW_COPY)
+        if not self.separable:
+            return packing + g.OC // max(g.IC, 1) * self._slide_cycles(g.KW, self.P)
+        row_tile = g.KW * ROW_NV * self.load / 2 * self.fma + TILE_END
+        wide = self.RP * self.ROWS * ceil_div(self.CB, ROW_NV * self.VL) * row_tile
+        return packing + wide + self._slide_cycles(1, self.CB)
 
-def _slide_cycles(KH, KW, R, NV, VL, load, fma, RB, CB, P) -> float:
-    """Cycles of all register tiles of a block of RB x CB outputs; one row at a time runs on over the row pitch."""
-    NR = NV * VL
-    if R == 1:
-        calls, ragged = ceil_div((RB - 1) * P + CB, NR), ceil_div((RB - 1) * P + CB, NR) if P > CB else 1
-        work = KH * KW * max(NV / 2 * fma, (NV * load + 1) / 2)
-        return calls * (work + TILE_END + 2 * NV) + (ragged * (1 + NR / P) * ROW_END)
-    calls = ceil_div(RB, R) * ceil_div(CB, NR)
-    whole = CB >= NR and RB >= R
-    full = (KH - R + 1) * KW * max(max(R * NV, 8) / 2 * fma, (NV * load + R) / 2)
-    edge = R * (R - 1) * KW * max(NV, 4) / 2 * fma + 2 * (R - 1) * 10
-    return calls * (full + edge + TILE_END + 2 * NV * R + (0 if whole else R * ROW_END))
+    def _pixel_cycles(self) -> float:
+        g, ragged = self.g, self.g.OC % self.NR or self.CB % self.R
+        calls = self.RB * ceil_div(self.CB, self.R)
+        tap = (self.R * self.NV + self.NV + 1) / 2 * self.fma
+        taps = g.KH + g.KW * self.ROWS / self.RB if self.separable else g.KH * g.KW
+        return calls * (taps * tap + TILE_END + (ROW_END * self.R if ragged else 0))
+
+    def _slide_cycles(self, KW: int, P: int) -> float:
+        """Cycles of all register tiles of a block; one row at a time runs on over the row pitch P."""
+        R, NV, NR, KH = self.R, self.NV, self.NR, self.g.KH
+        if R == 1:
+            pixels = (self.RB - 1) * P + self.CB
+            calls = ceil_div(pixels, NR)
+            work = KH * KW * max(NV / 2 * self.fma, (NV * self.load + 1) / 2)
+            ragged = calls if P > self.CB else 1
+            return calls * (work + TILE_END + 2 * NV) + ragged * (1 + NR / P) * ROW_END
+        calls = ceil_div(self.RB, R) * ceil_div(self.CB, NR)
+        full = (KH - R + 1) * KW * max(max(R * NV, 8) / 2 * self.fma, (NV * self.load + R) / 2)
+        edge = R * (R - 1) * KW * max(NV, 4) / 2 * self.fma + 20 * (R - 1)
+        ragged_rows = 0 if self.CB >= NR and self.RB >= R else R * ROW_END
+        return calls * (full + edge + TILE_END + 2 * NV * R + ragged_rows)

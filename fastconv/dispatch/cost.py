@@ -1,4 +1,4 @@
-"""What an algorithm does on a problem, counted: the numbers that the planner compares and that explain and count_ops show."""
+"""What an algorithm does on a problem: the numbers that the planner compares and that explain and count_ops show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Plans: what is left to do once a problem is known, and the machinery that runs it.
 
-`prepare` builds everything but the packed weight, and is cached by problem; a plain call packs the weight into a temporary
-buffer, a `Plan` once and for all.
+`prepare` builds everything but the packed weight, and is cached by problem; a plain call packs the weight into a
+temporary buffer, a `Plan` once and for all.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Prepared:
         residual: np.ndarray | None,
         out: np.ndarray,
     ) -> None:
-        """Fill `out` completely. All arrays are C-contiguous, of the plan's dtype and shapes, and `out` overlaps none."""
+        """Fill `out`, which overlaps no other array; all are C-contiguous, of the plan's dtype and shapes."""
         if out.size == 0:
             return
         program = self.program

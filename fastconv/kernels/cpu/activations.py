@@ -1,17 +1,18 @@
 """Row functions of the activations that are not a clamp, as vectors: `row[0:n] = activation(row[0:n])`.
 
-A kernel calls one by its address on each finished row, so it is fused while the row is in cache, and kernels do not grow
-with the number of activations. exp is 2**k * (1 + p(r)), r = x - k*ln 2, p a Taylor polynomial of exp - 1 on
-|r| <= ln 2 / 2; keeping p apart from 1 gives expm1, and so tanh, without cancellation (Tang 1989, doi:10.1145/63522.214389).
-Error against the definition: 2e-7 (float32) and 4e-16 (float64), relative to max(|activation|, smallest normal number)
-except where the result is below the smallest normal number; the tests hold it.
+A kernel calls one by its address on each finished row, so it is fused while the row is in cache, and kernels do not
+grow with the number of activations. exp is 2**k * (1 + p(r)), r = x - k*ln 2, p a Taylor polynomial of exp - 1 on
+|r| <= ln 2 / 2; keeping p apart from 1 gives expm1, and so tanh, without cancellation (Tang 1989,
+doi:10.1145/63522.214389). Error against the definition: 2e-7 (float32) and 4e-16 (float64), relative to
+max(|activation|, smallest normal number) except where the result is below the smallest normal number; the tests hold
+it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ def _row_kernel(BITS: int, INDEX: int) -> Any:
     return activate
 
 
-@lru_cache(maxsize=None)
+@cache
 def row_function(bits: int, name: str) -> int:
     """Return the address of the row function of an activation, compiled or loaded now, alive as long as the process."""
     index = NAMES.index(name)

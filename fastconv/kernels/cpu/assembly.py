@@ -1,7 +1,7 @@
 """Reading machine code: the assembly of a kernel, and in it the loop where the time goes.
 
-Speed is decided in the innermost loop: one fused multiply-add an accumulator and step, no spill. CONTRIBUTING.md says what
-to look for, and the tests look for it on every register tile. x86 (AT&T syntax) and AArch64 are understood.
+Speed is decided in the innermost loop: one fused multiply-add an accumulator and step, no spill. CONTRIBUTING.md says
+what to look for, and the tests look for it on every register tile. x86 (AT&T syntax) and AArch64 are understood.
 """
 
 from __future__ import annotations

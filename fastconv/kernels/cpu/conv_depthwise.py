@@ -1,9 +1,13 @@
 """Depthwise convolution: every channel has its own kernel (M kernels with a depth multiplier).
 
-    out[n, ic*M + m, oh, ow] = sum over kh, kw of x[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[ic*M + m, kh, kw]
 
-One block of one channel at a time (channels_last: of one tile of channels) is copied with its border into a strip in L1,
-then `slide` or `lanes` (depthwise_tiles.py) computes register tiles. One-channel images are its most frequent case.
+
+
+    out[n, ic*M + m, oh, ow] = sum over kh, kw of weight[ic*M + m, kh, kw] * x[n, ic, h, w],
+    h = oh*SH + kh*DH - PT, w = ow*SW + kw*DW - PL
+
+One block of one channel at a time (channels_last: of one tile of channels) is copied with its border into a strip in
+L1, then `slide` or `lanes` (depthwise_tiles.py) computes register tiles. One-channel images are its most frequent case.
 Sources: Chollet 2017, arXiv:1610.02357 (the operation); XNNPACK dwconv2d-chw (row reuse).
 """
 
@@ -18,7 +22,7 @@ from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel, finish_plane
 from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
 from fastconv.kernels.cpu.packing import strip_pixels, strip_planes, strip_repeated
-from fastconv.kernels.cpu.program import Program
+from fastconv.kernels.cpu.program import Packer, Program
 from fastconv.kernels.cpu.row_ops import call_row
 
 
@@ -196,12 +200,13 @@ _pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of depthwise convolution."""
+    packers: tuple[Packer, ...] = ()
     bits, first = bits_of(geometry), geometry.layout == "channels_first"
     size = bits // 8
     if first:
         rows = row_offsets(geometry, b, geometry.KH + b.R - 1, b.P, b.COLUMN_PHASES) * size
         columns = column_offsets(geometry, b, 1) * size
-        kernel, packers = _planes_kernel(bits, b.R, b.NV, b.VL), ()
+        kernel = _planes_kernel(bits, b.R, b.NV, b.VL)
     else:
         NR = b.NV * b.VL
         rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size

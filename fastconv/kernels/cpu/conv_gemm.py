@@ -10,8 +10,8 @@ import numpy as np
 
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu import packing
-from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
 from fastconv.kernels.cpu.conv_lanes import lanes_kernel
+from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.program import Kernel, Packer, Program, address, blocking_fields, problem_fields, table
 
@@ -47,7 +47,7 @@ def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:
     tasks = geometry.G * b.TILES
     if not b.LANES:
         kernel: Kernel = _panel_packer(bits, b.MR)
-        rest = ()
+        rest: tuple[np.ndarray, ...] = ()
     else:
         NR = b.NV * b.VL
         kernel, to = _lane_packer(bits, NR, b.VL), _lane_order(ICG, taps, b.ICP) * NR

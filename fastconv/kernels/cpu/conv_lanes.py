@@ -1,8 +1,9 @@
 """Direct convolution of channels_first arrays with output channels in lanes.
 
 Where images are small or rows ragged, pixels do not fill vectors; channels do. The strip of a block is transposed to
-channels_last while it is packed, the microkernel runs as for channels_last, and each finished block of one channel tile is
-transposed back. Both transpositions go over VL x VL squares in registers, and cost little beside a sum of some hundred k.
+channels_last while it is packed, the microkernel runs as for channels_last, and each finished block of one channel
+tile is transposed back. Both transpositions go over VL x VL squares in registers, and cost little beside a sum of some
+hundred k.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Spatially separable convolution: a rank-1 kernel as a pass along rows, then a pass along columns.
 
-    middle[h, ow] = sum over kw of x[h, ow*SW + kw*DW - PL] * row[kw];   out[oh, ow] = sum over kh of middle[oh*SH + kh*DH - PT, ow] * column[kh]
+    middle[h, ow] = sum over kw of x[h, ow*SW + kw*DW - PL] * row[kw]
+    out[oh, ow] = sum over kh of middle[oh*SH + kh*DH - PT, ow] * column[kh]
 
 KH + KW multiplications an output instead of KH * KW. Both passes of a block run while it is in L1 or L2; rows that
 neighbouring blocks share are computed twice.
@@ -22,7 +23,6 @@ from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fiel
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
 from fastconv.kernels.cpu.packing import strip_planes
 from fastconv.kernels.cpu.program import Program, address
-from fastconv.kernels.cpu.row_ops import int_at
 
 # Vectors of the pass along rows, which has one output row and no reuse of loads.
 ROW_NV = 8

@@ -1,11 +1,11 @@
 """The tile loops that direct convolution, im2col and pointwise convolution share.
 
-A task is a block of output pixels times a range of output-channel tiles. It packs the block of the input (a strip with its
-border, or im2col columns), then walks register tiles through the microkernel, some hundred k at a time (a pass), and
-finishes each tile while it is in cache: bias, clamp, residual, activation.
+A task is a block of output pixels times a range of output-channel tiles. It packs the block of the input (a strip with
+its border, or im2col columns), then walks register tiles through the microkernel, some hundred k at a time (a pass),
+and finishes each tile while it is in cache: bias, clamp, residual, activation.
 
-* `planes_kernel` (channels_first, pixels in lanes): per pixel tile all channel tiles. The strip's lines of one pixel tile
-  stay in L1, the weight panels of a pass stream from L2.
+* `planes_kernel` (channels_first, pixels in lanes): per pixel tile all channel tiles. The strip's lines of one pixel
+  tile stay in L1, the weight panels of a pass stream from L2.
 * `pixels_kernel` (channels_last, channels in lanes): per channel tile all pixel tiles; roles exchanged.
 
 Whole tiles go straight from registers to `out`. Ragged ones go through a C tile in scratch, row by row.
@@ -52,7 +52,7 @@ def finish_planes(BITS, g, io, c, channel, dst, q, end, pitch, valid, stride):
 
 
 def planes_kernel(BITS, MR, NV, VL, COLUMNS):
-    """Return the channels_first kernel for a register tile of MR channels x NV vectors; COLUMNS: im2col, else strips."""
+    """Return the channels_first kernel for a tile of MR channels x NV vectors; COLUMNS: im2col, else strips."""
     size, NR = BITS // 8, NV * VL
 
     @njit()

@@ -1,11 +1,12 @@
 """Register tiles of depthwise convolution, where a tap multiplies one channel only.
 
-* `slide` (pixels in lanes): R output rows x NV vectors. A vector of input row t is loaded once and serves every output row
-  that it touches: with KH taps, (KH + R - 1) / R row loads an output row instead of KH. No tap is padded with zeros, so NaN
-  and inf spread to their receptive field only.
+* `slide` (pixels in lanes): R output rows x NV vectors. A vector of input row t is loaded once and serves every output
+  row that it touches: with KH taps, (KH + R - 1) / R row loads an output row instead of KH. No tap is padded with
+  zeros, so NaN and inf spread to their receptive field only.
 * `lanes` (channels in lanes): MR pixels x NV vectors of channels; weight and pixel are both vectors.
 
-Source of the row reuse: register blocking of depthwise convolution as in XNNPACK's dwconv2d-chw (github.com/google/XNNPACK).
+Source of the row reuse: register blocking of depthwise convolution as in XNNPACK's dwconv2d-chw
+(github.com/google/XNNPACK).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def slide_twin(R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, l
 
 @intrinsic(prefer_literal=True)
 def _lanes(typing, MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
-    """out[m, :] = epilogue(sum over k of weight[k, :] * x[m * step + boff[k] :]); boff in bytes, step and ldw in elements."""
+    """out[m, :] = epilogue(sum over k of weight[k, :] * x[m * step + boff[k] :]); boff in bytes, step in elements."""
     tile = literals(MR, NV, BITS)
     if tile is None:
         return None

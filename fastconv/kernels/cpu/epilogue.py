@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from fastconv.epilogue import clamp_limits
 from fastconv.kernels.cpu.activations import row_function
 
 
-@lru_cache(maxsize=None)
+@cache
 def _limits(dtype: str, low: float, high: float) -> np.ndarray:
     """Return the clamp's two numbers as an array that lives as long as the process."""
     return np.array([low, high], dtype)

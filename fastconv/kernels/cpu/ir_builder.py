@@ -6,7 +6,7 @@ and a call costs no unboxing of arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,8 +102,8 @@ class Lanes:
 def counted(builder: ir.IRBuilder, count: Any, carried: Sequence[tuple[ir.Type, Any]] = ()):
     """Emit `for i in range(count)` with loop-carried values.
 
-    Yields (i, values, result): read `values` (the phis), put the next ones in the list `result`; after the `with`, `result`
-    holds the values on exit (those of entry when count <= 0).
+    Yields (i, values, result): read `values` (the phis), put the next ones in the list `result`; after the `with`,
+    `result` holds the values on exit (those of entry when count <= 0).
     """
     before = builder.block
     head, exit_ = builder.append_basic_block("loop"), builder.append_basic_block("done")
@@ -152,7 +152,7 @@ def outlined(
     builder.call(function, args)
 
 
-def literals(*args: Any) -> Iterable[int] | None:
+def literals(*args: Any) -> list[Any] | None:
     """Return the values of literal integer types, or None while one is not literal yet."""
     values = [getattr(a, "literal_value", None) for a in args]
-    return None if any(v is None for v in values) else values
+    return None if None in values else values

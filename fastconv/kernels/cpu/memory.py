@@ -1,7 +1,7 @@
 """Python twins' view of raw addresses: what an intrinsic does when the JIT is off.
 
-Kernels address memory by integers. With NUMBA_DISABLE_JIT=1 (coverage, debugging) the same code runs as plain Python, and
-these helpers turn addresses into NumPy arrays.
+Kernels address memory by integers. With NUMBA_DISABLE_JIT=1 (coverage, debugging) the same code runs as plain Python,
+and these helpers turn addresses into NumPy arrays.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+DTYPES: dict[int, Any] = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
 
 
 def floats(bits: int, address: int, count: int) -> np.ndarray:
@@ -24,6 +24,6 @@ def ints(address: int, count: int) -> np.ndarray:
     return _view(np.dtype(np.int64), int(address), int(count))
 
 
-def _view(dtype: np.dtype, address: int, count: int) -> Any:
-    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+def _view(dtype: Any, address: int, count: int) -> Any:
+    raw: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
     return np.frombuffer(raw, dtype)

@@ -8,13 +8,13 @@ Everything compute-bound runs through it; algorithms differ in where a and b lie
   `a + seg[s].offset + m * step + k`. With MS > 0 the step is that constant: a panel of the form [k/16][m][16], which
   producers fill with whole cache lines. With MS = 0 the step is a run-time number: pixels of a strip, read in place.
 * `b` gives vectors: row k starts `boff[k]` bytes after b, any table of offsets, unaligned.
-* `init` (0: none) is a tile to add: the sum of earlier k, or a residual. `bias` (0: none) asks for the epilogue: add the
-  bias (PER: one a row, a column, or the tile) and clamp to the two numbers at `limits`; NaN passes.
+* `init` (0: none) is a tile to add: the sum of earlier k, or a residual. `bias` (0: none) asks for the epilogue: add
+  the bias (PER: one a row, a column, or the tile) and clamp to the two numbers at `limits`; NaN passes.
 
 Offsets in `seg`, steps and row strides count elements. One k costs NV vector loads, MR broadcasts and MR * NV fused
 multiply-adds; a sum over a long K is cut in passes of some hundred k, whose partial sums are added (blocked summation).
-Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), doi:10.1145/1356052.1356053; the
-offset table is the one of indirect convolution (Dukhan 2019, arXiv:1907.02129).
+Source: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), doi:10.1145/1356052.1356053;
+the offset table is the one of indirect convolution (Dukhan 2019, arXiv:1907.02129).
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def add_tile(v, sums, nv, init, ldi):
 
 
 def finish_tile(v, sums, nv, per, out, ldo, bias, limits):
-    """Store the tile at `out` (rows `ldo` apart); with `bias` != 0 add it and clamp before; `per`: ROWS, COLUMNS, WHOLE."""
+    """Store the tile at `out` (rows `ldo` apart); with `bias` != 0 add it (per ROWS, COLUMNS or WHOLE) and clamp."""
 
     def emit():
         low, high = (v.broadcast(v.load_scalar(v.at(v.pointer(limits), j))) for j in (0, 1))

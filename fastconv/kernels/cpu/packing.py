@@ -1,7 +1,7 @@
 """Packing: copies into the order that the microkernel reads.
 
-* `panel_packer`, `lane_packer`: the weight, once per plan. Panels [tile][pass][k/16][m][16] for a weight that is broadcast
-  (pixels in lanes), rows [tile][pass][k][NR] for a weight in lanes.
+* `panel_packer`, `lane_packer`: the weight, once per plan. Panels [tile][pass][k/16][m][16] for a weight that is
+  broadcast (pixels in lanes), rows [tile][pass][k][NR] for a weight in lanes.
 * `strip_*`: a block of the input with its zero border, split by stride phase. In phase (h mod SH, w mod SW) a strided
   convolution reads neighbours with step one, so every stride and dilation is the same table of offsets, and the output
   pixels of a block are one run of the strip (whose row pitch P the output block shares).
@@ -16,7 +16,8 @@ from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.row_ops import copy_row, fill_row, int_at, transpose, zero_row
 
-# Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a tile.
+# Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a
+# tile.
 PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO")
 OCG, K_ALL, TILES, KP, PANEL, TO = range(len(PACK_FIELDS))
 
@@ -75,7 +76,7 @@ def lane_packer(BITS, NR, VL):
 
 @inline
 def columns_inside(w0, step, W, n):
-    """Return (first, last): the i < n for which column w0 + i * step lies in [0, W) are those from first to last - 1."""
+    """Return (first, last): column w0 + i * step lies in [0, W) for first <= i < last, of all i < n."""
     before, after = -w0, W - w0
     if step != 1:
         before, after = (before + step - 1) // step, (after + step - 1) // step
@@ -154,7 +155,7 @@ def strip_repeated(BITS, strip, x, g, channel, channels, pitch, r0, c0):
 
 @inline
 def columns_planes(BITS, columns, x, g, channels, q0, pixels):
-    """channels_first im2col: fill columns [k][PLANE] for output pixels q0 to q0 + pixels, counted over the whole batch."""
+    """channels_first im2col: fill columns [k][PLANE] for `pixels` output pixels from q0 on, counted over the batch."""
     size, H, W, OW, OH = BITS // 8, g[F.H], g[F.W], g[F.OW], g[F.OH]
     n0, oh0, ow0 = q0 // (OH * OW), q0 // OW % OH, q0 % OW
     dst = columns

@@ -1,4 +1,4 @@
-"""What a plan holds once an algorithm is chosen: the compiled kernel, its int64 array of fields, and the packed weight."""
+"""What a plan holds once an algorithm is chosen: the compiled kernel, its int64 array of fields, the packers."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def first_lanes(v: Lanes, count: Any) -> Any:
 def each_vector(v: Lanes, n: Any, emit: Callable[[Any, Row], None], repeatable: bool = True) -> None:
     """Emit `emit(i, row)` for the vectors of a row of n elements.
 
-    The ragged end of a long row is one more whole vector that overlaps its neighbour, since a masked store is slow on some
-    CPUs; short rows, and rows that are changed in place (not `repeatable`), are masked.
+    The ragged end of a long row is one more whole vector that overlaps its neighbour, since a masked store is slow on
+    some CPUs; short rows, and rows that are changed in place (not `repeatable`), are masked.
     """
     b, one = v.b, const(v.VL)
     whole = b.sdiv(n, one)
@@ -192,12 +192,14 @@ def _fill_row(typing, BITS, dst, src, first, last, step, n):
         dst, src, (first, last, step, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
         _emit_zeros(v, dst, first)
         target, length = v.at(dst, first), b.sub(last, first)
-        with b.if_then(b.icmp_signed(">", length, const(0))):
-            with b.if_else(b.icmp_signed("==", step, const(1))) as (near, far):
-                with near:
-                    _emit_spilled_copy(v, target, src, length)
-                with far:
-                    _emit_gather(v, target, src, step, length)
+        with (
+            b.if_then(b.icmp_signed(">", length, const(0))),
+            b.if_else(b.icmp_signed("==", step, const(1))) as (near, far),
+        ):
+            with near:
+                _emit_spilled_copy(v, target, src, length)
+            with far:
+                _emit_gather(v, target, src, step, length)
         _emit_zeros(v, v.at(dst, last), b.sub(n, last))
 
     def codegen(context, builder, signature, args):
@@ -260,7 +262,7 @@ def transpose_twin(BITS, dst, to, src, lds):
 
 @intrinsic(prefer_literal=True)
 def _finish_row(typing, BITS, LANES, out, c, bias, residual, limits, n):
-    """out[i] = clamp(c[i] + bias (+ residual[i], unless 0)); LANES = 1: bias[i], one channel a lane; 0: one for the row."""
+    """out[i] = clamp(c[i] + bias (+ residual[i], unless 0)); LANES = 1: bias[i], a channel a lane; 0: one for all."""
     values = literals(BITS, LANES)
     if values is None:
         return None
