@@ -139,8 +139,9 @@ def table(rows: list[Row]) -> str:
 LEGEND = f"""\
 > what algorithm="auto" takes. MACs: multiply-accumulates. saved: multiplications of direct summation over those done.
 predicted: by the planner, for one thread. measured: median of {REPEATS} calls. vs SciPy: how many times faster than
-correlate2d in float32, one thread; it has no stride and computes all outputs. error: largest, relative to the largest
-output, against correlate2d in float64; ok up to {BOUND:.0e}."""
+correlate2d in float32, on one thread; it knows neither stride nor dilation, so it computes every output and multiplies
+by the zeros inside a dilated kernel. error: largest, relative to the largest output, against correlate2d in float64; ok
+up to {BOUND:.0e}."""
 
 
 def _cpu() -> str:

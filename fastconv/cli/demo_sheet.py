@@ -41,8 +41,10 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
     head, filters, maps, block = figure.subfigures(4, 1, height_ratios=heights)
     head.text(0.5, 0.4, HEAD, ha="center", va="center", color=INK, fontsize=19, fontweight="bold")
     _draw_filters(filters, results, rows)
+    # In a grey picture the filters of colours find rounding errors alone, which must not be shown as if they were much.
+    least = 0.02 * float(results["maps"].max())
     first = f"First layer of a CNN, 16 Gabor filters 7x7, stride 2, relu: {_numbers(rows['maps'])}"
-    _draw_maps(maps, [_positive(m) for m in results["maps"][0]], "magma", first, gabor_bank())
+    _draw_maps(maps, [_positive(m, least) for m in results["maps"][0]], "magma", first, gabor_bank())
     second = f"Depthwise 3x3, then pointwise, on these maps, 8 of 32 results: {_numbers(rows['block'])}"
     _draw_maps(block, [_signed(m) for m in results["block"][0, :MAPS]], "PuOr", second)
     figure.savefig(path, format="png", dpi=DPI)
@@ -75,6 +77,7 @@ def _draw_maps(
         _show(axes, maps[i], colours)
         if bank is not None:
             inset = axes.inset_axes((0.02, 0.02, 0.27, 0.27))
+            inset.set_anchor("SW")
             _show(inset, _colour(0.5 + 0.5 * bank[i] / np.abs(bank[i]).max()), "gray")
 
 
@@ -99,9 +102,9 @@ def _signed(image: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + 0.5 * image / _largest(image), 0, 1)
 
 
-def _positive(image: np.ndarray) -> np.ndarray:
-    """Return values from 0 up, the small ones brightened."""
-    return np.clip(image / _largest(image), 0, 1) ** 0.7
+def _positive(image: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """Return values from 0 up, the small ones brightened; `least` is the smallest value that may be shown as white."""
+    return np.clip(image / max(_largest(image), least), 0, 1) ** 0.7
 
 
 def _largest(image: np.ndarray) -> float:

@@ -86,9 +86,8 @@ def _laplacian(results: Results) -> Step:
 
 
 def _sepia(results: Results) -> Step:
-    return _convolution(
-        "sepia", "sepia, 3 to 3 colours", results["photo"], np.array(SEPIA, np.float32)[:, :, None, None]
-    )
+    weight = np.array(SEPIA, np.float32)[:, :, None, None]
+    return _convolution("sepia", "sepia, 3 to 3 colours", results["photo"], weight)
 
 
 def _first_layer(results: Results) -> Step:

@@ -17,10 +17,12 @@ from fastconv.geometry.conv import ConvGeometry
 TILE_END = 30.0
 ROW_END = 14.0
 ROW_COPY = 25.0
-TRANSPOSE = 1.0
+TRANSPOSE = 0.8
 BYTES_PER_CYCLE = 10.0
 # A weight that does not fit in L2 is read anew for every block.
 WEIGHT_BYTES_PER_CYCLE = 16.0
+# Pixels in lanes are unaligned vectors, which cost more than the loads that the model counts.
+PIXELS_IN_LANES = 1.08
 # A pass keeps its lines of one pixel tile within this share of L1, its weights and C tiles within these of L2.
 L1_SHARE, L2_SHARE = 0.6, 0.4
 # With few terms the walk over all pixels of a channel tile is faster: it writes MR planes at a time, not all of them.
@@ -53,6 +55,7 @@ class Blocking(NamedTuple):
     TILE_OUTER: int
     ROWS: int
     P: int
+    SPILL: int
     ROW_PHASES: int
     COLUMN_PHASES: int
     PLANE: int
@@ -109,6 +112,10 @@ class _Cut:
         self.channel_step: int = self.NR if LANES else self.MR
         self.TILES = ceil_div(g.OCG, self.channel_step)
         self.ROWS, self.P = self.RB + (g.KH - 1) * g.DH // g.SH, self.CB + (g.KW - 1) * g.DW // g.SW
+        self.SPILL = 0
+        if g.SW == 1 and self.CB == g.OW and 0 < g.PR <= min(g.PL, (g.KW - 1) * g.DW, self.VL):
+            # The border at the start of the next row is the one at the end of this row.
+            self.P, self.SPILL = g.W + g.PL, g.PR
         self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
         self.plane = self.RP * self.CP * self.ROWS * self.P
         self.pixels = self.CB if columns else (self.RB - 1) * self.P + self.CB
@@ -133,7 +140,7 @@ class _Cut:
         return Blocking(
             *(self.MR, self.NV, self.VL, int(self.LANES), self.ICP, self.PASSES, self.RB, self.CB),
             *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.IMAGES, self.TILES, self.PARTS, self.PART_TILES),
-            *(int(tile_outer), self.ROWS, self.P, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
+            *(int(tile_outer), self.ROWS, self.P, self.SPILL, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
             *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self._cycles()),
         )
 
@@ -164,13 +171,13 @@ class _Cut:
 
     def _strip(self) -> tuple[int, int]:
         """Return (PLANE, elements of the strip or the columns), with room for a tile that reads on."""
-        K, slack = self.ICP * self.taps, self.MR * self.ICP if self.LANES else self.NR
+        K, slack = self.ICP * self.taps, (self.MR + self.SPILL) * self.ICP if self.LANES else self.NR + self.SPILL
         if self.columns and self.LANES:
             return K, (self.CB + self.MR) * K
         if self.columns:
             pitch = spread(self.CB + self.NR, self.size)
             return pitch, K * pitch
-        plane = self.plane if self.LANES else spread(self.plane, self.size)
+        plane = self.plane if self.LANES else spread(self.plane + self.SPILL, self.size)
         return plane, self.ICP * plane + slack
 
     def _scratch(self, strip: int, T_PITCH: int) -> int:
@@ -187,7 +194,8 @@ class _Cut:
         g, K = self.g, self.g.ICG * self.taps
         tiles, ragged = self._tiles()
         ends = (TILE_END + 1.5 * self.MR * self.NV) * self.PASSES
-        work = tiles * self.TILES * (K * tile_cycles(self.target, self.MR, self.NV) + ends)
+        one = tile_cycles(self.target, self.MR, self.NV) * (1.0 if self.LANES else PIXELS_IN_LANES)
+        work = tiles * self.TILES * (K * one + ends)
         weight = g.OC * K * self.size
         if weight > self.target.l2_bytes * L2_SHARE:
             work += weight * self.blocks / g.G / WEIGHT_BYTES_PER_CYCLE

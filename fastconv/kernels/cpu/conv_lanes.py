@@ -53,6 +53,7 @@ def strip_turned(BITS, VL, strip, x, g, channels, to, r0, c0):
                 turn_row(BITS, VL, dst + size * first * channels, src, channels, last - first, H * W, g[F.SW], to)
                 zero_row(BITS, dst + size * last * channels, (P - last) * channels)
                 dst += size * P * channels
+    zero_row(BITS, dst, g[F.SPILL] * channels)
 
 
 @inline

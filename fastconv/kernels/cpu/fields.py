@@ -16,8 +16,8 @@ NAMES: Final = (
     # TILE_OUTER walks all pixels of one channel tile before the next.
     *("IMAGES", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES", "TILE_OUTER"),
     # Strip: ROWS rows of pitch P in each of ROW_PHASES x COLUMN_PHASES planes; PLANE elements from channel to
-    # channel (im2col in planes: from k to k).
-    *("ROWS", "P", "ROW_PHASES", "COLUMN_PHASES", "PLANE"),
+    # channel (im2col in planes: from k to k). SPILL pixels after the last row are read, and zero.
+    *("ROWS", "P", "SPILL", "ROW_PHASES", "COLUMN_PHASES", "PLANE"),
     # Passes over ICP channels each; PASS_TABLE holds PASS_FIELDS a pass; PANEL elements of one packed weight tile; STEP
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
@@ -34,7 +34,7 @@ NAMES: Final = (
 (
     N, G, IC, OC, ICG, OCG, M, H, W, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW,
     IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
-    ROWS, P, ROW_PHASES, COLUMN_PHASES, PLANE,
+    ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS,
     ROW_OFFSETS, COLUMN_OFFSETS, R,

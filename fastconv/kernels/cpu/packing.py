@@ -86,7 +86,10 @@ def columns_inside(w0, step, W, n):
 
 @inline
 def strip_planes(BITS, strip, x, g, channels, r0, c0):
-    """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0)."""
+    """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0).
+
+    `fill_row` leaves zeros behind the last row of a plane, where SPILL elements may be read.
+    """
     size, H, W, P, SH, SW = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.SH], g[F.SW]
     for ic in range(channels):
         dst = strip + size * ic * g[F.PLANE]
@@ -129,6 +132,7 @@ def strip_pixels(BITS, strip, x, g, channels, pitch, r0, c0):
                         src += size * g[F.SW] * IC
                 zero_row(BITS, dst + size * last * pitch, (P - last) * pitch)
                 dst += size * P * pitch
+    zero_row(BITS, dst, g[F.SPILL] * pitch)
 
 
 @inline
