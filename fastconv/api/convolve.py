@@ -70,7 +70,7 @@ def convolve(
     weights = weights_of(function, prepared, w, factors)
     direct = out is not None and result is compute and usable_in_place(out, x, b, r, *weights)
     target = out if direct else np.empty(shape, compute)
-    prepared.run(x, prepared.pack(weights), b, r, target)
+    prepared.run_once(x, weights, b, r, target)
     if direct or (out is None and result is compute):
         return target
     if out is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.convolve import Options, find
 from fastconv.api.factors import rank_one_factors
+from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, judge
 from fastconv.dispatch.conv_table import ROWS, TABLE
@@ -132,7 +135,7 @@ def explain_prepared(
     g, chosen = prepared.geometry, prepared.candidate.row.name
     lines = []
     for row in TABLE:
-        candidate = judge(g, row)
+        candidate = judge(g, row, prepared.precision)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
         cost = candidate.cost
         lines.append(
@@ -198,27 +201,21 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     if name == "separable_conv2d":
         return _count_depthwise_separable(args, keywords)
     prepared, _ = _problem(function, args, keywords)
+    bias = inspect.signature(function).bind(*args, **keywords).arguments.get("bias") is not None
     if name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
     if algorithm in ("auto", "measure"):
-        return prepared.candidate.row.ops(prepared.geometry, _has_bias(args, keywords))
+        return prepared.candidate.row.ops(prepared.geometry, bias)
     candidate = judge(prepared.geometry, ROWS[algorithm]) if algorithm in ROWS else None
     if candidate is None or candidate.refused:
         reason = candidate.refused if candidate else "this version does not have it"
         raise UnsupportedError(f'count_ops: algorithm "{algorithm}" refused: {reason}')
-    return candidate.row.ops(prepared.geometry, _has_bias(args, keywords))
-
-
-def _has_bias(args: Sequence[Any], keywords: dict[str, Any]) -> bool:
-    return keywords.get("bias", args[2] if len(args) > 2 else None) is not None
+    return candidate.row.ops(prepared.geometry, bias)
 
 
 def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) -> OpCount:
     """Return the sum over the depthwise and the pointwise convolution."""
-    from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
-
-    names = ("input", "depthwise_weight", "pointwise_weight", "bias", "stride", "padding", "dilation")
-    given = dict(zip(names, args, strict=False)) | keywords
+    given = inspect.signature(separable_conv2d).bind(*args, **keywords).arguments
     layout = given.get("layout", "channels_first")
     shared: dict[str, Any] = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
     first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
@@ -234,10 +231,10 @@ def _problem(
 ) -> tuple[Prepared, tuple[np.ndarray | None, np.ndarray | None]]:
     """Return the prepared problem of a call, and its arrays as far as they were given."""
     name = getattr(function, "__name__", "")
-    if name not in _ARGUMENTS:
-        able = ", ".join(_ARGUMENTS)
+    if name not in _FUNCTIONS:
+        able = ", ".join(_FUNCTIONS)
         raise OptionError(f"explain: function = {function!r}, expected one of {able}")
-    given = dict(zip(_ARGUMENTS[name], args, strict=False)) | keywords
+    given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
         given.setdefault("algorithm", "separable")
@@ -256,13 +253,7 @@ def _problem(
     return prepared, (x, None if w is None else w.reshape(w_shape))
 
 
-_CONV = ("input", "weight", "bias", "stride", "padding", "dilation")
-_ARGUMENTS = {
-    "conv2d": (*_CONV, "groups"),
-    "depthwise_conv2d": _CONV,
-    "pointwise_conv2d": _CONV[:3],
-    "spatially_separable_conv2d": ("input", "column", "row", "bias", "stride", "padding", "dilation"),
-}
+_FUNCTIONS = tuple(f.__name__ for f in (conv2d, depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d))
 
 
 def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:

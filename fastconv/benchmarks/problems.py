@@ -5,7 +5,7 @@ A layer is data: its name and its sizes in the notation of `fastconv.testing.pro
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,22 @@ class Layer(NamedTuple):
     def problem(self) -> Problem:
         """The arguments of the call."""
         return problem(self.text)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of the call as a user writes them: without defaults, and one number for what is equal."""
+        given = {name: _shortest(value) for name, value in self.problem.keywords.items()}
+        return {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "layout": "channels_first"}
+
+
+def _shortest(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    parts = [_shortest(part) for part in value]
+    return parts[0] if len(set(parts)) == 1 else tuple(parts)
 
 
 _TEXTS = {

@@ -66,7 +66,7 @@ def interleave(
     """
     names = list(calls)
     found = {name: Samples(loops_for(call), [], []) for name, call in calls.items()}
-    rounds = {name: repeats for name in names}
+    rounds = dict.fromkeys(names, repeats)
     collecting = gc.isenabled()
     gc.disable()
     try:

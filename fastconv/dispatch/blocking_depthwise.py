@@ -23,6 +23,7 @@ class DepthwiseBlocking(NamedTuple):
 
     R: int
     NV: int
+    TAPS: int
     VL: int
     RB: int
     CB: int
@@ -48,21 +49,23 @@ def depthwise_blocking(g: ConvGeometry, target: Any, separable: bool) -> Depthwi
 
 def _cuts(g: ConvGeometry, target: Any, separable: bool) -> Iterator[_Cut]:
     first = g.layout == "channels_first"
-    for R, NV in target.row_tiles if first else ((PIXELS, 2), (PIXELS, 1)):
+    for R, NV, TAPS in target.row_tiles if first else ((PIXELS, 2, 0), (PIXELS, 1, 0)):
         # Rows share their loads only where neighbouring output rows read neighbouring input rows.
-        if first and R > 1 and (g.SH > 1 or R > g.KH):
+        if first and R > 1 and (g.SH > 1 or (TAPS or max(R, g.KH)) != g.KH):
             continue
         for CB in {ceil_div(g.OW, max(1, g.OW // width)) for width in (g.OW, 256, 128)}:
             for RB in sorted({min(g.OH, rows) for rows in (4, 8, 16, 32, 64)}):
-                yield _Cut(g, target, separable, (R, NV), (RB, CB))
+                yield _Cut(g, target, separable, (R, NV, TAPS), (RB, CB))
 
 
 class _Cut:
     """One candidate: a register tile and a block size, and all that follows from them."""
 
-    def __init__(self, g: ConvGeometry, target: Any, separable: bool, tile: tuple[int, int], block: tuple[int, int]):
+    def __init__(
+        self, g: ConvGeometry, target: Any, separable: bool, tile: tuple[int, int, int], block: tuple[int, int]
+    ):
         self.g, self.target, self.separable = g, target, separable
-        (self.R, self.NV), (self.RB, self.CB) = tile, block
+        (self.R, self.NV, self.TAPS), (self.RB, self.CB) = tile, block
         self.size = element_bits(g) // 8
         self.VL, self.first = target.lanes(8 * self.size), g.layout == "channels_first"
         self.NR = self.NV * self.VL
@@ -88,7 +91,18 @@ class _Cut:
         scratch = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, self.R * self.NR))
         tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
-            *(self.R, self.NV, self.VL, self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.g.N, self.TILES),
+            *(
+                self.R,
+                self.NV,
+                self.TAPS,
+                self.VL,
+                self.RB,
+                self.CB,
+                self.ROW_BLOCKS,
+                self.COLUMN_BLOCKS,
+                self.g.N,
+                self.TILES,
+            ),
             *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, strip, scratch, tasks, tasks * self._task_cycles()),
         )
 
@@ -116,13 +130,17 @@ class _Cut:
         """Cycles of all register tiles of a block; one row at a time runs on over the row pitch P."""
         R, NV, NR, KH = self.R, self.NV, self.NR, self.g.KH
         if R == 1:
-            pixels = (self.RB - 1) * P + self.CB
-            calls = ceil_div(pixels, NR)
+            flat = self.CB < NR
+            calls = ceil_div((self.RB - 1) * P + self.CB, NR) if flat else self.RB * ceil_div(self.CB, NR)
             work = KH * KW * max(NV / 2 * self.fma, (NV * self.load + 1) / 2)
-            ragged = calls if P > self.CB else 1
+            ragged = calls if flat else 0
             return calls * (work + TILE_END + 2 * NV) + ragged * (1 + NR / P) * ROW_END
         calls = ceil_div(self.RB, R) * ceil_div(self.CB, NR)
+        ragged_rows = 0 if self.CB >= NR and self.RB >= R else R * ROW_END
+        if self.TAPS:
+            loads = KH + (KH + R - 1) * NV * self.load
+            work = KW * max(max(R * NV * KH, 8) / 2 * self.fma, loads / 2)
+            return calls * (work + TILE_END + 2 * NV * R + ragged_rows)
         full = (KH - R + 1) * KW * max(max(R * NV, 8) / 2 * self.fma, (NV * self.load + R) / 2)
         edge = R * (R - 1) * KW * max(NV, 4) / 2 * self.fma + 20 * (R - 1)
-        ragged_rows = 0 if self.CB >= NR and self.RB >= R else R * ROW_END
         return calls * (full + edge + TILE_END + 2 * NV * R + ragged_rows)

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -24,13 +23,56 @@ from fastconv.threads import run
 _lock = threading.Lock()
 
 
+# A packed weight is as large as the weight. To get that much fresh memory from the system at every call costs more than
+# to pack; so each thread keeps its last buffer, unless it is larger than this.
+KEEP_BYTES = 16 << 20
+
+
+class _Free(threading.local):
+    """Buffers of this thread that no call uses."""
+
+    def __init__(self) -> None:
+        self.buffers: list[np.ndarray] = []
+
+    def take(self, size: int) -> np.ndarray:
+        """Return a buffer of at least `size` bytes that starts at a cache line."""
+        buffer = self.buffers.pop() if self.buffers else None
+        return buffer if buffer is not None and buffer.size >= size else _lines(size)
+
+    def give_back(self, buffer: np.ndarray) -> None:
+        """Keep a buffer for the next call of this thread."""
+        if buffer.size <= KEEP_BYTES and len(self.buffers) < 2:
+            self.buffers.append(buffer)
+
+
+_free = _Free()
+
+
+def _lines(size: int) -> np.ndarray:
+    """Return `size` bytes that start at a cache line."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
+
+
 class Prepared:
     """A problem with its algorithm, ready but for the weight. Immutable, so any number of threads may run it."""
 
-    __slots__ = ("_no_bias", "activation", "candidate", "dtype", "geometry", "out_shape", "program", "seconds")
+    __slots__ = (
+        "_no_bias",
+        "activation",
+        "candidate",
+        "dtype",
+        "geometry",
+        "out_shape",
+        "precision",
+        "program",
+        "seconds",
+    )
 
-    def __init__(self, geometry: ConvGeometry, activation: str | None, candidate: Candidate):
+    def __init__(self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
+        self.precision = precision
         self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
         self.seconds = candidate.blocking.cycles / HERTZ
@@ -39,14 +81,36 @@ class Prepared:
     def pack(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the weight arrays in the order that the kernel reads; those that it reads as they are, unchanged."""
         packers = self.program.packers
-        return (
-            [self._packed(packer, w) for packer, w in zip(packers, weights, strict=True)] if packers else list(weights)
-        )
+        buffers = [_lines(packer.elements * self.dtype.itemsize) for packer in packers]
+        return self._packed(weights, buffers) if packers else list(weights)
 
-    def _packed(self, packer: Any, weight: np.ndarray) -> np.ndarray:
-        packed = np.empty(packer.elements, self.dtype)
-        io = np.array((address(weight), address(packed)), np.int64)
-        run(packer.kernel, packer.p, io, packer.tasks, 0, pack_seconds(packer.elements))
+    def run_once(
+        self,
+        x: np.ndarray,
+        weights: Sequence[np.ndarray],
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Pack the weight into a buffer of this thread, and run."""
+        packers = self.program.packers
+        if not packers:
+            self.run(x, weights, bias, residual, out)
+            return
+        buffers = [_free.take(packer.elements * self.dtype.itemsize) for packer in packers]
+        try:
+            self.run(x, self._packed(weights, buffers), bias, residual, out)
+        finally:
+            for buffer in buffers:
+                _free.give_back(buffer)
+
+    def _packed(self, weights: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
+        packed = []
+        for packer, weight, buffer in zip(self.program.packers, weights, buffers, strict=True):
+            array = buffer[: packer.elements * self.dtype.itemsize].view(self.dtype)
+            io = np.array((address(weight), address(array)), np.int64)
+            run(packer.kernel, packer.p, io, packer.tasks, 0, pack_seconds(packer.elements))
+            packed.append(array)
         return packed
 
     def run(
@@ -75,7 +139,7 @@ def prepare(function: str, g: ConvGeometry, activation: str | None, algorithm: s
     candidate = choose(function, g, algorithm, precision)
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
-        return Prepared(g, activation, candidate)
+        return Prepared(g, activation, precision, candidate)
 
 
 def _renew_lock() -> None:

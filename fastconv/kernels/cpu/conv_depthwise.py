@@ -27,31 +27,38 @@ from fastconv.kernels.cpu.row_ops import call_row
 
 
 @inline
-def slide_block(BITS, R, NV, NR, g, io, x, pitch, rows, columns, weight, KH, KW, coloff, channel, dst, c):
-    """Compute rows x columns outputs of one channel from rows of `pitch` elements at x; R = 1 runs over row ends."""
+def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, KH, KW, coloff, channel, dst, c):
+    """Compute rows x columns outputs of one channel from rows of `pitch` elements at x.
+
+    Tiles at the end of a row, and at the last rows, overlap their neighbours rather than the edge. With R = 1, rows
+    that are shorter than a tile are one long row, whose columns beyond `columns` are not stored.
+    """
     size = BITS // 8
-    for r0 in range(0, rows if R > 1 else 1, R * g[F.DH] if R > 1 else 1):
-        for d in range(min(g[F.DH], rows - r0) if R > 1 else 1):
+    flat = R == 1 and columns < NR
+    width, lines, spacing = columns, rows, g[F.DH] if R > 1 else 1
+    if flat:
+        width, lines = (rows - 1) * pitch + columns, 1
+    for r0 in range(0, lines, R * spacing):
+        for d in range(min(spacing, lines - r0)):
             r = r0 + d
-            if R > 1 and g[F.DH] == 1:
-                r = max(min(r, rows - R), 0)
-            width = columns if R > 1 else (rows - 1) * pitch + columns
+            if spacing == 1:
+                r = max(min(r, lines - R), 0)
             for q0 in range(0, width, NR):
-                # The last tile of a row overlaps its neighbour rather than the row's end.
                 q = max(min(q0, width - NR), 0)
-                row, col = r + q // pitch, q % pitch
-                whole = col + NR <= columns and r + (R - 1) * g[F.DH] < rows
+                whole = not flat and width >= NR and r + (R - 1) * spacing < rows
                 target, ldo, bias, init = c, NR, 0, 0
-                o = size * (row * g[F.OW] + col)
                 if whole:
-                    target, ldo, bias = dst + o, g[F.DH] * g[F.OW], io[F.BIAS] + size * channel
+                    target, ldo = dst + size * (r * g[F.OW] + q), spacing * g[F.OW]
+                    bias = io[F.BIAS] + size * channel
                     if io[F.RESIDUAL]:
                         init = io[F.RESIDUAL] + target - io[F.OUT]
+                source, limits = x + size * (r * pitch + q), g[F.LIMITS]
                 slide(
                     R,
                     NV,
+                    TAPS,
                     BITS,
-                    x + size * (r * pitch + q),
+                    source,
                     g[F.ROW_OFFSETS],
                     coloff,
                     weight,
@@ -62,30 +69,19 @@ def slide_block(BITS, R, NV, NR, g, io, x, pitch, rows, columns, weight, KH, KW,
                     target,
                     ldo,
                     bias,
-                    g[F.LIMITS],
+                    limits,
                 )
                 for i in range(R):
+                    row = r + i * spacing
                     if whole:
                         if g[F.ACTIVATION]:
                             call_row(g[F.ACTIVATION], target + size * i * ldo, NR)
-                    elif R == 1 or r + i * g[F.DH] < rows:
-                        row_dst = dst if R == 1 else dst + size * (r + i * g[F.DH]) * g[F.OW]
-                        finish_planes(
-                            BITS,
-                            g,
-                            io,
-                            c + size * i * NR,
-                            channel,
-                            row_dst,
-                            q,
-                            min(q + NR, width),
-                            pitch,
-                            columns,
-                            g[F.OW],
-                        )
+                    elif row < rows:
+                        end, plane = min(q + NR, width), dst + size * row * g[F.OW]
+                        finish_planes(BITS, g, io, c + size * i * NR, channel, plane, q, end, pitch, columns, g[F.OW])
 
 
-def planes_kernel(BITS, R, NV, VL):
+def planes_kernel(BITS, R, NV, TAPS, VL):
     """Return the channels_first kernel for a register tile of R rows x NV vectors."""
     size, NR = BITS // 8, NV * VL
 
@@ -105,6 +101,7 @@ def planes_kernel(BITS, R, NV, VL):
                     BITS,
                     R,
                     NV,
+                    TAPS,
                     NR,
                     g,
                     io,
@@ -206,7 +203,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     if first:
         rows = row_offsets(geometry, b, geometry.KH + b.R - 1, b.P, b.COLUMN_PHASES) * size
         columns = column_offsets(geometry, b, 1) * size
-        kernel = _planes_kernel(bits, b.R, b.NV, b.VL)
+        kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL)
     else:
         NR = b.NV * b.VL
         rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size

@@ -28,7 +28,7 @@ from fastconv.kernels.cpu.program import Program, address
 ROW_NV = 8
 
 
-def planes_kernel(BITS, R, NV, VL):
+def planes_kernel(BITS, R, NV, TAPS, VL):
     """Return the channels_first kernel; tables: row offsets of `middle`, column offsets of the strip, a single 0."""
     size, NR = BITS // 8, NV * VL
 
@@ -52,6 +52,7 @@ def planes_kernel(BITS, R, NV, VL):
                         slide(
                             1,
                             ROW_NV,
+                            0,
                             BITS,
                             src + size * q,
                             zero,
@@ -68,7 +69,9 @@ def planes_kernel(BITS, R, NV, VL):
                         )
                 weight = io[F.WEIGHT] + size * oc * KH
                 dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
-                slide_block(BITS, R, NV, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c)
+                slide_block(
+                    BITS, R, NV, TAPS, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c
+                )
 
     return separable_planes
 
@@ -150,6 +153,6 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     values = fields(geometry, activation, b, tables) | {"PASS_TABLE": address(tables[2])}
     # The strip, then `middle` at C_AT, then the C tile at PANEL.
     values["PANEL"] = b.scratch_bytes - -(-b.R * NR * size // 64) * 64
-    factory = _planes_kernel if first else _pixels_kernel
+    kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL) if first else _pixels_kernel(bits, b.R, b.NV, b.VL)
     packers = () if first else (lane_packer(geometry, b, geometry.KH), lane_packer(geometry, b, geometry.KW))
-    return Program(factory(bits, b.R, b.NV, b.VL), F.pack(values), b.tasks, b.scratch_bytes, packers, tables)
+    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)

@@ -25,42 +25,66 @@ N = types.intp
 
 
 @intrinsic(prefer_literal=True)
-def _slide(typing, R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+def _slide(typing, R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
     """out[i, :] = epilogue(sum over kh, kw of weight[kh, kw] * (row at x + rowoff[i + kh] + coloff[kw])); KH >= R.
 
     Offsets in bytes. Input rows t = i + kh: R - 1 rows on the way in, KH - R + 1 that serve all R outputs, R - 1 on the
-    way out.
+    way out. With TAPS = KH > 0 all rows are unrolled, and the weights of a column stay in registers.
     """
-    tile = literals(R, NV, BITS)
+    tile = literals(R, NV, TAPS, BITS)
     if tile is None:
         return None
-    r, nv, bits = tile
+    r, nv, taps, bits = tile
 
     def codegen(context, builder, signature, args):
-        x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits = args[3:]
+        x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits = args[4:]
         v = Lanes(builder, bits)
-        x, rowoff, coloff, weight = (v.pointer(p) for p in (x, rowoff, coloff, weight))
-        row = _SlideRow(v, nv, x, rowoff, coloff, weight, KW)
-        sums = [v.zero] * (r * nv)
-        for t in range(r - 1):
-            sums = row.emit(const(t), range(t + 1), sums)
-        middle = builder.sub(KH, const(r - 1))
-        with counted(builder, middle, [(v.vector, s) for s in sums]) as (t, inner, after):
-            after.extend(row.emit(builder.add(t, const(r - 1)), range(r), inner))
-        sums = after
-        for t in range(1, r):
-            sums = row.emit(builder.add(KH, const(t - 1)), range(t, r), sums)
+        row = _SlideRow(v, nv, [v.pointer(p) for p in (x, rowoff, coloff, weight)], KW)
+        sums = row.unrolled(r, taps) if taps else row.looped(r, KH)
         finish_tile(v, add_tile(v, sums, nv, init, ldi), nv, WHOLE, out, ldo, bias, limits)
         return context.get_dummy_value()
 
-    return types.void(R, NV, BITS, *[N] * 12), codegen
+    return types.void(R, NV, TAPS, BITS, *[N] * 12), codegen
 
 
 class _SlideRow:
-    """Emits one input row of `slide`."""
+    """Emits the input rows of `slide`."""
 
-    def __init__(self, v, nv, x, rowoff, coloff, weight, KW):
-        self.v, self.nv, self.x, self.rowoff, self.coloff, self.weight, self.KW = v, nv, x, rowoff, coloff, weight, KW
+    def __init__(self, v, nv, pointers, KW):
+        self.v, self.nv, self.KW = v, nv, KW
+        self.x, self.rowoff, self.coloff, self.weight = pointers
+
+    def looped(self, r, KH):
+        """Loop over rows and columns; return the sums."""
+        v, b = self.v, self.v.b
+        sums = [v.zero] * (r * self.nv)
+        for t in range(r - 1):
+            sums = self.emit(const(t), range(t + 1), sums)
+        middle = b.sub(KH, const(r - 1))
+        with counted(b, middle, [(v.vector, s) for s in sums]) as (t, inner, after):
+            after.extend(self.emit(b.add(t, const(r - 1)), range(r), inner))
+        sums = after
+        for t in range(1, r):
+            sums = self.emit(b.add(KH, const(t - 1)), range(t, r), sums)
+        return sums
+
+    def unrolled(self, r, taps):
+        """Loop over columns only; return the sums."""
+        v, b, nv = self.v, self.v.b, self.nv
+        rows = [v.at_bytes(self.x, v.int_at(self.rowoff, const(t))) for t in range(taps + r - 1)]
+        with counted(b, self.KW, [(v.vector, v.zero)] * (r * nv)) as (kw, sums, after):
+            column = v.int_at(self.coloff, kw)
+            tap = v.at(self.weight, kw)
+            w = [v.broadcast(v.load_scalar(v.at(tap, b.mul(const(kh), self.KW)))) for kh in range(taps)]
+            new = list(sums)
+            for t, row in enumerate(rows):
+                pixel = v.at_bytes(row, column)
+                vectors = [v.load(v.at(pixel, j * v.VL)) for j in range(nv)]
+                for i in range(max(0, t - taps + 1), min(r, t + 1)):
+                    for j in range(nv):
+                        new[i * nv + j] = v.fma(w[t - i], vectors[j], new[i * nv + j])
+            after.extend(new)
+        return after
 
     def emit(self, t, active, sums):
         """Add input row t to the output rows in `active`."""
@@ -80,7 +104,7 @@ class _SlideRow:
         return new
 
 
-def slide_twin(R, NV, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+def slide_twin(R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
     """Python twin of `slide`."""
     width = NV * targets.current().lanes(BITS)
     taps, sums = floats(BITS, weight, KH * KW).reshape(KH, KW), np.zeros((R, width), f"f{BITS // 8}")

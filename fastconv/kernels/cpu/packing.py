@@ -62,14 +62,15 @@ def lane_packer(BITS, NR, VL):
             dst = io[1] + size * t * p[PANEL]
             if lanes < NR:
                 zero_row(BITS, dst, K * NR)
-            for o in range(0, lanes, VL):
-                rows = min(VL, lanes - o)
-                whole = K // VL * VL if rows == VL else 0
-                for k in range(0, whole, VL):
+            squares = lanes // VL * VL
+            whole = K // VL * VL if squares else 0
+            # All lanes of some k before the next k, so that lines of the packed rows are written whole.
+            for k in range(0, whole, VL):
+                for o in range(0, squares, VL):
                     transpose(BITS, dst + size * o, table + 8 * k, src + size * (o * K + k), K)
-                for i in range(o, o + rows):
-                    for k in range(whole, K):
-                        copy_row(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k), 1)
+            for i in range(lanes):
+                for k in range(whole if i < squares else 0, K):
+                    copy_row(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k), 1)
 
     return pack_lanes
 

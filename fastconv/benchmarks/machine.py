@@ -1,0 +1,53 @@
+"""What a result was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fastconv as fc
+
+__all__ = ["describe", "line"]
+
+_PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "torch", "opencv-python-headless")
+
+
+def describe() -> dict[str, Any]:
+    """Return CPU, cores, instruction set, system, versions and date, in types that JSON has."""
+    versions = {"fastconv": fc.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "target": {k: v for k, v in fc.devices()["cpu"].items() if k != "threads"},
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+        # Above 0 something else was running, if it is not what ran before.
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def line(machine: dict[str, Any]) -> str:
+    """Return a description in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['target']['name']}, {machine['system']}"
+    load = "" if machine["load"] is None else f"; load average before {machine['load']:.2f}"
+    return f"{where}; {versions}; {machine['date'][:10]}{load}"
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    models = [row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
