@@ -43,8 +43,12 @@ def measure(layer: Layer, rivals: Sequence[Rival], threads: int, repeats: int, w
     with_plan : bool
         Measure the call of a plan too.
     """
+    with fc.threads(threads):
+        return _measured(layer, rivals, threads, repeats, with_plan)
+
+
+def _measured(layer: Layer, rivals: Sequence[Rival], threads: int, repeats: int, with_plan: bool) -> Record:
     problem, arrays = layer.problem, problems.draw(layer)
-    fc.set_num_threads(threads)
     plan = fc.plan_conv2d(problem.input_shape, arrays[1], **layer.keywords, dtype=problem.dtype)
     x, weight = arrays
     keywords = layer.keywords

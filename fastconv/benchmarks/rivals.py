@@ -1,7 +1,7 @@
 """Who is measured: the peers of `fastconv.conv2d` behind one interface.
 
 A rival is available or not, refuses a layer with a reason or makes a callable without arguments, which returns the
-result as an array-like. Each sets the number of its threads when it makes one.
+result as an array-like. Other libraries get their number of threads when a call is made.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Copy(Rival):
 
 
 class FastconvAlgorithm(Rival):
-    """fastconv.conv2d with an algorithm asked for by name."""
+    """fastconv.conv2d with an algorithm asked for by name. The threads are those of the caller's `fastconv.threads`."""
 
     independent = False
 
@@ -162,7 +162,6 @@ class FastconvAlgorithm(Rival):
 
     def make(self, layer: Layer, arrays: Arrays, threads: int) -> Callable[[], Any]:
         """See `Rival`."""
-        fc.set_num_threads(threads)
         (x, weight), keywords = arrays, layer.keywords
 
         def call() -> np.ndarray:

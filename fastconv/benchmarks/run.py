@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import fastconv as fc
 from fastconv.benchmarks import compare, first_call, machine, report, rivals
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
@@ -48,11 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if FIRST_CALL in options.suite:
         raise OptionError(f"bench: suite {FIRST_CALL!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
-    before = fc.get_num_threads()
-    try:
-        records = _measure_all(options)
-    finally:
-        fc.set_num_threads(before)
+    records = _measure_all(options)
     tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
     _finish(options, tables, lines, {"command": command, "machine": host, "results": records})
     return 1 if any(record["gate"] != "green" for record in records) else 0

@@ -64,9 +64,9 @@ def lane_packer(BITS, NR, VL):
                 zero_row(BITS, dst, K * NR)
             squares = lanes // VL * VL
             whole = K // VL * VL if squares else 0
-            # All lanes of some k before the next k, so that lines of the packed rows are written whole.
-            for k in range(0, whole, VL):
-                for o in range(0, squares, VL):
+            # VL source rows are VL streams, which the CPU prefetches; NR of them would be too many.
+            for o in range(0, squares, VL):
+                for k in range(0, whole, VL):
                     transpose(BITS, dst + size * o, table + 8 * k, src + size * (o * K + k), K)
             for i in range(lanes):
                 for k in range(whole if i < squares else 0, K):
