@@ -46,7 +46,7 @@ def read(path: str) -> dict[str, Any]:
     """Return the content of a result file."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(found, dict) or not isinstance(found.get("results"), list):
-        raise OptionError(f"bench: {path} is not a result of `fastconv bench --json`")
+        raise OptionError(f"{path} is not a result of `fastconv bench --json`")
     return found
 
 
@@ -82,7 +82,7 @@ def compare(before: str, after: str) -> int:
     found = changes(old, new)
     own = [c for c in found if c.who in OURS or c.who.startswith("fastconv-")]
     if not own:
-        raise OptionError(f"bench: {before} and {after} have no layer in common")
+        raise OptionError(f"{before} and {after} have no layer in common")
     rows = [(c.name, str(c.threads), c.who, *_cells(c)) for c in own]
     print(text([_HEADER, *rows]))
     others = [c.factor for c in found if c not in own]

@@ -78,7 +78,7 @@ def first_call(layer: Layer, folder: str) -> dict[str, Any]:
     """Return times in seconds and the compilations of a layer's first call, with an empty cache and with a warm one."""
     problem = layer.problem
     arguments = json.dumps((problem.input_shape, problem.weight_shape, layer.keywords))
-    environment = {"FASTCONV_CACHE_DIR": folder, "FASTCONV_DISABLE_CACHE": "0"}
+    environment = {"FASTCONV_CACHE_DIR": folder, "FASTCONV_DISABLE_CACHE": "0", "NUMBA_DISABLE_JIT": "0"}
     empty, warm = (_child(_CALL, arguments, **environment) for _ in range(2))
     return {"name": layer.name, "problem": layer.text, "empty": empty, "warm": warm}
 

@@ -189,8 +189,8 @@ def find(name: str) -> Rival:
         If its package is missing.
     """
     if name not in RIVALS:
-        raise OptionError(f"bench: rival = {name!r}, expected one of {', '.join(RIVALS)}")
+        raise OptionError(f"rival = {name!r}, expected one of {', '.join(RIVALS)}")
     rival = RIVALS[name]
     if not rival.available():
-        raise ModuleNotFoundError(f"bench: rival {name!r} needs {rival.package}", name=rival.package)
+        raise ModuleNotFoundError(f"rival {name!r} needs {rival.package}", name=rival.package)
     return rival

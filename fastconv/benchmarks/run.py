@@ -19,6 +19,9 @@ __all__ = ["main"]
 
 SCHEMA = 1
 
+# Load average from which the result says so.
+BUSY = 0.5
+
 FIRST_CALL = "first-call"
 
 # Beside whom, by the suite; those that are not installed are left out.
@@ -41,14 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.compare:
         return compare.compare(*options.compare)
     _check_writable(options.json, options.markdown)
-    command = shlex.join(["fastconv", "bench", *given])
+    command = shlex.join(["fastconv", "bench", *_without_files(given)])
     if options.suite == [FIRST_CALL]:
         return _first_call(options, command)
     if FIRST_CALL in options.suite:
-        raise OptionError(f"bench: suite {FIRST_CALL!r} stands alone, got {','.join(options.suite)}")
+        raise OptionError(f"suite {FIRST_CALL!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
     records = _measure_all(options)
     tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
+    if (host["load"] or 0) > BUSY:
+        lines.append(f"load average {host['load']:.2f} before the run: if something else was running, measure again")
     _finish(options, tables, lines, {"command": command, "machine": host, "results": records})
     return 1 if any(record["gate"] != "green" for record in records) else 0
 
@@ -86,6 +91,18 @@ def _positive(text: str) -> int:
 
 def _counts(text: str) -> list[int]:
     return [_positive(word) for word in _words(text)] or [_positive(text)]
+
+
+def _without_files(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without the names of result files, which say nothing about the measurement."""
+    kept: list[str] = []
+    value = False
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if not value and name not in ("--json", "--markdown"):
+            kept.append(argument)
+        value = not value and argument in ("--json", "--markdown")
+    return kept
 
 
 def _check_writable(*paths: str | None) -> None:

@@ -36,6 +36,7 @@ class DepthwiseBlocking(NamedTuple):
     ROW_PHASES: int
     COLUMN_PHASES: int
     MIDDLE: int
+    c_elements: int
     strip_elements: int
     scratch_bytes: int
     tasks: int
@@ -88,7 +89,10 @@ class _Cut:
         strip = self.ROWS * self.P * self.RP * self.CP * lanes + slack
         MIDDLE = self.CB + (self.NR if self.first else PIXELS) if self.separable else 0
         middle = self.RP * self.ROWS * MIDDLE * lanes + slack if self.separable else 0
-        scratch = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, self.R * self.NR))
+        # A block of short rows is one long row in C.
+        flat = self.first and self.R == 1 and self.CB < self.NR
+        C = self.RB * (MIDDLE or self.P) + self.NR if flat else self.R * self.NR
+        scratch = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
         tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
             *(
@@ -103,7 +107,7 @@ class _Cut:
                 self.g.N,
                 self.TILES,
             ),
-            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, strip, scratch, tasks, tasks * self._task_cycles()),
+            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, C, strip, scratch, tasks, tasks * self._task_cycles()),
         )
 
     def _task_cycles(self) -> float:

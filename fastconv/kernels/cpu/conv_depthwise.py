@@ -23,7 +23,19 @@ from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fiel
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
 from fastconv.kernels.cpu.packing import strip_pixels, strip_planes, strip_repeated
 from fastconv.kernels.cpu.program import Packer, Program
-from fastconv.kernels.cpu.row_ops import call_row
+from fastconv.kernels.cpu.row_ops import call_row, finish_rows
+
+
+@inline
+def finish_flat(BITS, g, io, c, pitch, rows, columns, channel, dst):
+    """Finish the block of one channel that stands in C as one long row."""
+    size = BITS // 8
+    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+    bias = io[F.BIAS] + size * channel
+    finish_rows(BITS, 0, dst, g[F.OW], c, pitch, bias, residual, g[F.LIMITS], rows, columns)
+    if g[F.ACTIVATION]:
+        for r in range(rows):
+            call_row(g[F.ACTIVATION], dst + size * r * g[F.OW], columns)
 
 
 @inline
@@ -47,6 +59,8 @@ def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, K
                 q = max(min(q0, width - NR), 0)
                 whole = not flat and width >= NR and r + (R - 1) * spacing < rows
                 target, ldo, bias, init = c, NR, 0, 0
+                if flat:
+                    target = c + size * q
                 if whole:
                     target, ldo = dst + size * (r * g[F.OW] + q), spacing * g[F.OW]
                     bias = io[F.BIAS] + size * channel
@@ -76,9 +90,11 @@ def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, K
                     if whole:
                         if g[F.ACTIVATION]:
                             call_row(g[F.ACTIVATION], target + size * i * ldo, NR)
-                    elif row < rows:
+                    elif not flat and row < rows:
                         end, plane = min(q + NR, width), dst + size * row * g[F.OW]
                         finish_planes(BITS, g, io, c + size * i * NR, channel, plane, q, end, pitch, columns, g[F.OW])
+    if flat:
+        finish_flat(BITS, g, io, c, pitch, rows, columns, channel, dst)
 
 
 def planes_kernel(BITS, R, NV, TAPS, VL):

@@ -152,7 +152,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     ]
     values = fields(geometry, activation, b, tables) | {"PASS_TABLE": address(tables[2])}
     # The strip, then `middle` at C_AT, then the C tile at PANEL.
-    values["PANEL"] = b.scratch_bytes - -(-b.R * NR * size // 64) * 64
+    values["PANEL"] = b.scratch_bytes - -(-b.c_elements * size // 64) * 64
     kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL) if first else _pixels_kernel(bits, b.R, b.NV, b.VL)
     packers = () if first else (lane_packer(geometry, b, geometry.KH), lane_packer(geometry, b, geometry.KW))
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)

@@ -17,7 +17,7 @@ from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.microkernel import outer
 from fastconv.kernels.cpu.packing import columns_pixels, columns_planes, strip_pixels, strip_planes
-from fastconv.kernels.cpu.row_ops import call_row, finish_row, int_at
+from fastconv.kernels.cpu.row_ops import call_row, finish_rows, int_at
 
 
 @inline
@@ -43,7 +43,8 @@ def finish_planes(BITS, g, io, c, channel, dst, q, end, pitch, valid, stride):
         if n > 0:
             o = size * (r * stride + col)
             residual = io[F.RESIDUAL] + dst - io[F.OUT] + o if io[F.RESIDUAL] else 0
-            finish_row(BITS, 0, dst + o, c + size * (q - start), io[F.BIAS] + size * channel, residual, g[F.LIMITS], n)
+            bias = io[F.BIAS] + size * channel
+            finish_rows(BITS, 0, dst + o, 0, c + size * (q - start), 0, bias, residual, g[F.LIMITS], 1, n)
             if g[F.ACTIVATION]:
                 call_row(g[F.ACTIVATION], dst + o, n)
         q += pitch - col
@@ -226,6 +227,7 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
 def finish_pixel(BITS, g, io, c, channel, dst, lanes):
     """Finish `lanes` channels of one output pixel from a ragged C tile."""
     residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-    finish_row(BITS, 1, dst, c, io[F.BIAS] + BITS // 8 * channel, residual, g[F.LIMITS], lanes)
+    bias = io[F.BIAS] + BITS // 8 * channel
+    finish_rows(BITS, 1, dst, 0, c, 0, bias, residual, g[F.LIMITS], 1, lanes)
     if g[F.ACTIVATION]:
         call_row(g[F.ACTIVATION], dst, lanes)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.row_ops import copy_row, fill_row, int_at, transpose, zero_row
+from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, int_at, transpose, zero_row
 
 # Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a
 # tile.
@@ -89,9 +89,9 @@ def columns_inside(w0, step, W, n):
 def strip_planes(BITS, strip, x, g, channels, r0, c0):
     """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0).
 
-    `fill_row` leaves zeros behind the last row of a plane, where SPILL elements may be read.
+    `fill_rows` leaves zeros behind the last row of a plane, where SPILL elements may be read.
     """
-    size, H, W, P, SH, SW = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.SH], g[F.SW]
+    size, H, W, P, SH, SW, ROWS = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.SH], g[F.SW], g[F.ROWS]
     for ic in range(channels):
         dst = strip + size * ic * g[F.PLANE]
         for i in range(g[F.ROW_PHASES]):
@@ -99,14 +99,13 @@ def strip_planes(BITS, strip, x, g, channels, r0, c0):
             for j in range(g[F.COLUMN_PHASES]):
                 w0 = c0 * SW + j * g[F.DW] % SW - g[F.PL]
                 first, last = columns_inside(w0, SW, W, P)
-                src = x + size * ((ic * H + h0) * W + w0 + first * SW)
-                for r in range(g[F.ROWS]):
-                    if 0 <= h0 + r * SH < H:
-                        fill_row(BITS, dst, src, first, last, SW, P)
-                    else:
-                        fill_row(BITS, dst, src, P, P, SW, P)
-                    dst += size * P
-                    src += size * SH * W
+                # Rows above, inside and below the image.
+                top, bottom = columns_inside(h0, SH, H, ROWS)
+                src = x + size * ((ic * H + h0 + top * SH) * W + w0 + first * SW)
+                fill_rows(BITS, dst, src, top, 0, P, P, SW, P)
+                fill_rows(BITS, dst + size * top * P, src, bottom - top, SH * W, first, last, SW, P)
+                fill_rows(BITS, dst + size * bottom * P, src, ROWS - bottom, 0, P, P, SW, P)
+                dst += size * ROWS * P
 
 
 @inline
@@ -176,7 +175,7 @@ def columns_planes(BITS, columns, x, g, channels, q0, pixels):
                     if h < 0 or h >= H:
                         first = last = run
                     src = plane + size * (h * W + w0 + first * g[F.SW])
-                    fill_row(BITS, dst + size * done, src, first, last, g[F.SW], run)
+                    fill_rows(BITS, dst + size * done, src, 1, 0, first, last, g[F.SW], run)
                     done += run
                     ow = 0
                     oh += 1

@@ -178,10 +178,10 @@ def _emit_spilled_copy(v: Lanes, dst: Any, src: Any, n: Any) -> None:
 
 
 @intrinsic(prefer_literal=True)
-def _fill_row(typing, BITS, dst, src, first, last, step, n):
-    """dst[i] = src[(i - first) * step] for first <= i < last, 0 for the other i < n.
+def _fill_rows(typing, BITS, dst, src, rows, lds, first, last, step, n):
+    """dst[r * n + i] = src[r * lds + (i - first) * step] for first <= i < last, 0 for the other i < n; r < rows.
 
-    Up to VL elements beyond n are written too: rows are filled in the order of their addresses, into scratch.
+    Up to VL elements behind the last row are written too: strips are filled in the order of their addresses.
     """
     value = literals(BITS)
     if value is None:
@@ -189,32 +189,37 @@ def _fill_row(typing, BITS, dst, src, first, last, step, n):
 
     def emit(b, args):
         v = Lanes(b, *value)
-        dst, src, (first, last, step, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
-        _emit_zeros(v, dst, first)
-        target, length = v.at(dst, first), b.sub(last, first)
-        with (
-            b.if_then(b.icmp_signed(">", length, const(0))),
-            b.if_else(b.icmp_signed("==", step, const(1))) as (near, far),
-        ):
-            with near:
-                _emit_spilled_copy(v, target, src, length)
-            with far:
-                _emit_gather(v, target, src, step, length)
-        _emit_zeros(v, v.at(dst, last), b.sub(n, last))
+        dst, src, (rows, lds, first, last, step, n) = v.pointer(args[0]), v.pointer(args[1]), args[2:]
+        length, rest = b.sub(last, first), b.sub(n, last)
+        with counted(b, rows) as (r, _, _):
+            row = v.at(dst, b.mul(r, n))
+            source, target = v.at(src, b.mul(r, lds)), v.at(row, first)
+            _emit_zeros(v, row, first)
+            with (
+                b.if_then(b.icmp_signed(">", length, const(0))),
+                b.if_else(b.icmp_signed("==", step, const(1))) as (near, far),
+            ):
+                with near:
+                    _emit_spilled_copy(v, target, source, length)
+                with far:
+                    _emit_gather(v, target, source, step, length)
+            _emit_zeros(v, v.at(row, last), rest)
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"fill_row_{value[0]}", args[1:], emit)
+        outlined(builder, f"fill_rows_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, *[N] * 6), codegen
+    return types.void(BITS, *[N] * 8), codegen
 
 
-def fill_row_twin(BITS, dst, src, first, last, step, n):
-    """Python twin of `fill_row`."""
-    row = floats(BITS, dst, n)
-    row[:first], row[last:] = 0, 0
-    if last > first:
-        row[first:last] = floats(BITS, src, (last - first - 1) * step + 1)[::step]
+def fill_rows_twin(BITS, dst, src, rows, lds, first, last, step, n):
+    """Python twin of `fill_rows`."""
+    size = BITS // 8
+    for r in range(rows):
+        row = floats(BITS, dst + size * r * n, n)
+        row[:first], row[last:] = 0, 0
+        if last > first:
+            row[first:last] = floats(BITS, src + size * r * lds, (last - first - 1) * step + 1)[::step]
 
 
 @intrinsic(prefer_literal=True)
@@ -261,49 +266,58 @@ def transpose_twin(BITS, dst, to, src, lds):
 
 
 @intrinsic(prefer_literal=True)
-def _finish_row(typing, BITS, LANES, out, c, bias, residual, limits, n):
-    """out[i] = clamp(c[i] + bias (+ residual[i], unless 0)); LANES = 1: bias[i], a channel a lane; 0: one for all."""
+def _finish_rows(typing, BITS, LANES, out, ldo, c, ldc, bias, residual, limits, rows, n):
+    """out[r * ldo + i] = clamp(c[r * ldc + i] + bias (+ residual[r * ldo + i], unless 0)), i < n, r < rows.
+
+    LANES = 1: bias[i], a channel a lane; 0: one for all.
+    """
     values = literals(BITS, LANES)
     if values is None:
         return None
     bits, lanes = values
 
-    def emit(builder, args):
-        v = Lanes(builder, bits)
-        out, c, bias, residual, limits = (v.pointer(p) for p in args[:5])
+    def emit(b, args):
+        v = Lanes(b, bits)
+        out, c, bias, residual, limits = (v.pointer(args[i]) for i in (0, 2, 4, 5, 6))
+        ldo, ldc, rows, n = (args[i] for i in (1, 3, 7, 8))
         low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
         constant = None if lanes else v.broadcast(v.load_scalar(bias))
 
         def finish(with_residual):
-            def one(i, row):
-                y = builder.fadd(row.load(v.at(c, i)), row.load(v.at(bias, i)) if lanes else constant)
-                if with_residual:
-                    y = builder.fadd(y, row.load(v.at(residual, i)))
-                row.store(v.clamp(y, low, high), v.at(out, i))
+            with counted(b, rows) as (r, _, _):
+                at, source = b.mul(r, ldo), v.at(c, b.mul(r, ldc))
+                target, added = v.at(out, at), v.at(residual, at)
 
-            each_vector(v, args[5], one)
+                def one(i, row):
+                    y = b.fadd(row.load(v.at(source, i)), row.load(v.at(bias, i)) if lanes else constant)
+                    if with_residual:
+                        y = b.fadd(y, row.load(v.at(added, i)))
+                    row.store(v.clamp(y, low, high), v.at(target, i))
 
-        with builder.if_else(builder.icmp_signed("==", args[3], const(0))) as (plain, added):
+                each_vector(v, n, one)
+
+        with b.if_else(b.icmp_signed("==", args[5], const(0))) as (plain, summed):
             with plain:
                 finish(False)
-            with added:
+            with summed:
                 finish(True)
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"finish_row_{bits}_{lanes}", args[2:], emit)
+        outlined(builder, f"finish_rows_{bits}_{lanes}", args[2:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, LANES, *[N] * 6), codegen
+    return types.void(BITS, LANES, *[N] * 9), codegen
 
 
-def finish_row_twin(BITS, LANES, out, c, bias, residual, limits, n):
-    """Python twin of `finish_row`."""
-    y = floats(BITS, c, n) + floats(BITS, bias, n if LANES else 1)
-    if residual:
-        y = y + floats(BITS, residual, n)
-    low, high = floats(BITS, limits, 2)
-    y = np.where(y < low, low, y)
-    floats(BITS, out, n)[:] = np.where(y > high, high, y)
+def finish_rows_twin(BITS, LANES, out, ldo, c, ldc, bias, residual, limits, rows, n):
+    """Python twin of `finish_rows`."""
+    size, (low, high) = BITS // 8, floats(BITS, limits, 2)
+    for r in range(rows):
+        y = floats(BITS, c + size * r * ldc, n) + floats(BITS, bias, n if LANES else 1)
+        if residual:
+            y = y + floats(BITS, residual + size * r * ldo, n)
+        y = np.where(y < low, low, y)
+        floats(BITS, out + size * r * ldo, n)[:] = np.where(y > high, high, y)
 
 
 @intrinsic
@@ -346,8 +360,8 @@ def call_row_twin(function, row, n):
 
 
 if config.DISABLE_JIT:
-    copy_row, zero_row, fill_row, transpose = copy_row_twin, zero_row_twin, fill_row_twin, transpose_twin
-    finish_row, call_row, int_at = finish_row_twin, call_row_twin, int_at_twin
+    copy_row, zero_row, fill_rows, transpose = copy_row_twin, zero_row_twin, fill_rows_twin, transpose_twin
+    finish_rows, call_row, int_at = finish_rows_twin, call_row_twin, int_at_twin
 else:
-    copy_row, zero_row, fill_row, transpose = _copy_row, _zero_row, _fill_row, _transpose
-    finish_row, call_row, int_at = _finish_row, _call_row, _int_at
+    copy_row, zero_row, fill_rows, transpose = _copy_row, _zero_row, _fill_rows, _transpose
+    finish_rows, call_row, int_at = _finish_rows, _call_row, _int_at
