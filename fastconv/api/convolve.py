@@ -122,7 +122,7 @@ def find(
 
 def _is_simple(value: Any) -> bool:
     kind = type(value)
-    return kind is int or kind is str or (kind is tuple and all(type(item) is int for item in value))
+    return kind is int or kind is str or (kind is tuple and all(map(_is_simple, value)))
 
 
 def _validated(

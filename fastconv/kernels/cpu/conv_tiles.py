@@ -52,6 +52,54 @@ def finish_planes(BITS, g, io, c, channel, dst, q, end, pitch, valid, stride):
         r += 1
 
 
+@inline
+def run_tile(BITS, MR, NV, MS, PER, NR, g, io, table, a, step, b, c, dst, ldo, whole, p, channel):
+    """Compute one register tile of pass p: in its last pass a whole tile goes to `dst`, finished; all else to C."""
+    size = BITS // 8
+    last = p == g[F.PASSES] - 1
+    init, ldi, target, ld, bias = 0, NR, c, NR, 0
+    if p > 0:
+        init = c
+    elif whole and io[F.RESIDUAL]:
+        init, ldi = io[F.RESIDUAL] + dst - io[F.OUT], ldo
+    if whole and last:
+        target, ld, bias = dst, ldo, io[F.BIAS] + size * channel
+    segments, seg, boff = int_at(table, 0), int_at(table, 1), int_at(table, 2)
+    outer(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi, target, ld, bias, g[F.LIMITS])
+    if whole and last and g[F.ACTIVATION]:
+        for m in range(MR):
+            call_row(g[F.ACTIVATION], dst + size * m * ldo, NR)
+
+
+@inline
+def next_planes_tile(g, NR, first, parts, pixels, pitch, q0, tile, q, r, col):
+    """Return the tile after (tile, q), and the row and column of its first pixel, without a division."""
+    if g[F.TILE_OUTER]:
+        q += NR
+        if q >= pixels:
+            return tile + 1, 0, q0 // pitch, q0 % pitch
+    else:
+        tile += 1
+        if tile < first + parts:
+            return tile, q, r, col
+        tile, q = first, q + NR
+    col += NR
+    while col >= pitch:
+        col -= pitch
+        r += 1
+    return tile, q, r, col
+
+
+@inline
+def finish_pixel(BITS, g, io, c, channel, dst, lanes):
+    """Finish `lanes` channels of one output pixel from a ragged C tile."""
+    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+    bias = io[F.BIAS] + BITS // 8 * channel
+    finish_rows(BITS, 1, dst, 0, c, 0, bias, residual, g[F.LIMITS], 1, lanes)
+    if g[F.ACTIVATION]:
+        call_row(g[F.ACTIVATION], dst, lanes)
+
+
 def planes_kernel(BITS, MR, NV, VL, COLUMNS):
     """Return the channels_first kernel for a tile of MR channels x NV vectors; COLUMNS: im2col, else strips."""
     size, NR = BITS // 8, NV * VL
@@ -71,10 +119,11 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                 pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * pitch + valid
             plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + base)
             first = part * g[F.PART_TILES]
+            parts = min(g[F.PART_TILES], TILES - first)
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
-                last, channels = p == g[F.PASSES] - 1, min(g[F.ICP], g[F.ICG] - ic0)
                 if packed != block or g[F.PASSES] > 1:
+                    channels = min(g[F.ICP], g[F.ICG] - ic0)
                     x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
                     if COLUMNS:
                         columns_planes(BITS, scratch, x, g, channels, c0, pixels)
@@ -82,53 +131,23 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                         strip_planes(BITS, scratch, x, g, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
-                segments, seg, boff, panel = int_at(table, 0), int_at(table, 1), int_at(table, 2), int_at(table, 3)
-                parts, steps = min(g[F.PART_TILES], TILES - first), (pixels + NR - 1) // NR
                 tile, q, r, col = first, 0, q0 // pitch, q0 % pitch
-                for _ in range(parts * steps):
+                for _ in range(parts * ((pixels + NR - 1) // NR)):
                     rows, channel = min(MR, OCG - tile * MR), group * OCG + tile * MR
                     whole = rows == MR and col + NR <= valid and q + NR <= pixels
-                    a = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
-                    c = scratch + g[F.C_AT]
+                    a = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))
+                    c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * NR * MR
                     if g[F.C_TILES]:
-                        c += size * ((tile - first) * g[F.C_TILES] * NR + q) * MR
-                    dst = plane + size * tile * MR * OHOW
-                    whole_dst = dst + size * (r * stride + col)
-                    init, ldi, target, ldo, bias = 0, NR, c, NR, 0
-                    if p > 0:
-                        init = c
-                    elif whole and io[F.RESIDUAL]:
-                        init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OHOW
-                    if whole and last:
-                        target, ldo, bias = whole_dst, OHOW, io[F.BIAS] + size * channel
-                    b = scratch + size * q
-                    outer(MR, NV, 16, 0, BITS, a, 0, seg, segments, b, boff, init, ldi, target, ldo, bias, g[F.LIMITS])
-                    if last and whole and g[F.ACTIVATION]:
-                        for m in range(MR):
-                            call_row(g[F.ACTIVATION], whole_dst + size * m * OHOW, NR)
-                    elif last and not whole:
+                        c += size * q * MR
+                    dst, b = plane + size * tile * MR * OHOW, scratch + size * q
+                    to = dst + size * (r * stride + col)
+                    run_tile(BITS, MR, NV, 16, 0, NR, g, io, table, a, 0, b, c, to, OHOW, whole, p, channel)
+                    if p == g[F.PASSES] - 1 and not whole:
                         end = q0 + min(q + NR, pixels)
                         for m in range(rows):
-                            row = dst + size * m * OHOW
-                            finish_planes(
-                                BITS, g, io, c + size * m * NR, channel + m, row, q0 + q, end, pitch, valid, stride
-                            )
-                    # The next tile, without a division.
-                    moved = True
-                    if g[F.TILE_OUTER]:
-                        q += NR
-                        if q >= pixels:
-                            tile, q, r, col, moved = tile + 1, 0, q0 // pitch, q0 % pitch, False
-                    else:
-                        tile += 1
-                        moved = tile == first + parts
-                        if moved:
-                            tile, q = first, q + NR
-                    if moved:
-                        col += NR
-                        while col >= pitch:
-                            col -= pitch
-                            r += 1
+                            line, row = c + size * m * NR, dst + size * m * OHOW
+                            finish_planes(BITS, g, io, line, channel + m, row, q0 + q, end, pitch, valid, stride)
+                    tile, q, r, col = next_planes_tile(g, NR, first, parts, pixels, pitch, q0, tile, q, r, col)
 
     return conv_planes
 
@@ -153,8 +172,8 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
             first = part * g[F.PART_TILES]
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
-                last, channels = p == g[F.PASSES] - 1, min(g[F.ICP], g[F.ICG] - ic0)
                 if packed != block or g[F.PASSES] > 1:
+                    channels = min(g[F.ICP], g[F.ICG] - ic0)
                     x = io[F.X] + size * (image * g[F.H] * g[F.W] * g[F.IC] + group * g[F.ICG] + ic0)
                     if COLUMNS:
                         columns_pixels(BITS, scratch, x, g, channels, c0, pixels)
@@ -162,72 +181,26 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                         strip_pixels(BITS, scratch, x, g, channels, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
-                segments, seg, boff, panel, step = (
-                    int_at(table, 0),
-                    int_at(table, 1),
-                    int_at(table, 2),
-                    int_at(table, 3),
-                    int_at(table, 4),
-                )
+                step = int_at(table, 4)
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
-                    b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + panel)
+                    b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))
                     lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
                     r, col = 0, 0
                     for q in range(0, pixels, MR):
                         c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * MR * NR
                         if g[F.C_TILES]:
                             c += size * q * NR
-                        whole_dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
-                        straight = lanes == NR and col + MR <= valid and q + MR <= pixels
-                        init, ldi, target, ldo, bias = 0, NR, c, NR, 0
-                        if p > 0:
-                            init = c
-                        elif straight and io[F.RESIDUAL]:
-                            init, ldi = io[F.RESIDUAL] + whole_dst - io[F.OUT], OC
-                        if straight and last:
-                            target, ldo, bias = whole_dst, OC, io[F.BIAS] + size * channel
+                        to = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
+                        whole = lanes == NR and col + MR <= valid and q + MR <= pixels
                         a = scratch + size * q * step
-                        outer(
-                            MR,
-                            NV,
-                            0,
-                            1,
-                            BITS,
-                            a,
-                            step,
-                            seg,
-                            segments,
-                            b,
-                            boff,
-                            init,
-                            ldi,
-                            target,
-                            ldo,
-                            bias,
-                            g[F.LIMITS],
-                        )
-                        if last and straight and g[F.ACTIVATION]:
-                            for m in range(MR):
-                                call_row(g[F.ACTIVATION], whole_dst + size * m * OC, NR)
-                        elif last and not straight:
-                            for m in range(min(MR, pixels - q)):
-                                row, column = (q + m) // pitch, (q + m) % pitch
-                                if column < valid:
-                                    dst = io[F.OUT] + size * ((base + row * g[F.OW] + column) * OC + channel)
-                                    finish_pixel(BITS, g, io, c + size * m * NR, channel, dst, lanes)
-                        col += MR
-                        while col >= pitch:
-                            col -= pitch
-                            r += 1
+                        run_tile(BITS, MR, NV, 0, 1, NR, g, io, table, a, step, b, c, to, OC, whole, p, channel)
+                        for m in range(MR):
+                            if p == g[F.PASSES] - 1 and not whole and q + m < pixels and col < valid:
+                                dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
+                                finish_pixel(BITS, g, io, c + size * m * NR, channel, dst, lanes)
+                            col += 1
+                            if col == pitch:
+                                col = 0
+                                r += 1
 
     return conv_pixels
-
-
-@inline
-def finish_pixel(BITS, g, io, c, channel, dst, lanes):
-    """Finish `lanes` channels of one output pixel from a ragged C tile."""
-    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-    bias = io[F.BIAS] + BITS // 8 * channel
-    finish_rows(BITS, 1, dst, 0, c, 0, bias, residual, g[F.LIMITS], 1, lanes)
-    if g[F.ACTIVATION]:
-        call_row(g[F.ACTIVATION], dst, lanes)

@@ -214,9 +214,11 @@ def _fill_rows(typing, BITS, dst, src, rows, lds, first, last, step, n):
 
 def fill_rows_twin(BITS, dst, src, rows, lds, first, last, step, n):
     """Python twin of `fill_rows`."""
-    size = BITS // 8
+    size, VL = BITS // 8, targets.current().lanes(BITS)
     for r in range(rows):
-        row = floats(BITS, dst + size * r * n, n)
+        row = floats(BITS, dst + size * r * n, n + VL)
+        row[n:] = 0
+        row = row[:n]
         row[:first], row[last:] = 0, 0
         if last > first:
             row[first:last] = floats(BITS, src + size * r * lds, (last - first - 1) * step + 1)[::step]
