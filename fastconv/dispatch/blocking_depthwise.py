@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastconv.dispatch.blocking import BYTES_PER_CYCLE, ROW_COPY, ROW_END, TILE_END, ceil_div, element_bits, phases
+from fastconv.dispatch.blocking import (
+    BYTES_PER_CYCLE,
+    ROW_COPY,
+    ROW_END,
+    TILE_END,
+    ceil_div,
+    element_bits,
+    phases,
+)
 from fastconv.geometry.conv import ConvGeometry
 
 # Pixels of channels_last per register tile.
 PIXELS = 4
+# Cycles between two tiles of a row.
+SLIDE_END = 12.0
+# Cycles to start with a piece of a row: another page, another stream.
+PIECE = 60.0
 # Vectors of the separable pass along rows, as in kernels/cpu/conv_separable.py.
 ROW_NV = 8
 
@@ -36,6 +48,7 @@ class DepthwiseBlocking(NamedTuple):
     ROW_PHASES: int
     COLUMN_PHASES: int
     MIDDLE: int
+    EDGE: int
     c_elements: int
     strip_elements: int
     scratch_bytes: int
@@ -68,7 +81,8 @@ class _Cut:
         self.g, self.target, self.separable = g, target, separable
         (self.R, self.NV, self.TAPS), (self.RB, self.CB) = tile, block
         self.size = element_bits(g) // 8
-        self.VL, self.first = target.lanes(8 * self.size), g.layout == "channels_first"
+        self.VL: int = target.lanes(8 * self.size)
+        self.first = g.layout == "channels_first"
         self.NR = self.NV * self.VL
         # A tile of R rows that reaches below the block reads, and never stores, up to R - 1 rows more.
         spare = (self.R - 1) * g.DH if self.first else 0
@@ -89,10 +103,13 @@ class _Cut:
         strip = self.ROWS * self.P * self.RP * self.CP * lanes + slack
         MIDDLE = self.CB + (self.NR if self.first else PIXELS) if self.separable else 0
         middle = self.RP * self.ROWS * MIDDLE * lanes + slack if self.separable else 0
+        EDGE = self._edge()
+        if EDGE:
+            strip = max(strip, 2 * self.ROWS * EDGE + slack)
         # A block of short rows is one long row in C.
         flat = self.first and self.R == 1 and self.CB < self.NR
-        C = self.RB * (MIDDLE or self.P) + self.NR if flat else self.R * self.NR
-        scratch = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
+        C = self.RB * (MIDDLE or self.P) + self.NR if flat else self.R * max(self.CB, self.NR)
+        scratch: int = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
         tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
             *(
@@ -107,8 +124,15 @@ class _Cut:
                 self.g.N,
                 self.TILES,
             ),
-            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, C, strip, scratch, tasks, tasks * self._task_cycles()),
+            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, EDGE, C, strip, scratch, tasks, tasks * self._task_cycles()),
         )
+
+    def _edge(self) -> int:
+        """Return the columns of the strips at both ends of rows that are read in place, or 0 where none are."""
+        g = self.g
+        plain = self.first and not self.separable and g.SH == g.SW == g.DH == 1 and self.CB == g.OW
+        fits = g.OW >= 3 * self.NR and min(g.PL, g.PR) >= 0 and max(g.PL, g.PR) <= self.NR
+        return self.NR + (g.KW - 1) * g.DW if plain and fits else 0
 
     def _task_cycles(self) -> float:
         """Cycles of one block of one channel (channels_last: of one tile of channels)."""
@@ -116,7 +140,9 @@ class _Cut:
         if not self.first:
             packing = rows * self.P * (self.NR * self.size / BYTES_PER_CYCLE + ROW_COPY)
             return packing + self._pixel_cycles()
-        packing = rows * (self.P * self.size / BYTES_PER_CYCLE + ROW_COPY)
+        packing = rows * (self.P * self.size / BYTES_PER_CYCLE + ROW_COPY + (PIECE if self.CB < g.OW else 0))
+        if self._edge():
+            packing *= 0.4
         if not self.separable:
             return packing + g.OC // max(g.IC, 1) * self._slide_cycles(g.KW, self.P)
         row_tile = g.KW * ROW_NV * self.load / 2 * self.fma + TILE_END
@@ -138,13 +164,13 @@ class _Cut:
             calls = ceil_div((self.RB - 1) * P + self.CB, NR) if flat else self.RB * ceil_div(self.CB, NR)
             work = KH * KW * max(NV / 2 * self.fma, (NV * self.load + 1) / 2)
             ragged = calls if flat else 0
-            return calls * (work + TILE_END + 2 * NV) + ragged * (1 + NR / P) * ROW_END
+            return calls * (work + SLIDE_END + 2 * NV) + ragged * (1 + NR / P) * ROW_END
         calls = ceil_div(self.RB, R) * ceil_div(self.CB, NR)
         ragged_rows = 0 if self.CB >= NR and self.RB >= R else R * ROW_END
         if self.TAPS:
             loads = KH + (KH + R - 1) * NV * self.load
             work = KW * max(max(R * NV * KH, 8) / 2 * self.fma, loads / 2)
-            return calls * (work + TILE_END + 2 * NV * R + ragged_rows)
+            return calls * (work + SLIDE_END + 2 * NV * R + ragged_rows)
         full = (KH - R + 1) * KW * max(max(R * NV, 8) / 2 * self.fma, (NV * self.load + R) / 2)
         edge = R * (R - 1) * KW * max(NV, 4) / 2 * self.fma + 20 * (R - 1)
-        return calls * (full + edge + TILE_END + 2 * NV * R + ragged_rows)
+        return calls * (full + edge + SLIDE_END + 2 * NV * R + ragged_rows)

@@ -16,36 +16,68 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel, finish_planes
+from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
 from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
 from fastconv.kernels.cpu.packing import strip_pixels, strip_planes, strip_repeated
-from fastconv.kernels.cpu.program import Packer, Program
-from fastconv.kernels.cpu.row_ops import call_row, finish_rows
+from fastconv.kernels.cpu.program import Packer, Program, address
+from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows
 
 
 @inline
-def finish_flat(BITS, g, io, c, pitch, rows, columns, channel, dst):
-    """Finish the block of one channel that stands in C as one long row."""
+def finish_block(BITS, g, io, c, pitch, rows, columns, channel, dst, ldo):
+    """Finish rows of one channel that stand in C, `pitch` apart."""
     size = BITS // 8
     residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
     bias = io[F.BIAS] + size * channel
-    finish_rows(BITS, 0, dst, g[F.OW], c, pitch, bias, residual, g[F.LIMITS], rows, columns)
-    if g[F.ACTIVATION]:
-        for r in range(rows):
-            call_row(g[F.ACTIVATION], dst + size * r * g[F.OW], columns)
+    finish_rows(BITS, 0, dst, ldo, c, pitch, bias, residual, g[F.LIMITS], rows, columns)
+    activate_rows(BITS, g, dst, ldo, rows, columns)
 
 
 @inline
-def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, KH, KW, coloff, channel, dst, c):
-    """Compute rows x columns outputs of one channel from rows of `pitch` elements at x.
+def activate_rows(BITS, g, dst, ldo, rows, columns):
+    """Apply the activation to rows that are `ldo` apart."""
+    if g[F.ACTIVATION]:
+        for r in range(rows):
+            call_row(g[F.ACTIVATION], dst + BITS // 8 * r * ldo, columns)
 
-    Tiles at the end of a row, and at the last rows, overlap their neighbours rather than the edge. With R = 1, rows
-    that are shorter than a tile are one long row, whose columns beyond `columns` are not stored.
+
+@inline
+def segment_at(BITS, NR, g, x, pitch, strip, r, s):
+    """Return (source, row offsets, first column, tiles, last) of segment s of a row that is read in place.
+
+    Segment 0 is the tile at the left end and 2 the one at the right end, from the strips; 1 is all between, from x.
     """
-    size = BITS // 8
+    size, OW, edge = BITS // 8, g[F.OW], BITS // 8 * g[F.EDGE]
+    if s == 1:
+        return x + size * (r * pitch + NR), g[F.INNER_ROWS], NR, (OW - NR - 1) // NR, OW - 3 * NR
+    if s == 0:
+        return strip + r * edge, g[F.EDGE_ROWS], 0, 1, 0
+    return strip + (g[F.ROWS] + r) * edge, g[F.EDGE_ROWS], OW - NR, 1, 0
+
+
+@inline
+def fill_edges(BITS, NR, g, x, rows, strip):
+    """Fill the strips at the left and the right end of `rows` rows of the image that start at x."""
+    size, W, edge = BITS // 8, g[F.W], g[F.EDGE]
+    fill_rows(BITS, strip, x, rows, W, g[F.PL], edge, 1, edge)
+    w0 = g[F.OW] - NR - g[F.PL]
+    fill_rows(BITS, strip + size * g[F.ROWS] * edge, x + size * w0, rows, W, 0, min(edge, W - w0), 1, edge)
+
+
+@inline
+def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, KH, KW, coloff, channel, dst, c, strip):
+    """Compute rows x columns outputs of one channel from rows of `pitch` elements at x, R rows at a time.
+
+    The last tile of a row, and the last rows, overlap their neighbours rather than the edge; what is too small for that
+    goes through C. With R = 1, rows that are shorter than a tile are one long row, whose columns beyond `columns` are
+    not stored. With `strip` != 0, x is the image itself, and both ends of its rows are in strips.
+    """
+    size, bias, limits = BITS // 8, io[F.BIAS] + BITS // 8 * channel, g[F.LIMITS]
     flat = R == 1 and columns < NR
     width, lines, spacing = columns, rows, g[F.DH] if R > 1 else 1
     if flat:
@@ -55,46 +87,51 @@ def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, K
             r = r0 + d
             if spacing == 1:
                 r = max(min(r, lines - R), 0)
-            for q0 in range(0, width, NR):
-                q = max(min(q0, width - NR), 0)
-                whole = not flat and width >= NR and r + (R - 1) * spacing < rows
-                target, ldo, bias, init = c, NR, 0, 0
-                if flat:
-                    target = c + size * q
-                if whole:
-                    target, ldo = dst + size * (r * g[F.OW] + q), spacing * g[F.OW]
-                    bias = io[F.BIAS] + size * channel
-                    if io[F.RESIDUAL]:
-                        init = io[F.RESIDUAL] + target - io[F.OUT]
-                source, limits = x + size * (r * pitch + q), g[F.LIMITS]
+            to, ldo = dst + size * r * g[F.OW], spacing * g[F.OW]
+            straight = not flat and width >= NR and r + (R - 1) * spacing < rows
+            target, ld, used, init = c, max(columns, NR), 0, 0
+            if straight:
+                target, ld, used = to, ldo, bias
+                if io[F.RESIDUAL]:
+                    init = io[F.RESIDUAL] + to - io[F.OUT]
+            for s in range(3 if strip else 1):
+                source, offsets, tiles, last = (
+                    x + size * r * pitch,
+                    g[F.ROW_OFFSETS],
+                    (width + NR - 1) // NR,
+                    width - NR,
+                )
+                here, added = target, init
+                if strip:
+                    source, offsets, q, tiles, last = segment_at(BITS, NR, g, x, pitch, strip, r, s)
+                    here, added = target + size * q, init + size * q if init else 0
+                last = max(last, 0)
                 slide(
                     R,
                     NV,
                     TAPS,
                     BITS,
                     source,
-                    g[F.ROW_OFFSETS],
+                    offsets,
                     coloff,
                     weight,
                     KH,
                     KW,
-                    init,
-                    ldo,
-                    target,
-                    ldo,
-                    bias,
+                    added,
+                    here,
+                    ld,
+                    used,
                     limits,
+                    tiles,
+                    last,
                 )
-                for i in range(R):
-                    row = r + i * spacing
-                    if whole:
-                        if g[F.ACTIVATION]:
-                            call_row(g[F.ACTIVATION], target + size * i * ldo, NR)
-                    elif not flat and row < rows:
-                        end, plane = min(q + NR, width), dst + size * row * g[F.OW]
-                        finish_planes(BITS, g, io, c + size * i * NR, channel, plane, q, end, pitch, columns, g[F.OW])
-    if flat:
-        finish_flat(BITS, g, io, c, pitch, rows, columns, channel, dst)
+            if straight:
+                activate_rows(BITS, g, to, ldo, R, columns)
+            elif flat:
+                finish_block(BITS, g, io, c, pitch, rows, columns, channel, dst, ldo)
+            else:
+                left = min(R, (rows - r + spacing - 1) // spacing)
+                finish_block(BITS, g, io, c, ld, left, columns, channel, to, ldo)
 
 
 def planes_kernel(BITS, R, NV, TAPS, VL):
@@ -107,8 +144,16 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
         for t in range(lo, hi):
             image, ic, r0, c0 = block_at(g, t)
             x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
-            strip_planes(BITS, scratch, x, g, 1, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
+            h0 = r0 - g[F.PT]
+            inside = g[F.EDGE] > 0 and rows >= R and h0 >= 0 and h0 + rows + KH - 1 <= g[F.H]
+            source, pitch, strip = scratch, g[F.P], 0
+            if inside:
+                x += size * h0 * g[F.W]
+                fill_edges(BITS, NR, g, x, rows + KH - 1, scratch)
+                source, pitch, strip = x - size * g[F.PL], g[F.W], scratch
+            else:
+                strip_planes(BITS, scratch, x, g, 1, r0, c0)
             for m in range(g[F.M]):
                 oc = ic * g[F.M] + m
                 weight = io[F.WEIGHT] + size * oc * KH * KW
@@ -121,8 +166,8 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
                     NR,
                     g,
                     io,
-                    scratch,
-                    g[F.P],
+                    source,
+                    pitch,
                     rows,
                     columns,
                     weight,
@@ -132,6 +177,7 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
                     oc,
                     dst,
                     c,
+                    strip,
                 )
 
     return depthwise_planes
@@ -227,5 +273,9 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
         columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
         kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (lane_packer(geometry, b, geometry.KH * geometry.KW),)
     tables = [rows, columns]
-    g = F.pack(fields(geometry, activation, b, tables))
+    values = fields(geometry, activation, b, tables)
+    if b.EDGE:
+        tables += [np.arange(geometry.KH + b.R - 1, dtype=np.int64) * pitch * size for pitch in (b.EDGE, geometry.W)]
+        values |= {"EDGE_ROWS": address(tables[2]), "INNER_ROWS": address(tables[3])}
+    g = F.pack(values)
     return Program(kernel, g, b.tasks, b.scratch_bytes, packers, tables)

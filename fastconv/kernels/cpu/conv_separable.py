@@ -46,31 +46,14 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
                 for r in range(g[F.ROW_PHASES] * g[F.ROWS]):
                     phase = r // g[F.ROWS]
                     src = scratch + size * (phase * (g[F.COLUMN_PHASES] - 1) * g[F.ROWS] + r) * P
-                    for q in range(0, columns, ROW_NV * VL):
-                        dst = middle + size * (r * MIDDLE + q)
-                        row = io[F.ROW] + size * oc * KW
-                        slide(
-                            1,
-                            ROW_NV,
-                            0,
-                            BITS,
-                            src + size * q,
-                            zero,
-                            g[F.COLUMN_OFFSETS],
-                            row,
-                            1,
-                            KW,
-                            0,
-                            0,
-                            dst,
-                            0,
-                            0,
-                            g[F.LIMITS],
-                        )
+                    row, dst, limits = io[F.ROW] + size * oc * KW, middle + size * r * MIDDLE, g[F.LIMITS]
+                    offsets, tiles = g[F.COLUMN_OFFSETS], (columns + ROW_NV * VL - 1) // (ROW_NV * VL)
+                    last = max(columns - ROW_NV * VL, 0)
+                    slide(1, ROW_NV, 0, BITS, src, zero, offsets, row, 1, KW, 0, dst, 0, 0, limits, tiles, last)
                 weight = io[F.WEIGHT] + size * oc * KH
                 dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
                 slide_block(
-                    BITS, R, NV, TAPS, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c
+                    BITS, R, NV, TAPS, NR, g, io, middle, MIDDLE, rows, columns, weight, KH, 1, zero, oc, dst, c, 0
                 )
 
     return separable_planes

@@ -25,11 +25,12 @@ N = types.intp
 
 
 @intrinsic(prefer_literal=True)
-def _slide(typing, R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+def _slide(typing, R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, out, ldo, bias, limits, tiles, last):
     """out[i, :] = epilogue(sum over kh, kw of weight[kh, kw] * (row at x + rowoff[i + kh] + coloff[kw])); KH >= R.
 
     Offsets in bytes. Input rows t = i + kh: R - 1 rows on the way in, KH - R + 1 that serve all R outputs, R - 1 on the
-    way out. With TAPS = KH > 0 all rows are unrolled, and the weights of a column stay in registers.
+    way out. With TAPS = KH > 0 all rows are unrolled, and the weights of a column stay in registers. This is done for
+    `tiles` tiles along the rows, NR apart, the last at column `last`. Rows of `out` and `init` are `ldo` apart.
     """
     tile = literals(R, NV, TAPS, BITS)
     if tile is None:
@@ -37,14 +38,18 @@ def _slide(typing, R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, l
     r, nv, taps, bits = tile
 
     def codegen(context, builder, signature, args):
-        x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits = args[4:]
-        v = Lanes(builder, bits)
-        row = _SlideRow(v, nv, [v.pointer(p) for p in (x, rowoff, coloff, weight)], KW)
-        sums = row.unrolled(r, taps) if taps else row.looped(r, KH)
-        finish_tile(v, add_tile(v, sums, nv, init, ldi), nv, WHOLE, out, ldo, bias, limits)
+        x, rowoff, coloff, weight, KH, KW, init, out, ldo, bias, limits, tiles, last = args[4:]
+        v, b = Lanes(builder, bits), builder
+        with counted(b, tiles) as (tile, _, _):
+            q = b.mul(tile, const(nv * v.VL))
+            q = b.mul(b.select(b.icmp_signed("<", q, last), q, last), const(bits // 8))
+            row = _SlideRow(v, nv, [v.pointer(p) for p in (b.add(x, q), rowoff, coloff, weight)], KW)
+            sums = row.unrolled(r, taps) if taps else row.looped(r, KH)
+            here = b.select(b.icmp_signed("!=", init, const(0)), b.add(init, q), init)
+            finish_tile(v, add_tile(v, sums, nv, here, ldo), nv, WHOLE, b.add(out, q), ldo, bias, limits)
         return context.get_dummy_value()
 
-    return types.void(R, NV, TAPS, BITS, *[N] * 12), codegen
+    return types.void(R, NV, TAPS, BITS, *[N] * 13), codegen
 
 
 class _SlideRow:
@@ -104,16 +109,18 @@ class _SlideRow:
         return new
 
 
-def slide_twin(R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, ldi, out, ldo, bias, limits):
+def slide_twin(R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, out, ldo, bias, limits, tiles, last):
     """Python twin of `slide`."""
     width = NV * targets.current().lanes(BITS)
-    taps, sums = floats(BITS, weight, KH * KW).reshape(KH, KW), np.zeros((R, width), f"f{BITS // 8}")
-    rows, columns = ints(rowoff, KH + R - 1), ints(coloff, KW)
-    for i in range(R):
-        for kh in range(KH):
-            for kw in range(KW):
-                sums[i] += taps[kh, kw] * floats(BITS, x + int(rows[i + kh]) + int(columns[kw]), width)
-    store_twin(BITS, sums, WHOLE, init, ldi, out, ldo, bias, limits)
+    taps, rows, columns = floats(BITS, weight, KH * KW).reshape(KH, KW), ints(rowoff, KH + R - 1), ints(coloff, KW)
+    for tile in range(tiles):
+        q = min(tile * width, last) * (BITS // 8)
+        sums = np.zeros((R, width), f"f{BITS // 8}")
+        for i in range(R):
+            for kh in range(KH):
+                for kw in range(KW):
+                    sums[i] += taps[kh, kw] * floats(BITS, x + q + int(rows[i + kh]) + int(columns[kw]), width)
+        store_twin(BITS, sums, WHOLE, init + q if init else 0, ldo, out + q, ldo, bias, limits)
 
 
 @intrinsic(prefer_literal=True)

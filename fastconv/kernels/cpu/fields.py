@@ -24,8 +24,9 @@ NAMES: Final = (
     # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile. Transposed
     # block: byte offset, row pitch, address of the table of row offsets.
     *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS"),
-    # Tables of the depthwise microkernels: address of row and column offsets; rows of one register tile.
-    *("ROW_OFFSETS", "COLUMN_OFFSETS", "R"),
+    # Tables of the depthwise microkernels: addresses of row and column offsets; rows of one register tile. EDGE > 0:
+    # blocks inside the image are read in place but for strips of EDGE columns at both ends, with their own row offsets.
+    *("ROW_OFFSETS", "COLUMN_OFFSETS", "R", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -37,7 +38,7 @@ NAMES: Final = (
     ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS,
-    ROW_OFFSETS, COLUMN_OFFSETS, R,
+    ROW_OFFSETS, COLUMN_OFFSETS, R, EDGE, EDGE_ROWS, INNER_ROWS,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
