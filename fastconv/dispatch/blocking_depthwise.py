@@ -112,19 +112,10 @@ class _Cut:
         scratch: int = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
         tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
-            *(
-                self.R,
-                self.NV,
-                self.TAPS,
-                self.VL,
-                self.RB,
-                self.CB,
-                self.ROW_BLOCKS,
-                self.COLUMN_BLOCKS,
-                self.g.N,
-                self.TILES,
-            ),
-            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, EDGE, C, strip, scratch, tasks, tasks * self._task_cycles()),
+            *(self.R, self.NV, self.TAPS, self.VL),
+            *(self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.g.N, self.TILES),
+            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, EDGE, C, strip, scratch, tasks),
+            cycles=tasks * self._task_cycles(),
         )
 
     def _edge(self) -> int:
