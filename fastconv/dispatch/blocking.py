@@ -74,11 +74,14 @@ def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
 
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
-    lanes = (True,) if g.layout == "channels_last" else (False,) if columns else (False, True)
+    last = g.layout == "channels_last"
+    lanes = (True,) if last else (False,) if columns else (False, True)
     for LANES in lanes:
         for tile in target.outer_tiles:
             for block in _block_sizes(g, columns, tile[1] * target.lanes(element_bits(g))):
-                yield _Cut(g, target, columns, LANES, tile, block)
+                # A transposed strip holds whole rows.
+                if not LANES or last or block[1] == g.OW:
+                    yield _Cut(g, target, columns, LANES, tile, block)
 
 
 def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
@@ -87,7 +90,7 @@ def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int,
         total = max(g.N * g.OH * g.OW, 1)
         yield from {(1, min(tiles, ceil_div(total, NR)) * NR) for tiles in (2, 4, 8, 16)}
         return
-    for parts in {1, max(1, g.OW // 256), max(1, g.OW // 96)}:
+    for parts in {ceil_div(g.OW, 1024), ceil_div(g.OW, 256), max(1, g.OW // 96)}:
         CB = ceil_div(g.OW, parts)
         for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
             if RB * CB <= 4096 or RB == 1:
@@ -171,7 +174,8 @@ class _Cut:
 
     def _strip(self) -> tuple[int, int]:
         """Return (PLANE, elements of the strip or the columns), with room for a tile that reads on."""
-        K, slack = self.ICP * self.taps, (self.MR + self.SPILL) * self.ICP if self.LANES else self.NR + self.SPILL
+        # Behind a strip of pixels there is room for a tile that reads on, and for pixels that no tap reads.
+        K, slack = self.ICP * self.taps, (self.MR + self.SPILL + 1) * self.ICP if self.LANES else self.NR + self.SPILL
         if self.columns and self.LANES:
             return K, (self.CB + self.MR) * K
         if self.columns:

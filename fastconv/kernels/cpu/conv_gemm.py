@@ -30,7 +30,11 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
     if first and b.LANES:
         tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
-        values |= {"T_ROWS": address(tables[-1]), "T_AT": b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8)}
+        values |= {
+            "T_LINES": _input_lines(geometry, b),
+            "T_ROWS": address(tables[-1]),
+            "T_AT": b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8),
+        }
     values |= {"PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
     values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
     if first and b.LANES:
@@ -67,7 +71,9 @@ def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
 def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[np.ndarray], int]:
     """Return [table of passes, tables that it names] and the elements of one packed weight tile."""
     taps, NR = geometry.KH * geometry.KW, b.NV * b.VL
-    keep, rows, panel = [], [], 0
+    turned = b.LANES and geometry.layout == "channels_first"
+    keep: list[np.ndarray] = []
+    rows, panel = [], 0
     for p in range(b.PASSES):
         channels = min(b.ICP, geometry.ICG - p * b.ICP)
         K = channels * taps
@@ -81,9 +87,9 @@ def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[
             offsets = np.arange(K, dtype=np.int64) * NR
             used, step = K * NR, b.PLANE if columns else channels
         seg_table, boff = table(x for pair in seg for x in pair), offsets * size
-        pixels = np.arange(b.VL, dtype=np.int64) * step
-        keep += [seg_table, boff, pixels]
-        rows.append((len(seg), address(seg_table), address(boff), panel, step, address(pixels)))
+        places = _places(geometry, b, channels) if turned else boff
+        keep += [seg_table, boff, places]
+        rows.append((len(seg), address(seg_table), address(boff), panel, step, address(places)))
         panel += used
     return [table(x for row in rows for x in row), *keep], panel
 
@@ -93,6 +99,36 @@ def _tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:
     row, column = kh * geometry.DH // geometry.SH, kw * geometry.DW // geometry.SW
     phase = kh % b.ROW_PHASES * b.COLUMN_PHASES + kw % b.COLUMN_PHASES
     return (phase * b.ROWS + row) * b.P + column
+
+
+def _input_lines(geometry: Any, b: Any) -> int:
+    """Return the input rows that a block of output rows reads."""
+    return int((b.RB - 1) * geometry.SH + (geometry.KH - 1) * geometry.DH + 1)
+
+
+def _places(geometry: Any, b: Any, channels: int) -> np.ndarray:
+    """Return where input pixel (h, w), h counted from the first row of a block, goes in a strip of pixels.
+
+    Pixels in a stride phase that no tap reads go behind the strip.
+    """
+    nowhere = b.ROW_PHASES * b.COLUMN_PHASES * b.ROWS * b.P + b.SPILL + b.MR
+    h, w = np.arange(_input_lines(geometry, b)), np.arange(geometry.W) + geometry.PL
+    row_phase, row = _phase_and_index(h[:, None], geometry.SH, geometry.DH, b.ROW_PHASES, b.ROWS)
+    column_phase, column = _phase_and_index(w, geometry.SW, geometry.DW, b.COLUMN_PHASES, b.P)
+    place = ((row_phase * b.COLUMN_PHASES + column_phase) * b.ROWS + row) * b.P + column
+    place = np.where((row_phase < 0) | (column_phase < 0), nowhere, place)
+    return np.ascontiguousarray(place.ravel() * channels, np.int64)
+
+
+def _phase_and_index(
+    position: np.ndarray, stride: int, dilation: int, phases: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stride phase (-1: none that a tap reads) and the index in it of positions in the padded input."""
+    phase_of = np.full(stride, -1, np.int64)
+    for i in range(phases):
+        phase_of[i * dilation % stride] = i
+    phase, index = phase_of[position % stride], position // stride
+    return np.where((index >= count) | (index < 0), -1, phase), index
 
 
 def _plane_offsets(geometry: Any, b: Any, channels: int) -> np.ndarray:

@@ -12,48 +12,33 @@ from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_planes
 from fastconv.kernels.cpu.microkernel import outer
-from fastconv.kernels.cpu.packing import columns_inside
 from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 
 @inline
-def turn_row(BITS, VL, dst, src, channels, pixels, plane, step, to):
-    """dst[q, c] = src[c * plane + q * step] for q < pixels, c < channels; `to` is the table of q * channels."""
-    size = BITS // 8
-    if step == 1 and pixels >= VL and channels >= VL:
+def strip_turned(BITS, VL, strip, x, g, channels, places, r0):
+    """Fill strip [row phase][column phase][ROWS][P][channels] from planes, for the block of whole rows from r0 on.
+
+    `places` is a table: where pixel (h, w) of the input goes in the strip, counted from the block's first input row on.
+    So the pixels of all rows are one run, whatever the stride, and a square may straddle rows.
+    """
+    size, H, W = BITS // 8, g[F.H], g[F.W]
+    h0 = r0 * g[F.SH] - g[F.PT]
+    top = max(h0, 0)
+    pixels = (min(h0 + g[F.T_LINES], H) - top) * W
+    zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL]) * channels)
+    src, places = x + size * top * W, places + 8 * (top - h0) * W
+    if channels >= VL and pixels >= VL:
         for c0 in range(0, channels, VL):
             # The last square overlaps its neighbour.
             c = min(c0, channels - VL)
             for q0 in range(0, pixels, VL):
                 q = min(q0, pixels - VL)
-                transpose(BITS, dst + size * (q * channels + c), to, src + size * (c * plane + q), plane)
+                transpose(BITS, strip + size * c, places + 8 * q, src + size * (c * H * W + q), H * W)
     else:
         for c in range(channels):
             for q in range(pixels):
-                copy_row(BITS, dst + size * (q * channels + c), src + size * (c * plane + q * step), 1)
-
-
-@inline
-def strip_turned(BITS, VL, strip, x, g, channels, to, r0, c0):
-    """Fill strip [row phase][column phase][ROWS][P][channels] from planes for the output block at (r0, c0)."""
-    size, H, W, P = BITS // 8, g[F.H], g[F.W], g[F.P]
-    dst = strip
-    for i in range(g[F.ROW_PHASES]):
-        h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
-        for j in range(g[F.COLUMN_PHASES]):
-            w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
-            inner, outer_end = columns_inside(w0, g[F.SW], W, P)
-            for r in range(g[F.ROWS]):
-                h = h0 + r * g[F.SH]
-                first, last = inner, outer_end
-                if h < 0 or h >= H:
-                    first = last = P
-                zero_row(BITS, dst, first * channels)
-                src = x + size * (h * W + w0 + first * g[F.SW])
-                turn_row(BITS, VL, dst + size * first * channels, src, channels, last - first, H * W, g[F.SW], to)
-                zero_row(BITS, dst + size * last * channels, (P - last) * channels)
-                dst += size * P * channels
-    zero_row(BITS, dst, g[F.SPILL] * channels)
+                copy_row(BITS, strip + size * (c + int_at(places, q)), src + size * (c * H * W + q), 1)
 
 
 @inline
@@ -90,7 +75,7 @@ def lanes_kernel(BITS, MR, NV, VL):
                 seg, boff, step = int_at(table, 1), int_at(table, 2), int_at(table, 4)
                 if packed != block or g[F.PASSES] > 1:
                     x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
-                    strip_turned(BITS, VL, scratch, x, g, channels, int_at(table, 5), r0, c0)
+                    strip_turned(BITS, VL, scratch, x, g, channels, int_at(table, 5), r0)
                     packed = block
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))

@@ -22,8 +22,8 @@ NAMES: Final = (
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
     # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile. Transposed
-    # block: byte offset, row pitch, address of the table of row offsets.
-    *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS"),
+    # block: byte offset, row pitch, address of the table of row offsets; input rows of a block.
+    *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS", "T_LINES"),
     # Tables of the depthwise microkernels: addresses of row and column offsets; rows of one register tile. EDGE > 0:
     # blocks inside the image are read in place but for strips of EDGE columns at both ends, with their own row offsets.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "R", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
@@ -37,15 +37,15 @@ NAMES: Final = (
     IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
-    C_AT, C_TILES, T_AT, T_PITCH, T_ROWS,
+    C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
     ROW_OFFSETS, COLUMN_OFFSETS, R, EDGE, EDGE_ROWS, INNER_ROWS,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
 
 # Segments, addresses of their table and of the table of vector offsets, offset in a weight tile, pixel step, address of
-# the table of pixel offsets (k * step).
-PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP", "PIXELS")
+# the table of places in a transposed strip.
+PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP", "PLACES")
 PASS_BYTES: Final = 8 * len(PASS_FIELDS)
 
 # The addresses in the second array, `io`; ROW is the row factor of a separable kernel.
