@@ -70,18 +70,19 @@ class Blocking(NamedTuple):
 
 def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
     """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
-    return min((cut.blocking() for cut in _cuts(g.flat, target, columns)), key=lambda b: b.cycles)
+    return min((cut.blocking() for cut in _cuts(g, target, columns)), key=lambda b: b.cycles)
 
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
     last = g.layout == "channels_last"
-    lanes = (True,) if last else (False,) if columns else (False, True)
-    for LANES in lanes:
+    for LANES in (True,) if last else (False,) if columns else (False, True):
+        turned = LANES and not last
+        shape = g if turned else g.flat
         for tile in target.outer_tiles:
-            for block in _block_sizes(g, columns, tile[1] * target.lanes(element_bits(g))):
+            for block in _block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
                 # A transposed strip holds whole rows.
-                if not LANES or last or block[1] == g.OW:
-                    yield _Cut(g, target, columns, LANES, tile, block)
+                if not turned or block[1] == g.OW:
+                    yield _Cut(shape, target, columns, LANES, tile, block)
 
 
 def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:

@@ -67,7 +67,7 @@ def _cuts(g: ConvGeometry, target: Any, separable: bool) -> Iterator[_Cut]:
         # Rows share their loads only where neighbouring output rows read neighbouring input rows.
         if first and R > 1 and (g.SH > 1 or (TAPS or max(R, g.KH)) != g.KH):
             continue
-        for CB in {ceil_div(g.OW, max(1, g.OW // width)) for width in (g.OW, 256, 128)}:
+        for CB in {ceil_div(g.OW, max(1, g.OW // width)) for width in (min(g.OW, 2048), 256, 128)}:
             for RB in sorted({min(g.OH, rows) for rows in (4, 8, 16, 32, 64)}):
                 yield _Cut(g, target, separable, (R, NV, TAPS), (RB, CB))
 

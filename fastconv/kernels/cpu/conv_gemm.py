@@ -24,7 +24,9 @@ _lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
 
 def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Program:
     """Return the program of a matrix-product convolution; `columns`: im2col, else strips read by offset tables."""
-    geometry, bits = geometry.flat, 8 * np.dtype(geometry.dtype).itemsize
+    bits = 8 * np.dtype(geometry.dtype).itemsize
+    if not (b.LANES and geometry.layout == "channels_first"):
+        geometry = geometry.flat
     first = geometry.layout == "channels_first"
     tables, panel = _pass_tables(geometry, b, bits // 8, columns)
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
