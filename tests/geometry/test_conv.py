@@ -1,0 +1,259 @@
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastconv import errors
+from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, ShapeError, UnsupportedError
+from fastconv.geometry.arguments import shown
+from fastconv.geometry.conv import (
+    bias_shape_check,
+    check_keyword,
+    conv2d_geometry,
+    input_shape,
+    output_shape,
+    residual_shape_check,
+    weight_shape,
+)
+
+# The same examples on every run, and no time limit: a busy machine fails no test.
+drawn = settings(deadline=None, derandomize=True)
+
+X, W = (1, 8, 5, 5), (6, 8, 3, 3)
+
+
+def geometry(x=X, w=W, **keywords):
+    return conv2d_geometry("conv2d", x, w, **keywords)
+
+
+def test_geometry_holds_every_size():
+    g = geometry((2, 8, 11, 13), (6, 4, 3, 5), stride=(2, 3), padding=((1, 2), (3, 4)), dilation=[1, 2], groups=2)
+    assert (g.N, g.G, g.IC, g.OC, g.ICG, g.OCG) == (2, 2, 8, 6, 4, 3)
+    assert (g.H, g.W, g.KH, g.KW, g.SH, g.SW, g.DH, g.DW) == (11, 13, 3, 5, 2, 3, 1, 2)
+    assert (g.PT, g.PB, g.PL, g.PR) == (1, 2, 3, 4)
+    assert (g.OH, g.OW) == ((11 + 3 - 3) // 2 + 1, (13 + 7 - 9) // 3 + 1)
+    assert (g.layout, g.dtype) == ("channels_first", "float32")
+    assert g.macs == 2 * 6 * g.OH * g.OW * 4 * 3 * 5
+
+
+def test_geometry_is_made_of_python_ints_and_hashable():
+    g = geometry(stride=np.int8(2), padding=np.uint8(1), dilation=(np.int64(1),), groups=np.int32(1))
+    assert all(type(field) is int for field in g[:-2])
+    assert g == geometry(stride=2, padding=1)
+    assert hash(g) == hash(geometry(stride=2, padding=1))
+
+
+def test_geometry_of_channels_last_moves_only_the_channels():
+    first, last = geometry((2, 8, 5, 7), padding=1), geometry((2, 5, 7, 8), padding=1, layout="channels_last")
+    assert last == first._replace(layout="channels_last")
+    assert (input_shape(last), weight_shape(last), output_shape(last)) == ((2, 5, 7, 8), W, (2, 5, 7, 6))
+    assert (input_shape(first), weight_shape(first), output_shape(first)) == ((2, 8, 5, 7), W, (2, 6, 5, 7))
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_geometry_of_an_input_without_batch_has_batch_size_1(layout):
+    x = X if layout == "channels_first" else (1, 5, 5, 8)
+    assert geometry(x[1:], layout=layout) == geometry(x, layout=layout)
+
+
+def test_geometry_allows_empty_batch_and_no_input_channels():
+    assert output_shape(geometry((0, 8, 5, 5))) == (0, 6, 3, 3)
+    assert output_shape(geometry((2, 0, 5, 5), (6, 0, 3, 3))) == (2, 6, 3, 3)
+
+
+def test_geometry_crops():
+    g = geometry((1, 1, 6, 7), (1, 1, 1, 1), padding=((-1, -2), (0, -3)))
+    assert (g.PT, g.PB, g.PL, g.PR, g.OH, g.OW) == (-1, -2, 0, -3, 3, 4)
+
+
+def test_geometry_accepts_a_kernel_that_just_fits():
+    for size, padding, dilation in ((3, 0, 1), (1, 1, 1), (5, 0, 2), (3, 1, 2)):
+        g = geometry((1, 8, size, 9), padding=(padding, 0), dilation=(dilation, 1))
+        assert g.OH == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"w": (6, 3, 3, 3), "groups": 2},
+            ShapeError,
+            "weight has IC/groups = 3, expected 4 (IC = 8, groups = 2); input.shape = (1, 8, 5, 5), "
+            "weight.shape = (6, 3, 3, 3)",
+        ),
+        ({"groups": 3}, ShapeError, "input has IC = 8, expected a multiple of groups = 3"),
+        ({"w": (5, 4, 3, 3), "groups": 2}, ShapeError, "weight has OC = 5, expected a multiple of groups = 2"),
+        ({"x": (5, 5)}, ShapeError, "input has 2 dimensions, expected 4 (N, C, H, W) or 3 (C, H, W)"),
+        ({"x": (1, 8, 5, 5, 5)}, ShapeError, "input has 5 dimensions"),
+        ({"x": (5, 5), "layout": "channels_last"}, ShapeError, "expected 4 (N, H, W, C) or 3 (H, W, C)"),
+        ({"w": (6, 8, 3)}, ShapeError, "weight has 3 dimensions, expected 4 (OC, IC/groups, KH, KW)"),
+        ({"x": (1, 8, 0, 5), "padding": 3}, ShapeError, "input has H = 0, expected at least 1"),
+        ({"x": (1, 8, 5, 0)}, ShapeError, "input has W = 0, expected at least 1"),
+        ({"w": (0, 8, 3, 3)}, ShapeError, "weight has OC = 0, expected at least 1"),
+        ({"w": (6, 8, 0, 3)}, ShapeError, "weight has KH = 0, expected at least 1"),
+        ({"w": (6, 8, 3, 0)}, ShapeError, "weight has KW = 0, expected at least 1"),
+        (
+            {"x": (1, 8, 2, 5)},
+            ShapeError,
+            "weight has effective size 3 along H (KH = 3, dilation = 1), expected at most",
+        ),
+        (
+            {"dilation": (1, 3), "padding": ((0, 0), (1, 0))},
+            ShapeError,
+            "padded input size 6 (W = 5, padding = (1, 0))",
+        ),
+        ({"padding": ((-2, -3), (0, 0))}, ShapeError, "padding = (-2, -3) along H crops all of H = 5"),
+        ({"padding": ((0, 0), (-5, 9))}, ShapeError, "padding = (-5, 9) along W crops all of W = 5"),
+        ({"padding": 2**46}, ShapeError, "makes the input 2**47 or larger"),
+        ({"x": (2**30, 8, 2**20, 5)}, ShapeError, f"input has {2**30 * 8 * 2**20 * 5} elements"),
+        ({"x": (2**20, 8, 9, 9), "padding": 2**20}, ShapeError, "output has "),
+    ],
+)
+def test_geometry_names_argument_value_rule_and_shapes(arguments, error, message):
+    with pytest.raises(error) as caught:
+        geometry(**arguments)
+    text = str(caught.value)
+    assert text.startswith("conv2d: ")
+    assert message in text
+    assert f"input.shape = {arguments.get('x', X)}, weight.shape = {arguments.get('w', W)}" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", ["stride", "dilation"])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        *(
+            (value, ArgumentTypeError)
+            for value in (1.5, True, np.True_, "2", None, (1, 2.0), [1, None], np.ones(2, int))
+        ),
+        *((value, OptionError) for value in (0, -1, (1, 0), (), (1, 2, 3), 2**47, 2**62, 2**63)),
+    ],
+)
+def test_geometry_refuses_other_than_positive_ints(name, value, error):
+    with pytest.raises(error, match=rf"^conv2d: {name} = .*expected an int or a tuple of 1 or 2 ints, each from 1 to"):
+        geometry(**{name: value})
+
+
+def test_geometry_reports_an_int_too_long_to_print():
+    with pytest.raises(OptionError, match=r"^conv2d: stride = 2\*\*16609 or more, expected an int"):
+        geometry(stride=10**5000)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        *((value, OptionError) for value in (0, -2, 2**62)),
+        *((value, ArgumentTypeError) for value in (True, 1.0, (1,))),
+    ],
+)
+def test_geometry_refuses_bad_groups(value, error):
+    with pytest.raises(error, match=r"^conv2d: groups = .*expected an int from 1 to"):
+        geometry(groups=value)
+
+
+@pytest.mark.parametrize("value", [5, "1855", None, np.zeros(4, int)])
+def test_geometry_refuses_a_shape_that_is_no_tuple(value):
+    with pytest.raises(ArgumentTypeError, match=r"^conv2d: input\.shape = .*expected a tuple of ints"):
+        geometry(value)
+
+
+@pytest.mark.parametrize("value", [(1, 8, -5, 5), (1, 8, 5, 2**47)])
+def test_geometry_refuses_a_shape_out_of_range(value):
+    with pytest.raises(ShapeError, match=r"^conv2d: input\.shape = .*expected a tuple of ints, each from 0"):
+        geometry(value)
+
+
+def test_geometry_takes_dtypes_and_their_names():
+    assert geometry(dtype="float64").dtype == geometry(dtype=np.float64).dtype == geometry(dtype=np.dtype("f8")).dtype
+    for value in ("float16", np.int8, "complex64"):
+        with pytest.raises(UnsupportedError, match=r"conv2d: dtype = .* float32 and float64"):
+            geometry(dtype=value)
+    for value in ("floaty", None, 3):
+        with pytest.raises(DtypeError, match=r"conv2d: dtype = .* float32 or float64"):
+            geometry(dtype=value)
+
+
+@drawn
+@given(st.tuples(*[st.integers(-3, 6)] * 11), st.sampled_from(["valid", "same", "full", None]))
+@example((5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 2), "same")
+def test_geometry_either_fits_or_raises_our_error(numbers, name):
+    h, w, kh, kw, sh, sw, dh, dw, p, q, groups = numbers
+    padding = name if name else ((p, q), (q, p))
+    try:
+        g = geometry((2, 4, h, w), (4, 2, kh, kw), stride=(sh, sw), padding=padding, dilation=(dh, dw), groups=groups)
+    except (ShapeError, OptionError):
+        return
+    assert g.OH >= 1
+    # The last tap of the last window is inside the padded input, one window more would not be.
+    last = (g.OH - 1) * g.SH + (g.KH - 1) * g.DH
+    assert last <= g.H + g.PT + g.PB - 1 < last + g.SH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"x": (1, 64, 56, 56), "w": (64, 64, 3, 3), "padding": 1}, "n1ic64h56w56_oc64k3s1p1"),
+        ({"padding": (1, 0), "stride": (2, 1)}, "n1ic8h5w5_oc6k3sh2sw1ph1pw0"),
+        ({"padding": "same", "x": (1, 8, 5, 6), "stride": 2}, "n1ic8h5w6_oc6k3s2pt1pb1pl0pr1"),
+        ({"w": (6, 4, 1, 3), "groups": 2, "dilation": 2}, "n1ic8h5w5_oc6kh1kw3s1p0d2g2"),
+        ({"dilation": (1, 2), "dtype": "float64"}, "n1ic8h5w5_oc6k3s1p0dh1dw2_f64"),
+        ({"x": (5, 5, 8), "layout": "channels_last", "padding": ((-1, -1),)}, "n1ic8h5w5_oc6k3s1p-1_nhwc"),
+    ],
+)
+def test_problem_is_one_word(arguments, expected):
+    assert geometry(**arguments).problem == expected
+
+
+def test_flat_is_one_row_where_the_kernel_reads_each_pixel_once():
+    pointwise = geometry((2, 8, 5, 7), (6, 8, 1, 1))
+    assert pointwise.flat == geometry((2, 8, 1, 35), (6, 8, 1, 1))
+    assert pointwise.flat.macs == pointwise.macs
+    for other in (geometry(), *(geometry(w=(6, 8, 1, 1), **{name: (1, 2)}) for name in ("stride", "padding"))):
+        assert other.flat is other
+
+
+def test_bias_shape_check_names_shapes():
+    g = geometry()
+    bias_shape_check("conv2d", (6,), g)
+    for shape in ((5,), (6, 1), (1, 6)):
+        with pytest.raises(ShapeError, match=r"conv2d: bias has shape .*expected \(6,\) \(OC = 6\); input.shape = "):
+            bias_shape_check("conv2d", shape, g)
+
+
+def test_residual_shape_check_names_shapes():
+    g = geometry()
+    residual_shape_check("conv2d", (1, 6, 3, 3), g)
+    with pytest.raises(ShapeError, match=r"residual has shape \(6, 3, 3\), expected \(1, 6, 3, 3\)"):
+        residual_shape_check("conv2d", (6, 3, 3), g)
+
+
+def test_check_keyword_lists_the_allowed_values():
+    allowed = (None, "relu")
+    check_keyword("conv2d", "activation", None, allowed)
+    check_keyword("conv2d", "activation", "relu", allowed)
+    with pytest.raises(OptionError, match=r"^conv2d: activation = 'rely', expected one of None, 'relu'$"):
+        check_keyword("conv2d", "activation", "rely", allowed)
+    for value in (1, ["relu"], np.maximum, b"relu"):
+        with pytest.raises(ArgumentTypeError, match=r"^conv2d: activation = .*expected one of None, 'relu'$"):
+            check_keyword("conv2d", "activation", value, allowed)
+    with pytest.raises(OptionError, match=r"layout = None"):
+        check_keyword("conv2d", "layout", None, ("channels_first",))
+
+
+def test_shown_is_one_short_line():
+    for value in (np.zeros((50, 50)), "x" * 10**6, list(range(10**5)), -(10**5000), (10**5000, 1)):
+        assert len(shown(value)) < 120
+        assert "\n" not in shown(value)
+
+
+def test_every_error_is_a_builtin_kind_too():
+    builtin = {
+        errors.ShapeError: ValueError,
+        errors.OptionError: ValueError,
+        errors.DtypeError: TypeError,
+        errors.ArgumentTypeError: TypeError,
+        errors.UnsupportedError: NotImplementedError,
+    }
+    assert {*builtin, errors.FastconvError} == {getattr(errors, name) for name in errors.__all__}
+    assert all(issubclass(error, kind) and issubclass(error, errors.FastconvError) for error, kind in builtin.items())
