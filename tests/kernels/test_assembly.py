@@ -23,7 +23,7 @@ AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+movbe,+avx,+f16c,
 OTHERS = {
     "avx512": ("skylake-avx512", f"{AVX2},+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx512cd", [(14, 2), (8, 3)]),
     "avx2": ("haswell", AVX2, [(4, 3)]),
-    "sse2": ("x86-64", "+sse,+sse2", [(4, 3)]),
+    "sse2": ("x86-64", "+sse,+sse2", [(6, 2), (2, 5)]),
 }
 
 

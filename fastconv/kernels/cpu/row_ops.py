@@ -1,7 +1,7 @@
 """Operations on one row of elements, emitted as vectors.
 
 They move data between arrays and scratch (packing) and finish tiles (bias, residual, clamp). No element outside the row
-is ever read or written.
+is ever read; only `fill_rows` writes behind it, into scratch.
 """
 
 from __future__ import annotations
