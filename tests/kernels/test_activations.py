@@ -30,9 +30,10 @@ def activated(name, values):
 
 
 def exact(name, values):
-    """Return the definition's result, for float32 computed in float64."""
+    """Return the definition's result computed with more bits: a denormal sigmoid in float64 has lost some."""
+    wide = "f8" if values.dtype == np.float32 or name == "gelu" else np.longdouble
     with np.errstate(all="ignore"):
-        return ACTIVATIONS[name](values.astype("f8"))
+        return ACTIVATIONS[name](values.astype(wide)).astype("f8")
 
 
 def bound(name, x):
