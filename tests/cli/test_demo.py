@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 
 import numpy as np
@@ -50,6 +51,7 @@ def test_demo_writes_a_sheet_and_every_row_passes(picture, tmp_path, capsys):
 def test_demo_with_a_wrong_result_exits_1(picture, tmp_path, capsys, monkeypatch):
     right = fc.conv2d
 
+    @functools.wraps(right)
     def wrong(*arguments, **keywords):
         result = right(*arguments, **keywords)
         if keywords.get("algorithm") == "im2col":
@@ -60,8 +62,6 @@ def test_demo_with_a_wrong_result_exits_1(picture, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(demo_steps, "steps", lambda: (sepia,))
     monkeypatch.setattr(demo, "steps", demo_steps.steps)
     monkeypatch.setattr(fc, "conv2d", wrong)
-    # fc.explain knows functions by their names.
-    wrong.__name__ = "conv2d"
     monkeypatch.setattr("fastconv.cli.demo_sheet.save", lambda *arguments: None)
     assert main(["demo", str(picture), "-o", str(tmp_path / "sheet.png")]) == 1
     captured = capsys.readouterr()
