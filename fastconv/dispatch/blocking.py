@@ -18,11 +18,13 @@ TILE_END = 30.0
 ROW_END = 14.0
 ROW_COPY = 25.0
 TRANSPOSE = 0.8
+# The same one by one, where a pass has too few channels for a square.
+TRANSPOSE_SCALAR = 8.0
 BYTES_PER_CYCLE = 10.0
 # A weight that does not fit in L2 is read anew for every block.
 WEIGHT_BYTES_PER_CYCLE = 16.0
 # Pixels in lanes are unaligned vectors, which cost more than the loads that the model counts.
-PIXELS_IN_LANES = 1.08
+PIXELS_IN_LANES = 1.18
 # A pass keeps its lines of one pixel tile within this share of L1, its weights and C tiles within these of L2.
 L1_SHARE, L2_SHARE = 0.6, 0.4
 # With few terms the walk over all pixels of a channel tile is faster: it writes MR planes at a time, not all of them.
@@ -230,7 +232,8 @@ class _Cut:
             copied = self.blocks * self.plane * g.ICG
             lines = self.blocks * self.RP * self.CP * self.ROWS
             rows = lines * (g.ICG if first else 1 if g.SW == 1 and g.G == 1 else self.P)
-        one = self.size / BYTES_PER_CYCLE + (TRANSPOSE if self.turned else 0.0)
+        turn = TRANSPOSE if self.ICP >= self.VL else TRANSPOSE_SCALAR
+        one = self.size / BYTES_PER_CYCLE + (turn if self.turned else 0.0)
         return self.PARTS * (copied * one + rows * (0.0 if self.turned else ROW_COPY))
 
 
