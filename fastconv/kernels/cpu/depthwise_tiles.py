@@ -109,6 +109,7 @@ class _SlideRow:
         return new
 
 
+@np.errstate(all="ignore")
 def slide_twin(R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, out, ldo, bias, limits, tiles, last):
     """Python twin of `slide`."""
     width = NV * targets.current().lanes(BITS)
@@ -148,6 +149,7 @@ def _lanes(typing, MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, 
     return types.void(MR, NV, BITS, *[N] * 12), codegen
 
 
+@np.errstate(all="ignore")
 def lanes_twin(MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
     """Python twin of `lanes`."""
     width, size = NV * targets.current().lanes(BITS), BITS // 8

@@ -1,7 +1,8 @@
 """Python twins' view of raw addresses: what an intrinsic does when the JIT is off.
 
 Kernels address memory by integers. With NUMBA_DISABLE_JIT=1 (coverage, debugging) the same code runs as plain Python,
-and these helpers turn addresses into NumPy arrays.
+and these helpers turn addresses into NumPy arrays. Lanes beyond the edge of an image compute with whatever is in the
+scratch, and are never stored; so the twins ignore floating-point warnings, as compiled code does.
 """
 
 from __future__ import annotations

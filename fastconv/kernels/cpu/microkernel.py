@@ -144,6 +144,7 @@ def finish_tile(v, sums, nv, per, out, ldo, bias, limits):
         v.store(total, v.at(rows[i // nv], i % nv * v.VL))
 
 
+@np.errstate(all="ignore")
 def store_twin(BITS, sums, per, init, ldi, out, ldo, bias, limits):
     """Python twin of `add_tile` and `finish_tile` on a 2-D array of sums."""
     size, (rows, width) = BITS // 8, sums.shape
@@ -159,6 +160,7 @@ def store_twin(BITS, sums, per, init, ldi, out, ldo, bias, limits):
         floats(BITS, out + size * m * ldo, width)[:] = sums[m]
 
 
+@np.errstate(all="ignore")
 def outer_twin(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
     """Python twin of `outer`."""
     width, size, step = NV * targets.current().lanes(BITS), BITS // 8, MS or step

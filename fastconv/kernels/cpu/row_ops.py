@@ -311,6 +311,7 @@ def _finish_rows(typing, BITS, LANES, out, ldo, c, ldc, bias, residual, limits, 
     return types.void(BITS, LANES, *[N] * 9), codegen
 
 
+@np.errstate(all="ignore")
 def finish_rows_twin(BITS, LANES, out, ldo, c, ldc, bias, residual, limits, rows, n):
     """Python twin of `finish_rows`."""
     size, (low, high) = BITS // 8, floats(BITS, limits, 2)
