@@ -13,7 +13,7 @@ from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.epilogue import canonical
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_name, usable_in_place
-from fastconv.geometry.conv import bias_shape_check, check_keyword, conv2d_geometry, residual_shape_check
+from fastconv.geometry.conv import ConvGeometry, bias_shape_check, check_keyword, conv2d_geometry, residual_shape_check
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 PRECISIONS = ("default", "strict", "bf16", "tf32")
@@ -112,7 +112,10 @@ def find(
             return _seen[key]
         except (KeyError, TypeError):
             pass
-    prepared = _validated(function, x_shape, w_shape, dtype, options, arrays)
+    g, activation = problem_of(function, x_shape, w_shape, dtype, options)
+    if arrays is not None:
+        return fastest(function, g, activation, options.precision, *arrays)
+    prepared = prepare(function, g, activation, options.algorithm, options.precision)
     if simple:
         if len(_seen) >= _SEEN_LIMIT:
             _seen.clear()
@@ -125,14 +128,10 @@ def _is_simple(value: Any) -> bool:
     return kind is int or kind is str or (kind is tuple and all(map(_is_simple, value)))
 
 
-def _validated(
-    function: str,
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    dtype: np.dtype,
-    options: Options,
-    arrays: tuple[np.ndarray, np.ndarray] | None,
-) -> Prepared:
+def problem_of(
+    function: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: np.dtype, options: Options
+) -> tuple[ConvGeometry, str | None]:
+    """Return the geometry and the activation's canonical name, or raise what is wrong with the arguments."""
     check_keyword(function, "padding_mode", options.padding_mode, PADDING_MODES)
     check_keyword(function, "algorithm", options.algorithm, NAMES)
     check_keyword(function, "precision", options.precision, PRECISIONS)
@@ -150,10 +149,7 @@ def _validated(
         layout=options.layout,
         dtype=dtype,
     )
-    if options.algorithm == "measure" and arrays:
-        return fastest(function, g, activation, options.precision, *arrays)
-    algorithm = "auto" if options.algorithm == "measure" else options.algorithm
-    return prepare(function, g, activation, algorithm, options.precision)
+    return g, activation
 
 
 def _check_supported(function: str, options: Options) -> None:

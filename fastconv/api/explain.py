@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
-from fastconv.api.convolve import Options, find
+from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import load
-from fastconv.dispatch.choose import Candidate, judge
+from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import OpCount
 from fastconv.dispatch.measure import measured_seconds
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
+from fastconv.geometry.conv import input_shape, weight_shape
+from fastconv.threads import get_num_threads
 
 _HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
 
@@ -124,8 +126,9 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     >>> fc.explain(fc.conv2d, (1, 64, 56, 56), (64, 64, 1, 1)).lines[0].refused
     'groups must equal the input channels, got groups = 1, IC = 64'
     """
-    prepared, arrays = _problem(function, args, keywords)
-    return explain_prepared(prepared, measure, *arrays)
+    call = _call(function, args, keywords)
+    prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+    return explain_prepared(prepared, measure, call.x, call.w)
 
 
 def explain_prepared(
@@ -154,8 +157,6 @@ def explain_prepared(
 
 
 def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w: np.ndarray | None) -> float | None:
-    from fastconv.geometry.conv import input_shape, weight_shape
-
     g, rng = prepared.geometry, np.random.default_rng(0)
     x = rng.random(input_shape(g)).astype(g.dtype) if x is None else x
     w = rng.random(weight_shape(g)).astype(g.dtype) if w is None else w
@@ -197,20 +198,14 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     >>> fc.count_ops(fc.conv2d, (1, 64, 56, 56), (64, 64, 3, 3), padding=1).macs
     115605504
     """
-    name = getattr(function, "__name__", "")
-    if name == "separable_conv2d":
+    if getattr(function, "__name__", "") == "separable_conv2d":
         return _count_depthwise_separable(args, keywords)
-    prepared, _ = _problem(function, args, keywords)
-    bias = inspect.signature(function).bind(*args, **keywords).arguments.get("bias") is not None
-    if name == "spatially_separable_conv2d" and algorithm == "direct":
+    call = _call(function, args, keywords)
+    if call.name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
-    if algorithm in ("auto", "measure"):
-        return prepared.candidate.row.ops(prepared.geometry, bias)
-    candidate = judge(prepared.geometry, ROWS[algorithm]) if algorithm in ROWS else None
-    if candidate is None or candidate.refused:
-        reason = candidate.refused if candidate else "this version does not have it"
-        raise UnsupportedError(f'count_ops: algorithm "{algorithm}" refused: {reason}')
-    return candidate.row.ops(prepared.geometry, bias)
+    g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+    row = choose("count_ops", g, "auto" if algorithm == "measure" else algorithm, call.options.precision).row
+    return row.ops(g, call.bias)
 
 
 def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) -> OpCount:
@@ -219,17 +214,29 @@ def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) ->
     layout = given.get("layout", "channels_first")
     shared: dict[str, Any] = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
     first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
-    g = _problem(depthwise_conv2d, first, dict(shared))[0].geometry
+    call = _call(depthwise_conv2d, first, shared)
+    g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     middle = (g.N, g.OC, g.OH, g.OW) if layout == "channels_first" else (g.N, g.OH, g.OW, g.OC)
     one = count_ops(depthwise_conv2d, *first, **shared)
     two = count_ops(pointwise_conv2d, middle, given["pointwise_weight"], given.get("bias"), layout=layout)
     return OpCount(*(a + b for a, b in zip(one, two, strict=True)))
 
 
-def _problem(
-    function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]
-) -> tuple[Prepared, tuple[np.ndarray | None, np.ndarray | None]]:
-    """Return the prepared problem of a call, and its arrays as far as they were given."""
+class _Call(NamedTuple):
+    """A call that is not made: shapes in the place of arrays, and the arrays as far as they were given."""
+
+    name: str
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    dtype: np.dtype
+    options: Options
+    bias: bool
+    x: np.ndarray | None
+    w: np.ndarray | None
+
+
+def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> _Call:
+    """Bind the arguments of a call to one of the convolutions with one weight."""
     name = getattr(function, "__name__", "")
     if name not in _FUNCTIONS:
         able = ", ".join(_FUNCTIONS)
@@ -238,19 +245,22 @@ def _problem(
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
         given.setdefault("algorithm", "separable")
-    x_shape, w_shape = _shape(name, "input", given.pop("input")), _shape(name, "weight", given["weight"])
-    arrays = [v if isinstance(v, np.ndarray) else None for v in (args[0] if args else None, given.pop("weight"))]
+    x, w = given["input"], given["weight"]
+    x_shape, w_shape = _shape(name, "input", x), _shape(name, "weight", w)
     if name == "pointwise_conv2d" and len(w_shape) == 2:
         w_shape = (*w_shape, 1, 1)
     if name in ("depthwise_conv2d", "spatially_separable_conv2d"):
         channels = x_shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
         given["groups"] = max(channels, 1)
+    arrays = [a if isinstance(a, np.ndarray) else None for a in (x, w)]
     dtype = np.result_type(*[a.dtype for a in arrays if a is not None] or ["float32"])
-    for unused in ("bias", "out", "residual", "out_dtype", "dtype"):
-        given.pop(unused, None)
-    prepared = find(name, x_shape, w_shape, dtype, Options(**given))
     x, w = (None if a is None else np.ascontiguousarray(a, dtype) for a in arrays)
-    return prepared, (x, None if w is None else w.reshape(w_shape))
+    options = Options(**{k: v for k, v in given.items() if k in Options._fields})
+    if options.algorithm == "measure":
+        # What a measurement would choose is not known before it; this is what it starts from.
+        options = options._replace(algorithm="auto")
+    bias = given.get("bias") is not None
+    return _Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape))
 
 
 _FUNCTIONS = tuple(f.__name__ for f in (conv2d, depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d))
@@ -276,8 +286,7 @@ def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def devices() -> dict[str, Any]:
-    """Return what is used: the CPU's instruction set, vector width in bytes, threads; CUDA devices (none in this
-    version).
+    """Return what is used: instruction set, vector width in bytes and threads of the CPU; no CUDA in this version.
 
     Examples
     --------
@@ -285,8 +294,6 @@ def devices() -> dict[str, Any]:
     >>> sorted(fc.devices())
     ['cpu', 'cuda']
     """
-    from fastconv.threads import get_num_threads
-
     target = load.target()
     cpu = {"name": target.name, "vector_bytes": target.vector_bytes, "fma": target.fma, "threads": get_num_threads()}
     return {"cpu": cpu, "cuda": []}

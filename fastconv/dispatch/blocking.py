@@ -50,7 +50,6 @@ class Blocking(NamedTuple):
     CB: int
     ROW_BLOCKS: int
     COLUMN_BLOCKS: int
-    IMAGES: int
     TILES: int
     PARTS: int
     PART_TILES: int
@@ -127,8 +126,7 @@ class _Cut:
         self.pixels = self.CB if columns else (self.RB - 1) * self.P + self.CB
         self.ROW_BLOCKS = 1 if columns else ceil_div(g.OH, self.RB)
         self.COLUMN_BLOCKS = ceil_div(g.N * g.OH * g.OW, self.CB) if columns else ceil_div(g.OW, self.CB)
-        self.IMAGES = 1 if columns else g.N
-        self.blocks = self.IMAGES * g.G * self.ROW_BLOCKS * self.COLUMN_BLOCKS
+        self.blocks = (1 if columns else g.N) * g.G * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         self.PASSES = max(1, ceil_div(g.ICG, self._channels_per_pass()))
         self.ICP = max(1, ceil_div(g.ICG, self.PASSES))
         self.C_TILES = ceil_div(self.pixels, self.pixel_step) if self.PASSES > 1 else 0
@@ -145,7 +143,7 @@ class _Cut:
         tile_outer = not self.LANES and self.PASSES == 1 and self.MR * g.ICG * self.taps < TILE_OUTER_TERMS
         return Blocking(
             *(self.MR, self.NV, self.VL, int(self.LANES), self.ICP, self.PASSES, self.RB, self.CB),
-            *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.IMAGES, self.TILES, self.PARTS, self.PART_TILES),
+            *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.TILES, self.PARTS, self.PART_TILES),
             *(int(tile_outer), self.ROWS, self.P, self.SPILL, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
             *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self._cycles()),
         )

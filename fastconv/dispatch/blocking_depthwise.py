@@ -41,7 +41,6 @@ class DepthwiseBlocking(NamedTuple):
     CB: int
     ROW_BLOCKS: int
     COLUMN_BLOCKS: int
-    IMAGES: int
     TILES: int
     ROWS: int
     P: int
@@ -50,6 +49,7 @@ class DepthwiseBlocking(NamedTuple):
     MIDDLE: int
     EDGE: int
     c_elements: int
+    packed_elements: int
     strip_elements: int
     scratch_bytes: int
     tasks: int
@@ -110,11 +110,13 @@ class _Cut:
         flat = self.first and self.R == 1 and self.CB < self.NR
         C = self.RB * (MIDDLE or self.P) + self.NR if flat else self.R * max(self.CB, self.NR)
         scratch: int = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
+        taps = self.g.KH + self.g.KW if self.separable else self.g.KH * self.g.KW
+        packed = 0 if self.first else self.TILES * taps * self.NR
         tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
             *(self.R, self.NV, self.TAPS, self.VL),
-            *(self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.g.N, self.TILES),
-            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, EDGE, C, strip, scratch, tasks),
+            *(self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.TILES),
+            *(self.ROWS, self.P, self.RP, self.CP, MIDDLE, EDGE, C, packed, strip, scratch, tasks),
             cycles=tasks * self._task_cycles(),
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.dispatch.choose import judge
 from fastconv.dispatch.conv_table import TABLE
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.geometry.conv import ConvGeometry
@@ -35,7 +36,7 @@ def fastest(
     key = (g, activation, precision)
     name = _fastest.get(key)
     if name is None:
-        able = [row.name for row in TABLE if not row.automatic and row.unsupported(g) is None]
+        able = [row.name for row in TABLE if not row.automatic and judge(g, row, precision).refused is None]
         candidates = {n: prepare(function, g, activation, n, precision) for n in able}
         name = min(able, key=lambda n: measured_seconds(candidates[n], x, (w,)))
         if len(_fastest) >= _LIMIT:

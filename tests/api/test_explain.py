@@ -141,3 +141,16 @@ def test_devices_names_the_cpu():
     cpu = fc.devices()["cpu"]
     assert cpu["vector_bytes"] in (16, 32, 64)
     assert cpu["threads"] == fc.get_num_threads()
+
+
+def test_explain_takes_arguments_by_keyword():
+    x, w = np.ones((1, 4, 6, 6)), np.ones((2, 4, 3, 3))
+    by_name = fc.explain(fc.conv2d, weight=w, input=x, padding=1, measure=True)
+    assert by_name.problem == fc.explain(fc.conv2d, x, w, padding=1).problem == "n1ic4h6w6_oc2k3s1p1_f64"
+    assert all((line.measured is not None) == (line.refused is None) for line in by_name.lines)
+
+
+def test_explain_of_measure_starts_from_auto():
+    shapes = (1, 4, 6, 6), (2, 4, 3, 3)
+    measured = fc.explain(fc.conv2d, *shapes, algorithm="measure")
+    assert measured.chosen == fc.explain(fc.conv2d, *shapes).chosen

@@ -1,8 +1,5 @@
 """Depthwise convolution: every channel has its own kernel (M kernels with a depth multiplier).
 
-
-
-
     out[n, ic*M + m, oh, ow] = sum over kh, kw of weight[ic*M + m, kh, kw] * x[n, ic, h, w],
     h = oh*SH + kh*DH - PT, w = ow*SW + kw*DW - PL
 
@@ -13,7 +10,7 @@ Sources: Chollet 2017, arXiv:1610.02357 (the operation); XNNPACK dwconv2d-chw (r
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +18,10 @@ import numpy as np
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
-from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
+from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
-from fastconv.kernels.cpu.packing import strip_pixels, strip_planes, strip_repeated
-from fastconv.kernels.cpu.program import Packer, Program, address
+from fastconv.kernels.cpu.packing import strip_pixels, strip_planes
+from fastconv.kernels.cpu.program import Packer, Program, address, bits_of
 from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows
 
 
@@ -77,7 +74,7 @@ def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, K
     goes through C. With R = 1, rows that are shorter than a tile are one long row, whose columns beyond `columns` are
     not stored. With `strip` != 0, x is the image itself, and both ends of its rows are in strips.
     """
-    size, bias, limits = BITS // 8, io[F.BIAS] + BITS // 8 * channel, g[F.LIMITS]
+    size, bias, lim = BITS // 8, io[F.BIAS] + BITS // 8 * channel, g[F.LIMITS]
     flat = R == 1 and columns < NR
     width, lines, spacing = columns, rows, g[F.DH] if R > 1 else 1
     if flat:
@@ -95,35 +92,14 @@ def slide_block(BITS, R, NV, TAPS, NR, g, io, x, pitch, rows, columns, weight, K
                 if io[F.RESIDUAL]:
                     init = io[F.RESIDUAL] + to - io[F.OUT]
             for s in range(3 if strip else 1):
-                source, offsets, tiles, last = (
-                    x + size * r * pitch,
-                    g[F.ROW_OFFSETS],
-                    (width + NR - 1) // NR,
-                    width - NR,
-                )
+                source, offsets, tiles, last = x + size * r * pitch, g[F.ROW_OFFSETS], -(-width // NR), width - NR
                 here, added = target, init
                 if strip:
                     source, offsets, q, tiles, last = segment_at(BITS, NR, g, x, pitch, strip, r, s)
                     here, added = target + size * q, init + size * q if init else 0
                 last = max(last, 0)
                 slide(
-                    R,
-                    NV,
-                    TAPS,
-                    BITS,
-                    source,
-                    offsets,
-                    coloff,
-                    weight,
-                    KH,
-                    KW,
-                    added,
-                    here,
-                    ld,
-                    used,
-                    limits,
-                    tiles,
-                    last,
+                    R, NV, TAPS, BITS, source, offsets, coloff, weight, KH, KW, added, here, ld, used, lim, tiles, last
                 )
             if straight:
                 activate_rows(BITS, g, to, ldo, R, columns)
@@ -140,7 +116,7 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
 
     @njit()
     def depthwise_planes(g, io, scratch, lo, hi):
-        c, KH, KW = scratch + g[F.C_AT], g[F.KH], g[F.KW]
+        c, KH, KW, offsets = scratch + g[F.C_AT], g[F.KH], g[F.KW], g[F.COLUMN_OFFSETS]
         for t in range(lo, hi):
             image, ic, r0, c0 = block_at(g, t)
             x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
@@ -173,7 +149,7 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
                     weight,
                     KH,
                     KW,
-                    g[F.COLUMN_OFFSETS],
+                    offsets,
                     oc,
                     dst,
                     c,
@@ -199,11 +175,10 @@ def lanes_block(BITS, MR, NV, NR, g, io, x, pitch, rows, columns, boff, weight, 
                     init = io[F.RESIDUAL] + dst - io[F.OUT]
             pixel = x + size * (r * pitch + q) * NR
             lanes(MR, NV, BITS, pixel, NR, boff, weight, NR, K, init, ldo, target, ldo, bias, g[F.LIMITS])
-            for m in range(min(MR, columns - q)):
-                if whole:
-                    if g[F.ACTIVATION]:
-                        call_row(g[F.ACTIVATION], dst + size * m * ldo, NR)
-                else:
+            if whole:
+                activate_rows(BITS, g, dst, ldo, MR, NR)
+            else:
+                for m in range(min(MR, columns - q)):
                     finish_pixel(BITS, g, io, c + size * m * NR, channel, dst + size * m * g[F.OC], count)
 
 
@@ -213,48 +188,22 @@ def pixels_kernel(BITS, MR, NV, VL):
 
     @njit()
     def depthwise_pixels(g, io, scratch, lo, hi):
-        c, K = scratch + g[F.C_AT], g[F.KH] * g[F.KW]
+        c, K, offsets = scratch + g[F.C_AT], g[F.KH] * g[F.KW], g[F.COLUMN_OFFSETS]
         for t in range(lo, hi):
             image, tile, r0, c0 = block_at(g, t)
-            fill_lanes(BITS, NR, g, io, scratch, image, tile, r0, c0)
+            x = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC]
+            strip_pixels(BITS, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             weight = io[F.WEIGHT] + size * tile * K * NR
             lanes_block(
-                BITS,
-                MR,
-                NV,
-                NR,
-                g,
-                io,
-                scratch,
-                g[F.P],
-                rows,
-                columns,
-                g[F.COLUMN_OFFSETS],
-                weight,
-                K,
-                image,
-                r0,
-                c0,
-                tile,
-                c,
+                BITS, MR, NV, NR, g, io, scratch, g[F.P], rows, columns, offsets, weight, K, image, r0, c0, tile, c
             )
 
     return depthwise_pixels
 
 
-@inline
-def fill_lanes(BITS, NR, g, io, strip, image, tile, r0, c0):
-    """Fill the strip with the pixels that one tile of output channels reads, each channel M times."""
-    x = io[F.X] + BITS // 8 * image * g[F.H] * g[F.W] * g[F.IC]
-    if g[F.M] == 1:
-        strip_pixels(BITS, strip, x + BITS // 8 * tile * NR, g, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
-    else:
-        strip_repeated(BITS, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
-
-
-_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
-_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
+_planes_kernel = cache(planes_kernel)
+_pixels_kernel = cache(pixels_kernel)
 
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
@@ -271,7 +220,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
         rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size
         # One table of all taps.
         columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
-        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (lane_packer(geometry, b, geometry.KH * geometry.KW),)
+        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (tap_packer(geometry, b, geometry.KH * geometry.KW),)
     tables = [rows, columns]
     values = fields(geometry, activation, b, tables)
     if b.EDGE:

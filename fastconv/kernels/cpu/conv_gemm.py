@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu import packing
+from fastconv.kernels.cpu import weight_packers
 from fastconv.kernels.cpu.conv_lanes import lanes_kernel
 from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
 from fastconv.kernels.cpu.epilogue import epilogue_fields
-from fastconv.kernels.cpu.program import Kernel, Packer, Program, address, blocking_fields, problem_fields, table
+from fastconv.kernels.cpu.program import (
+    Kernel,
+    Packer,
+    Program,
+    address,
+    aligned,
+    bits_of,
+    blocking_fields,
+    problem_fields,
+    table,
+)
 
-_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
-_lanes_kernel = lru_cache(maxsize=None)(lanes_kernel)
-_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
-_panel_packer = lru_cache(maxsize=None)(packing.panel_packer)
-_lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
+_planes_kernel = cache(planes_kernel)
+_lanes_kernel = cache(lanes_kernel)
+_pixels_kernel = cache(pixels_kernel)
 
 
 def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Program:
     """Return the program of a matrix-product convolution; `columns`: im2col, else strips read by offset tables."""
-    bits = 8 * np.dtype(geometry.dtype).itemsize
-    if not (b.LANES and geometry.layout == "channels_first"):
+    bits, first = bits_of(geometry), geometry.layout == "channels_first"
+    turned = first and b.LANES
+    if not turned:
         geometry = geometry.flat
-    first = geometry.layout == "channels_first"
     tables, panel = _pass_tables(geometry, b, bits // 8, columns)
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
-    if first and b.LANES:
+    values |= {"M": 1, "PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
+    values["C_AT"] = aligned(b.strip_elements * (bits // 8))
+    if turned:
         tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
-        values |= {
-            "T_LINES": _input_lines(geometry, b),
-            "T_ROWS": address(tables[-1]),
-            "T_AT": b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8),
-        }
-    values |= {"PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
-    values["C_AT"] = -(-b.strip_elements * (bits // 8) // 64) * 64
-    if first and b.LANES:
-        kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
+        values |= {"T_LINES": _input_lines(geometry, b), "T_ROWS": address(tables[-1])}
+        values["T_AT"] = b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8)
+        kernel: Kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
     else:
         kernel = (_planes_kernel if first else _pixels_kernel)(bits, b.MR, b.NV, b.VL, columns)
     packers = (_packer(geometry, b, bits, panel),)
@@ -48,18 +52,10 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
 
 
 def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:
-    taps, ICG = geometry.KH * geometry.KW, geometry.ICG
-    values = {"OCG": geometry.OCG, "K": ICG * taps, "TILES": b.TILES, "KP": b.ICP * taps, "PANEL": panel, "TO": 0}
-    tasks = geometry.G * b.TILES
-    if not b.LANES:
-        kernel: Kernel = _panel_packer(bits, b.MR)
-        rest: tuple[np.ndarray, ...] = ()
-    else:
-        NR = b.NV * b.VL
-        kernel, to = _lane_packer(bits, NR, b.VL), _lane_order(ICG, taps, b.ICP) * NR
-        values["TO"], rest = address(to), (to,)
-    p = table(values[name] for name in packing.PACK_FIELDS)
-    return Packer(kernel, p, tasks, tasks * panel, rest)
+    G, OCG, ICG, taps = geometry.G, geometry.OCG, geometry.ICG, geometry.KH * geometry.KW
+    if b.LANES:
+        return weight_packers.lanes(bits, b, OCG, G * b.TILES, ICG * taps, _lane_order(ICG, taps, b.ICP))
+    return weight_packers.panels(bits, b, OCG, G, ICG * taps, b.ICP * taps, panel)
 
 
 def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
@@ -72,28 +68,35 @@ def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
 
 def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[np.ndarray], int]:
     """Return [table of passes, tables that it names] and the elements of one packed weight tile."""
-    taps, NR = geometry.KH * geometry.KW, b.NV * b.VL
-    turned = b.LANES and geometry.layout == "channels_first"
-    keep: list[np.ndarray] = []
-    rows, panel = [], 0
+    taps, NR, rows, panel = geometry.KH * geometry.KW, b.NV * b.VL, [], 0
+    # Passes of as many channels share their tables; only the last may have fewer.
+    tables: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for p in range(b.PASSES):
         channels = min(b.ICP, geometry.ICG - p * b.ICP)
-        K = channels * taps
-        if not b.LANES:
-            lengths = [min(16, K - k) for k in range(0, K, 16)]
-            seg = [(i * b.MR * 16, n) for i, n in enumerate(lengths)]
-            offsets = np.arange(K, dtype=np.int64) * b.PLANE if columns else _plane_offsets(geometry, b, channels)
-            used, step = len(seg) * b.MR * 16, 0
-        else:
-            seg = [(0, K)] if columns else list(_pixel_segments(geometry, b, channels))
-            offsets = np.arange(K, dtype=np.int64) * NR
-            used, step = K * NR, b.PLANE if columns else channels
-        seg_table, boff = table(x for pair in seg for x in pair), offsets * size
-        places = _places(geometry, b, channels) if turned else boff
-        keep += [seg_table, boff, places]
-        rows.append((len(seg), address(seg_table), address(boff), panel, step, address(places)))
-        panel += used
-    return [table(x for row in rows for x in row), *keep], panel
+        if channels not in tables:
+            tables[channels] = _tables_of(geometry, b, channels, size, columns)
+        seg, boff, places = tables[channels]
+        step = 0 if not b.LANES else b.PLANE if columns else channels
+        rows.append((len(seg) // 2, address(seg), address(boff), panel, step, address(places)))
+        panel += channels * taps * NR if b.LANES else len(seg) // 2 * b.MR * 16
+    return [table(x for row in rows for x in row), *(t for three in tables.values() for t in three)], panel
+
+
+def _tables_of(
+    geometry: Any, b: Any, channels: int, size: int, columns: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a pass's tables: segments of the broadcast side, offsets of the vectors in bytes, places in the strip."""
+    K = channels * geometry.KH * geometry.KW
+    k = np.arange(K, dtype=np.int64)
+    if not b.LANES:
+        pairs = [(i * b.MR * 16, min(16, K - i * 16)) for i in range(-(-K // 16))]
+        offsets = k * b.PLANE if columns else _plane_offsets(geometry, b, channels)
+    else:
+        pairs = [(0, K)] if columns else list(_pixel_segments(geometry, b, channels))
+        offsets = k * (b.NV * b.VL)
+    turned = b.LANES and geometry.layout == "channels_first"
+    places = _places(geometry, b, channels) if turned else np.empty(0, np.int64)
+    return table(x for pair in pairs for x in pair), offsets * size, places
 
 
 def _tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.conv_tiles import block_at, finish_planes
-from fastconv.kernels.cpu.microkernel import outer
+from fastconv.kernels.cpu.conv_tiles import block_at, finish_planes, run_tile
 from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 
@@ -42,7 +41,7 @@ def strip_turned(BITS, VL, strip, x, g, channels, places, r0):
 
 
 @inline
-def finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels, valid):
+def finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels):
     """Transpose a block of C, [pixel][NR], and finish it as `lanes` planes at dst."""
     size = BITS // 8
     for q in range(0, pixels, VL):
@@ -50,7 +49,7 @@ def finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels, v
             transpose(BITS, turned + size * (o * g[F.T_PITCH] + q), g[F.T_ROWS], c + size * (q * NR + o), NR)
     for lane in range(lanes):
         row, plane = turned + size * lane * g[F.T_PITCH], dst + size * lane * g[F.OH] * g[F.OW]
-        finish_planes(BITS, g, io, row, channel + lane, plane, 0, pixels, g[F.P], valid, g[F.OW])
+        finish_planes(BITS, g, io, row, channel + lane, plane, 0, pixels, g[F.P], g[F.OW], g[F.OW])
 
 
 def lanes_kernel(BITS, MR, NV, VL):
@@ -63,16 +62,15 @@ def lanes_kernel(BITS, MR, NV, VL):
         packed = -1
         for t in range(lo, hi):
             part, block = t % g[F.PARTS], t // g[F.PARTS]
-            image, group, r0, c0 = block_at(g, block)
-            valid = min(g[F.CB], g[F.OW] - c0)
-            pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * g[F.P] + valid
-            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + r0 * g[F.OW] + c0)
+            image, group, r0, _ = block_at(g, block)
+            pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * g[F.P] + g[F.OW]
+            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + r0 * g[F.OW])
             first = part * g[F.PART_TILES]
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
                 channels = min(g[F.ICP], g[F.ICG] - ic0)
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
-                seg, boff, step = int_at(table, 1), int_at(table, 2), int_at(table, 4)
+                step = int_at(table, 4)
                 if packed != block or g[F.PASSES] > 1:
                     x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
                     strip_turned(BITS, VL, scratch, x, g, channels, int_at(table, 5), r0)
@@ -83,31 +81,12 @@ def lanes_kernel(BITS, MR, NV, VL):
                     if g[F.PASSES] > 1:
                         c += size * (tile - first) * (g[F.C_TILES] * MR + VL) * NR
                     for q in range(0, pixels, MR):
-                        target = c + size * q * NR
-                        init = target if p > 0 else 0
-                        a = scratch + size * q * step
-                        outer(
-                            MR,
-                            NV,
-                            0,
-                            1,
-                            BITS,
-                            a,
-                            step,
-                            seg,
-                            int_at(table, 0),
-                            b,
-                            boff,
-                            init,
-                            NR,
-                            target,
-                            NR,
-                            0,
-                            g[F.LIMITS],
-                        )
+                        a, to = scratch + size * q * step, c + size * q * NR
+                        # No tile is whole: all go to C, to be transposed.
+                        run_tile(BITS, MR, NV, 0, 1, NR, g, io, table, a, step, b, to, 0, 0, False, p, 0)
                     if p == g[F.PASSES] - 1:
                         lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
                         dst, turned = plane + size * tile * NR * OHOW, scratch + g[F.T_AT]
-                        finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels, valid)
+                        finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels)
 
     return conv_lanes

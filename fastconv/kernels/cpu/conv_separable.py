@@ -10,19 +10,19 @@ Source: Treitel and Shanks 1971, The design of multistage separable planar filte
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastconv._jit import njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.conv_depthwise import fill_lanes, lanes_block, slide_block
+from fastconv.kernels.cpu.conv_depthwise import lanes_block, slide_block
 from fastconv.kernels.cpu.conv_tiles import block_at
-from fastconv.kernels.cpu.depthwise_program import bits_of, column_offsets, fields, lane_packer, row_offsets
+from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
-from fastconv.kernels.cpu.packing import strip_planes
-from fastconv.kernels.cpu.program import Program, address
+from fastconv.kernels.cpu.packing import strip_pixels, strip_planes
+from fastconv.kernels.cpu.program import Program, address, bits_of
 
 # Vectors of the pass along rows, which has one output row and no reuse of loads.
 ROW_NV = 8
@@ -34,8 +34,8 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
 
     @njit()
     def separable_planes(g, io, scratch, lo, hi):
-        MIDDLE, KH, KW, P = g[F.PLANE], g[F.KH], g[F.KW], g[F.P]
-        middle, c, zero = scratch + g[F.C_AT], scratch + g[F.PANEL], g[F.PASS_TABLE]
+        MIDDLE, KH, KW, P = g[F.MIDDLE], g[F.KH], g[F.KW], g[F.P]
+        middle, c, zero = scratch + g[F.MIDDLE_AT], scratch + g[F.C_AT], g[F.ZERO]
         for t in range(lo, hi):
             image, ic, r0, c0 = block_at(g, t)
             x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
@@ -65,11 +65,13 @@ def pixels_kernel(BITS, MR, NV, VL):
 
     @njit()
     def separable_pixels(g, io, scratch, lo, hi):
-        MIDDLE, KH, KW, P = g[F.PLANE], g[F.KH], g[F.KW], g[F.P]
-        middle, c = scratch + g[F.C_AT], scratch + g[F.PANEL]
+        MIDDLE, KH, KW, P = g[F.MIDDLE], g[F.KH], g[F.KW], g[F.P]
+        middle, c = scratch + g[F.MIDDLE_AT], scratch + g[F.C_AT]
+        offsets, lines = g[F.COLUMN_OFFSETS], g[F.ROW_OFFSETS]
         for t in range(lo, hi):
             image, tile, r0, c0 = block_at(g, t)
-            fill_lanes(BITS, NR, g, io, scratch, image, tile, r0, c0)
+            x = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC]
+            strip_pixels(BITS, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             row, weight = io[F.ROW] + size * tile * KW * NR, io[F.WEIGHT] + size * tile * KH * NR
             for r in range(g[F.ROW_PHASES] * g[F.ROWS]):
@@ -77,49 +79,17 @@ def pixels_kernel(BITS, MR, NV, VL):
                 src = scratch + size * (phase * (g[F.COLUMN_PHASES] - 1) * g[F.ROWS] + r) * P * NR
                 for q in range(0, columns, MR):
                     dst = middle + size * (r * MIDDLE + q) * NR
-                    lanes(
-                        MR,
-                        NV,
-                        BITS,
-                        src + size * q * NR,
-                        NR,
-                        g[F.COLUMN_OFFSETS],
-                        row,
-                        NR,
-                        KW,
-                        0,
-                        0,
-                        dst,
-                        NR,
-                        0,
-                        g[F.LIMITS],
-                    )
+                    pixel, limits = src + size * q * NR, g[F.LIMITS]
+                    lanes(MR, NV, BITS, pixel, NR, offsets, row, NR, KW, 0, 0, dst, NR, 0, limits)
             lanes_block(
-                BITS,
-                MR,
-                NV,
-                NR,
-                g,
-                io,
-                middle,
-                MIDDLE,
-                rows,
-                columns,
-                g[F.ROW_OFFSETS],
-                weight,
-                KH,
-                image,
-                r0,
-                c0,
-                tile,
-                c,
+                BITS, MR, NV, NR, g, io, middle, MIDDLE, rows, columns, lines, weight, KH, image, r0, c0, tile, c
             )
 
     return separable_pixels
 
 
-_planes_kernel = lru_cache(maxsize=None)(planes_kernel)
-_pixels_kernel = lru_cache(maxsize=None)(pixels_kernel)
+_planes_kernel = cache(planes_kernel)
+_pixels_kernel = cache(pixels_kernel)
 
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
@@ -133,9 +103,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
         column_offsets(geometry, b, width) * size,
         np.zeros(1, np.int64),
     ]
-    values = fields(geometry, activation, b, tables) | {"PASS_TABLE": address(tables[2])}
-    # The strip, then `middle` at C_AT, then the C tile at PANEL.
-    values["PANEL"] = b.scratch_bytes - -(-b.c_elements * size // 64) * 64
+    values = fields(geometry, activation, b, tables) | {"ZERO": address(tables[2])}
     kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL) if first else _pixels_kernel(bits, b.R, b.NV, b.VL)
-    packers = () if first else (lane_packer(geometry, b, geometry.KH), lane_packer(geometry, b, geometry.KW))
+    packers = () if first else tuple(tap_packer(geometry, b, taps) for taps in (geometry.KH, geometry.KW))
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)

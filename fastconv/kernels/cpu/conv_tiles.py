@@ -174,11 +174,11 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                 ic0 = p * g[F.ICP]
                 if packed != block or g[F.PASSES] > 1:
                     channels = min(g[F.ICP], g[F.ICG] - ic0)
-                    x = io[F.X] + size * (image * g[F.H] * g[F.W] * g[F.IC] + group * g[F.ICG] + ic0)
+                    x, channel = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC], group * g[F.ICG] + ic0
                     if COLUMNS:
-                        columns_pixels(BITS, scratch, x, g, channels, c0, pixels)
+                        columns_pixels(BITS, scratch, x + size * channel, g, channels, c0, pixels)
                     else:
-                        strip_pixels(BITS, scratch, x, g, channels, channels, r0, c0)
+                        strip_pixels(BITS, scratch, x, g, channel, channels, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)

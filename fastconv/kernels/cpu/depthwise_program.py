@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from fastconv.kernels.cpu import packing
+from fastconv.kernels.cpu import weight_packers
 from fastconv.kernels.cpu.epilogue import epilogue_fields
-from fastconv.kernels.cpu.program import Packer, address, blocking_fields, problem_fields, table
-
-_lane_packer = lru_cache(maxsize=None)(packing.lane_packer)
-
-
-def bits_of(geometry: Any) -> int:
-    """Return the bits of one element."""
-    return 8 * np.dtype(geometry.dtype).itemsize
+from fastconv.kernels.cpu.program import Packer, address, aligned, bits_of, blocking_fields, problem_fields
 
 
 def row_offsets(geometry: Any, b: Any, count: int, pitch: int, planes: int) -> np.ndarray:
@@ -33,18 +25,16 @@ def column_offsets(geometry: Any, b: Any, lanes: int) -> np.ndarray:
 
 def fields(geometry: Any, activation: str | None, b: Any, tables: list[np.ndarray]) -> dict[str, int]:
     """Return the named fields of `g`; `tables` are the row and column offsets in bytes."""
-    first, size = geometry.layout == "channels_first", bits_of(geometry) // 8
+    size = bits_of(geometry) // 8
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
-    values |= {"G": b.TILES, "M": geometry.OC // max(geometry.IC, 1), "PARTS": 1, "STEP": 1 if first else b.NV * b.VL}
-    values |= {"C_AT": -(-b.strip_elements * size // 64) * 64, "PLANE": b.MIDDLE}
+    values |= {"G": b.TILES, "M": geometry.OC // max(geometry.IC, 1), "PARTS": 1}
+    # The strip, a separable kernel's buffer, the C tile.
+    values |= {"MIDDLE_AT": aligned(b.strip_elements * size), "C_AT": b.scratch_bytes - aligned(b.c_elements * size)}
     values |= {"ROW_OFFSETS": address(tables[0]), "COLUMN_OFFSETS": address(tables[1])}
     return values
 
 
-def lane_packer(geometry: Any, b: Any, taps: int) -> Packer:
+def tap_packer(geometry: Any, b: Any, taps: int) -> Packer:
     """Return the packer of a weight (OC, taps) to [channel tile][tap][NR]."""
-    NR = b.NV * b.VL
-    to = np.arange(taps, dtype=np.int64) * NR
-    values = {"OCG": geometry.OC, "K": taps, "TILES": b.TILES, "KP": taps, "PANEL": taps * NR, "TO": address(to)}
-    p = table(values[name] for name in packing.PACK_FIELDS)
-    return Packer(_lane_packer(bits_of(geometry), NR, b.VL), p, b.TILES, b.TILES * taps * NR, (to,))
+    order = np.arange(taps, dtype=np.int64)
+    return weight_packers.lanes(bits_of(geometry), b, geometry.OC, b.TILES, taps, order)

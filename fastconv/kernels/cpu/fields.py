@@ -14,19 +14,21 @@ NAMES: Final = (
     *("N", "G", "IC", "OC", "ICG", "OCG", "M", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW"),
     # Output blocks of RB rows x CB columns (columns: runs of CB pixels); the TILES of a block are cut in PARTS tasks;
     # TILE_OUTER walks all pixels of one channel tile before the next.
-    *("IMAGES", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES", "TILE_OUTER"),
+    *("RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES", "TILE_OUTER"),
     # Strip: ROWS rows of pitch P in each of ROW_PHASES x COLUMN_PHASES planes; PLANE elements from channel to
     # channel (im2col in planes: from k to k). SPILL pixels after the last row are read, and zero.
     *("ROWS", "P", "SPILL", "ROW_PHASES", "COLUMN_PHASES", "PLANE"),
     # Passes over ICP channels each; PASS_TABLE holds PASS_FIELDS a pass; PANEL elements of one packed weight tile; STEP
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
-    # Byte offset of the C tiles (or of the row buffer) in the scratch, and C tiles per output-channel tile. Transposed
+    # Byte offset of the C tiles in the scratch, and C tiles per output-channel tile. Transposed
     # block: byte offset, row pitch, address of the table of row offsets; input rows of a block.
     *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS", "T_LINES"),
-    # Tables of the depthwise microkernels: addresses of row and column offsets; rows of one register tile. EDGE > 0:
-    # blocks inside the image are read in place but for strips of EDGE columns at both ends, with their own row offsets.
-    *("ROW_OFFSETS", "COLUMN_OFFSETS", "R", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
+    # Separable: row pitch and byte offset of the buffer between the passes, address of a table of one 0.
+    *("MIDDLE", "MIDDLE_AT", "ZERO"),
+    # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
+    # the image are read in place but for strips of EDGE columns at both ends, which have row offsets of their own.
+    *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -34,11 +36,12 @@ NAMES: Final = (
 # fmt: off
 (
     N, G, IC, OC, ICG, OCG, M, H, W, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW,
-    IMAGES, RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
+    RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
-    ROW_OFFSETS, COLUMN_OFFSETS, R, EDGE, EDGE_ROWS, INNER_ROWS,
+    MIDDLE, MIDDLE_AT, ZERO,
+    ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

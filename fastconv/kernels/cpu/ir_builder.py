@@ -15,7 +15,7 @@ from numba.core import cgutils
 
 from fastconv.kernels.cpu import target as targets
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I32, I64 = ir.IntType(32), ir.IntType(64)
 _FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
 _SUFFIX = {32: "f32", 64: "f64"}
 

@@ -1,78 +1,18 @@
-"""Packing: copies into the order that the microkernel reads.
+"""Packing of the input: copies of a block into the order that the microkernel reads.
 
-* `panel_packer`, `lane_packer`: the weight, once per plan. Panels [tile][pass][k/16][m][16] for a weight that is
-  broadcast (pixels in lanes), rows [tile][pass][k][NR] for a weight in lanes.
 * `strip_*`: a block of the input with its zero border, split by stride phase. In phase (h mod SH, w mod SW) a strided
   convolution reads neighbours with step one, so every stride and dilation is the same table of offsets, and the output
   pixels of a block are one run of the strip (whose row pitch P the output block shares).
 * `columns_*`: im2col of one block of output pixels, explicit.
 
-The last two are inlined into the kernels that use them. Addresses are integers, sizes in elements.
+They are inlined into the kernels that use them. Addresses are integers, sizes in elements.
 """
 
 from __future__ import annotations
 
-from fastconv._jit import inline, njit
+from fastconv._jit import inline
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, int_at, transpose, zero_row
-
-# Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a
-# tile.
-PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO")
-OCG, K_ALL, TILES, KP, PANEL, TO = range(len(PACK_FIELDS))
-
-
-def panel_packer(BITS, MR):
-    """Return `pack(p, io, scratch, lo, hi)`: weight (G*OCG, K) to panels [G*tiles][pass][S][MR][16], tiles lo to hi."""
-    size = BITS // 8
-
-    @njit()
-    def pack_panels(p, io, scratch, lo, hi):
-        K = p[K_ALL]
-        for t in range(lo, hi):
-            group, tile = t // p[TILES], t % p[TILES]
-            rows = min(MR, p[OCG] - tile * MR)
-            src = io[0] + size * (group * p[OCG] + tile * MR) * K
-            dst = io[1] + size * t * p[PANEL]
-            for k0 in range(0, K, p[KP]):
-                for k in range(k0, min(k0 + p[KP], K), 16):
-                    n = min(16, min(k0 + p[KP], K) - k)
-                    for m in range(rows):
-                        copy_row(BITS, dst + size * m * 16, src + size * (m * K + k), n)
-                    zero_row(BITS, dst + size * rows * 16, (MR - rows) * 16)
-                    dst += size * MR * 16
-
-    return pack_panels
-
-
-def lane_packer(BITS, NR, VL):
-    """Return `pack(p, io, scratch, lo, hi)`: weight (G*OCG, K) to rows [G*tiles][K][NR], tiles lo to hi.
-
-    Whole VL x VL blocks are transposed in registers; the ragged rest is moved by element.
-    """
-    size = BITS // 8
-
-    @njit()
-    def pack_lanes(p, io, scratch, lo, hi):
-        K, table = p[K_ALL], p[TO]
-        for t in range(lo, hi):
-            group, tile = t // p[TILES], t % p[TILES]
-            lanes = min(NR, p[OCG] - tile * NR)
-            src = io[0] + size * (group * p[OCG] + tile * NR) * K
-            dst = io[1] + size * t * p[PANEL]
-            if lanes < NR:
-                zero_row(BITS, dst, K * NR)
-            squares = lanes // VL * VL
-            whole = K // VL * VL if squares else 0
-            # VL source rows are VL streams, which the CPU prefetches; NR of them would be too many.
-            for o in range(0, squares, VL):
-                for k in range(0, whole, VL):
-                    transpose(BITS, dst + size * o, table + 8 * k, src + size * (o * K + k), K)
-            for i in range(lanes):
-                for k in range(whole if i < squares else 0, K):
-                    copy_row(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k), 1)
-
-    return pack_lanes
+from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, zero_row
 
 
 @inline
@@ -109,8 +49,11 @@ def strip_planes(BITS, strip, x, g, channels, r0, c0):
 
 
 @inline
-def strip_pixels(BITS, strip, x, g, channels, pitch, r0, c0):
-    """channels_last: fill strip [row phase][column phase][ROWS][P][pitch] for the output block at (r0, c0)."""
+def strip_pixels(BITS, strip, x, g, channel, channels, pitch, r0, c0):
+    """channels_last: fill strip [row phase][column phase][ROWS][P][pitch] for the output block at (r0, c0).
+
+    Lane i < channels of a pixel is input channel (channel + i) // M: with a depth multiplier, each channel M times.
+    """
     size, H, W, P, IC = BITS // 8, g[F.H], g[F.W], g[F.P], g[F.IC]
     dst = strip
     for i in range(g[F.ROW_PHASES]):
@@ -124,37 +67,20 @@ def strip_pixels(BITS, strip, x, g, channels, pitch, r0, c0):
                     first = last = P
                 zero_row(BITS, dst, first * pitch)
                 src = x + size * (h * W + w0 + first * g[F.SW]) * IC
-                if g[F.SW] == 1 and channels == IC and pitch == IC:
+                if g[F.SW] == 1 and g[F.M] == 1 and channels == IC and pitch == IC:
                     copy_row(BITS, dst + size * first * pitch, src, (last - first) * pitch)
                 else:
                     for c in range(first, last):
-                        copy_row(BITS, dst + size * c * pitch, src, channels)
+                        pixel = dst + size * c * pitch
+                        if g[F.M] == 1:
+                            copy_row(BITS, pixel, src + size * channel, channels)
+                        else:
+                            for lane in range(channels):
+                                copy_row(BITS, pixel + size * lane, src + size * ((channel + lane) // g[F.M]), 1)
                         src += size * g[F.SW] * IC
                 zero_row(BITS, dst + size * last * pitch, (P - last) * pitch)
                 dst += size * P * pitch
     zero_row(BITS, dst, g[F.SPILL] * pitch)
-
-
-@inline
-def strip_repeated(BITS, strip, x, g, channel, channels, pitch, r0, c0):
-    """Like `strip_pixels` for output channels: lane i of a pixel is input channel (channel + i) // M."""
-    size, P = BITS // 8, g[F.P]
-    dst = strip
-    for i in range(g[F.ROW_PHASES]):
-        h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
-        for j in range(g[F.COLUMN_PHASES]):
-            w0 = c0 * g[F.SW] + j * g[F.DW] % g[F.SW] - g[F.PL]
-            for r in range(g[F.ROWS]):
-                h = h0 + r * g[F.SH]
-                for c in range(P):
-                    w = w0 + c * g[F.SW]
-                    if 0 <= h < g[F.H] and 0 <= w < g[F.W]:
-                        src = x + size * (h * g[F.W] + w) * g[F.IC]
-                        for lane in range(channels):
-                            copy_row(BITS, dst + size * lane, src + size * ((channel + lane) // g[F.M]), 1)
-                    else:
-                        zero_row(BITS, dst, channels)
-                    dst += size * pitch
 
 
 @inline

@@ -44,6 +44,16 @@ def address(array: np.ndarray) -> int:
     return int(array.ctypes.data)
 
 
+def aligned(size: int) -> int:
+    """Round bytes up to whole cache lines."""
+    return -(-size // 64) * 64
+
+
+def bits_of(geometry: Any) -> int:
+    """Return the bits of one element."""
+    return 8 * np.dtype(geometry.dtype).itemsize
+
+
 def problem_fields(geometry: Any) -> dict[str, int]:
     """Return the fields of `g` that state the problem."""
     names = ("N", "G", "IC", "OC", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW", "ICG", "OCG")
