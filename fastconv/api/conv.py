@@ -39,8 +39,8 @@ def conv2d(
 
     Parameters
     ----------
-    input : array_like of shape (N, IC, H, W) or (IC, H, W), float32 or float64
-        With ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
+    input : array_like of shape (N, IC, H, W) or (IC, H, W)
+        float32, float64, float16, bfloat16 (ml_dtypes), int8 to int64, uint8 to uint32, complex64 or complex128. With ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
     weight : array_like of shape (OC, IC/groups, KH, KW)
         In both layouts.
     bias : array_like of shape (OC,), optional
@@ -50,8 +50,8 @@ def conv2d(
         the end, as in TensorFlow; "same_lower": at the start; "full": dilation * (k - 1) on every side.
     groups : int
         Input and output channels are cut in so many groups that do not see each other.
-    padding_mode : {"zeros"}
-        Others are for a later version.
+    padding_mode : {"zeros", "reflect", "replicate", "circular", "symmetric"}
+        What stands in the padding, as in `numpy.pad` (replicate: "edge", circular: "wrap"), wider than the image too.
     layout : {"channels_first", "channels_last"}
         Where channels stand in `input`, `residual` and the result.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "swish", "gelu", "gelu_tanh",
@@ -65,8 +65,9 @@ def conv2d(
     device : {"auto", "cpu"}
     out : ndarray, optional
         Written in place and returned. It may overlap an input.
-    out_dtype : {"float32", "float64"}, optional
-        By default that of the arrays, promoted by NumPy's rules.
+    out_dtype : dtype, optional
+        By default that of the arrays, promoted by NumPy's rules. Integers wrap to it: "int32" or "int64" gives the exact
+        sums of 8-bit arrays.
     residual : array_like of the result's shape, optional
         Added before the activation.
 
@@ -87,7 +88,9 @@ def conv2d(
     Cost: ``2 * N * OC * OH * OW * IC/groups * KH * KW`` FLOP. Scratch: some hundred kB for each thread, whatever the
     image. Rounding: sums are cut in blocks of some hundred terms, so the RMS error is about that of `np.matmul`; it is
     held to 1.5 times that by tests/test_accuracy.py. Results have the same bits for every number of threads and memory
-    layout. An infinite weight at a padded tap gives NaN, as in PyTorch.
+    layout. An infinite weight at a padded tap gives NaN, as in PyTorch. Half precision is summed in float32; integers
+    are exact modulo their range; complex arrays cost two real convolutions if one of them is real, else three
+    (``precision="strict"``: four).
 
     References
     ----------
@@ -129,7 +132,7 @@ def depthwise_conv2d(
 
     Parameters
     ----------
-    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    input : array_like of shape (N, C, H, W) or (C, H, W)
     weight : array_like of shape (C*M, 1, KH, KW)
     bias : array_like of shape (C*M,), optional
     stride, padding, dilation, padding_mode, layout, activation, algorithm, precision, device, out, out_dtype, residual
@@ -186,7 +189,7 @@ def pointwise_conv2d(
 
     Parameters
     ----------
-    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    input : array_like of shape (N, C, H, W) or (C, H, W)
     weight : array_like of shape (OC, C) or (OC, C, 1, 1)
     bias : array_like of shape (OC,), optional
     layout, activation, algorithm, precision, device, out, out_dtype, residual

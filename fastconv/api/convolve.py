@@ -6,16 +6,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.api.factors import rank_one_factors
+from fastconv.api.job import Job
 from fastconv.dispatch.conv_table import NAMES
 from fastconv.dispatch.measure import fastest
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.epilogue import canonical
-from fastconv.errors import UnsupportedError
-from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_name, usable_in_place
-from fastconv.geometry.conv import ConvGeometry, bias_shape_check, check_keyword, conv2d_geometry, residual_shape_check
+from fastconv.errors import DtypeError, ShapeError, UnsupportedError
+from fastconv.geometry.arrays import (
+    as_input,
+    check_out,
+    common_dtype,
+    dtype_of,
+    element_dtype,
+    kind_of,
+    usable_in_place,
+    working_dtype,
+)
+from fastconv.geometry.conv import (
+    PADDING_MODES,
+    ConvGeometry,
+    bias_shape_check,
+    check_keyword,
+    conv_geometry,
+    residual_shape_check,
+)
+from fastconv.geometry.padding import resolve
 
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 PRECISIONS = ("default", "strict", "bf16", "tf32")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -25,7 +41,7 @@ _SEEN_LIMIT = 1024
 
 
 class Options(NamedTuple):
-    """The arguments of a convolution that are not arrays, as the user gave them."""
+    """The arguments of a convolution that are not arrays, as the user gave them, and its number of spatial axes."""
 
     stride: Any = 1
     padding: Any = 0
@@ -37,6 +53,7 @@ class Options(NamedTuple):
     algorithm: str = "auto"
     precision: str = "default"
     device: str = "auto"
+    axes: int = 2
 
 
 def convolve(
@@ -50,45 +67,68 @@ def convolve(
     residual: Any = None,
     factors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Run one 2-D convolution; `factors` are the (column, row) of a weight that is known to be separable."""
+    """Run one convolution; `factors` are the (column, row) of a weight that is known to be separable."""
     x, w = as_input(function, "input", x), as_input(function, "weight", weight)
     b = None if bias is None else as_input(function, "bias", bias)
     r = None if residual is None else as_input(function, "residual", residual)
     dtype = common_dtype(function, x, w, b, r)
-    result = dtype if out_dtype is None else np.dtype(dtype_name(function, out_dtype))
-    compute = dtype if result is dtype else np.promote_types(dtype, result)
-    x, w = x.astype(compute, copy=False), w.astype(compute, copy=False)
-    b, r = (None if a is None else a.astype(compute, copy=False) for a in (b, r))
-    prepared = find(function, x.shape, w.shape, compute, options, (x, w) if options.algorithm == "measure" else None)
+    result = dtype if out_dtype is None else dtype_of(function, "out_dtype", out_dtype)
+    if options.padding_mode != "zeros":
+        x, options = cropped(function, x, w.shape, options)
+    job = job_of(function, x, w, dtype, result, options)
+    prepared = job.prepared
     if b is not None and b.shape != (prepared.geometry.OC,):
         bias_shape_check(function, b.shape, prepared.geometry)
-    shape = prepared.out_shape if x.ndim == 4 else prepared.out_shape[1:]
+    shape = prepared.out_shape if x.ndim == options.axes + 2 else prepared.out_shape[1:]
     if r is not None and r.shape != shape:
-        residual_shape_check(function, r.shape if r.ndim == 4 else (1, *r.shape), prepared.geometry)
+        batched = r.shape if r.ndim == options.axes + 2 else (1, *r.shape)
+        residual_shape_check(function, batched, prepared.geometry)
     if out is not None:
         check_out(function, out, shape, result)
-    weights = weights_of(function, prepared, w, factors)
-    direct = out is not None and result is compute and usable_in_place(out, x, b, r, *weights)
-    target = out if direct else np.empty(shape, compute)
-    prepared.run_once(x, weights, b, r, target)
-    if direct or (out is None and result is compute):
+    weights = job.weights(function, w, factors)
+    direct = out is not None and usable_in_place(out, x, b, r, *(a for product in weights for a in product))
+    target = out if direct else np.empty(shape, result)
+    job.run(prepared.run_once, x, weights, b, r, target)
+    if out is None or direct:
         return target
-    if out is None:
-        return target.astype(result)
     out[...] = target
     return out
 
 
-def weights_of(
-    function: str, prepared: Prepared, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[np.ndarray, ...]:
-    """Return the weight arrays that the algorithm takes: the weight, or for `separable` its (column, row)."""
-    if prepared.candidate.row.name != "separable":
-        return (w,)
-    if factors is None:
-        return rank_one_factors(function, w)
-    column, row = (np.ascontiguousarray(f, prepared.dtype) for f in factors)
-    return column, row
+def cropped(function: str, x: np.ndarray, w_shape: tuple[int, ...], options: Options) -> tuple[np.ndarray, Options]:
+    """Return the input without what negative padding crops, and the options with what padding is left."""
+    first = x.ndim - options.axes - (options.layout == "channels_last")
+    sizes = x.shape[first : first + options.axes]
+    kernel = w_shape[2:]
+    if first not in (0, 1, 2) or len(kernel) != options.axes or isinstance(options.padding, str):
+        return x, options
+    pairs = resolve(function, options.padding, sizes, kernel, (1,) * options.axes, (1,) * options.axes)
+    if all(number >= 0 for pair in pairs for number in pair):
+        return x, options
+    if any(n + min(a, 0) + min(b, 0) < 1 for n, (a, b) in zip(sizes, pairs, strict=True)):
+        raise ShapeError(f"{function}: padding = {options.padding} crops all of the input, shape {x.shape}")
+    kept = [slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(sizes, pairs, strict=True)]
+    left = tuple((max(0, a), max(0, b)) for a, b in pairs)
+    return np.ascontiguousarray(x[(slice(None),) * first + tuple(kept)]), options._replace(padding=left)
+
+
+def job_of(
+    function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result: np.dtype, options: Options
+) -> Job:
+    """Return how to run a problem whose arrays have the common dtype `dtype`, for a result of dtype `result`."""
+    work = working_dtype(function, dtype, result)
+    element, kind, activation = element_dtype(work), kind_of(work), None
+    if kind != "f" and options.activation is not None:
+        activation = canonical(options.activation, function)
+        if kind == "c" or activation not in ("relu", "relu6"):
+            raise DtypeError(f"{function}: activation = {activation!r} of arrays of dtype {work}, expected floating point")
+        options = options._replace(activation=None)
+    arrays = None
+    if options.algorithm == "measure":
+        arrays = x.real.astype(element), w.real.astype(element)
+    prepared = find(function, x.shape, w.shape, element, options, arrays)
+    strict = options.precision == "strict"
+    return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation)
 
 
 def find(
@@ -138,8 +178,9 @@ def problem_of(
     check_keyword(function, "device", options.device, DEVICES)
     activation = canonical(options.activation, function)
     _check_supported(function, options)
-    g = conv2d_geometry(
+    g = conv_geometry(
         function,
+        options.axes,
         x_shape,
         w_shape,
         stride=options.stride,
@@ -147,15 +188,14 @@ def problem_of(
         dilation=options.dilation,
         groups=options.groups,
         layout=options.layout,
-        dtype=dtype,
+        dtype=dtype.name,
+        padding_mode=options.padding_mode,
     )
     return g, activation
 
 
 def _check_supported(function: str, options: Options) -> None:
     """Raise for what the contract has and this version has not."""
-    if options.padding_mode != "zeros":
-        raise UnsupportedError(f"{function}: padding_mode = {options.padding_mode!r}; this version supports 'zeros'")
     if options.device == "cuda":
         raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
     if options.precision == "tf32":

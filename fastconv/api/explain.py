@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
+from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
@@ -20,6 +21,7 @@ from fastconv.dispatch.cost import OpCount
 from fastconv.dispatch.measure import measured_seconds
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
+from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.conv import input_shape, weight_shape
 from fastconv.threads import get_num_threads
 
@@ -105,7 +107,7 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     Parameters
     ----------
     function : callable
-        `fastconv.conv2d`, `depthwise_conv2d` or `pointwise_conv2d`.
+        `fastconv.conv1d`, `conv2d`, `conv3d`, `depthwise_conv2d` or `pointwise_conv2d`.
     *args, **keywords
         Its arguments; arrays, or for arrays only their shapes.
     measure : bool
@@ -176,7 +178,8 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     Parameters
     ----------
     function : callable
-        `fastconv.conv2d`, `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or `spatially_separable_conv2d`.
+        `fastconv.conv1d`, `conv2d`, `conv3d`, `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or
+        `spatially_separable_conv2d`.
     *args, **keywords
         Its arguments; shapes in the place of arrays will do.
     algorithm : str
@@ -253,9 +256,11 @@ def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str,
         channels = x_shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
         given["groups"] = max(channels, 1)
     arrays = [a if isinstance(a, np.ndarray) else None for a in (x, w)]
-    dtype = np.result_type(*[a.dtype for a in arrays if a is not None] or ["float32"])
-    x, w = (None if a is None else np.ascontiguousarray(a, dtype) for a in arrays)
-    options = Options(**{k: v for k, v in given.items() if k in Options._fields})
+    dtype = element_dtype(np.result_type(*[a.dtype for a in arrays if a is not None] or ["float32"]))
+    # Of complex arrays the real part: one of the real convolutions that they run as.
+    x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
+    axes = {"conv1d": 1, "conv3d": 3}.get(name, 2)
+    options = Options(**{k: v for k, v in given.items() if k in Options._fields}, axes=axes)
     if options.algorithm == "measure":
         # What a measurement would choose is not known before it; this is what it starts from.
         options = options._replace(algorithm="auto")
@@ -263,7 +268,9 @@ def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str,
     return _Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape))
 
 
-_FUNCTIONS = tuple(f.__name__ for f in (conv2d, depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d))
+_FUNCTIONS = tuple(
+    f.__name__ for f in (conv1d, conv2d, conv3d, depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d)
+)
 
 
 def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:

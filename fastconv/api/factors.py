@@ -92,6 +92,10 @@ def rank_one_factors(function: str, weight: np.ndarray) -> tuple[np.ndarray, np.
     The row through the largest element of a kernel and the column through it, divided by it, are factors if any are:
     one outer product tests it.
     """
+    if weight.dtype.kind == "i":
+        raise UnsupportedError(
+            f'{function}: algorithm "separable" refused: factors of integers are not integers; depthwise, im2col, direct can'
+        )
     OC, _, KH, KW = weight.shape
     kernels = weight.reshape(OC, KH, KW)
     peak = np.abs(kernels).reshape(OC, -1).argmax(axis=1)

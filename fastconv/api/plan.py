@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastconv.api.convolve import Options, find, weights_of
+from fastconv.api.convolve import Options, cropped, job_of
+from fastconv.api.job import Job
 from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry import arguments
-from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_name, usable_in_place
-from fastconv.geometry.conv import bias_shape_check
+from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_of, usable_in_place
+from fastconv.geometry.conv import bias_shape_check, weight_shape
 
 
 class ConvPlan:
@@ -21,12 +22,20 @@ class ConvPlan:
     It owns copies, so later changes of the weight are not seen, and any number of threads may call it at once.
     """
 
-    __slots__ = ("_bias", "_dtype", "_out_shape", "_packed", "_prepared", "_shape")
+    __slots__ = ("_bias", "_dtype", "_job", "_options", "_out_shape", "_packed", "_prepared", "_result", "_shape")
 
-    def __init__(self, shape: tuple[int, ...], prepared: Any, packed: Sequence[np.ndarray], bias: np.ndarray | None):
-        self._shape, self._prepared, self._packed, self._bias = shape, prepared, tuple(packed), bias
-        self._dtype = prepared.dtype
-        self._out_shape = prepared.out_shape if len(shape) == 4 else prepared.out_shape[1:]
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        options: Options,
+        job: Job,
+        dtypes: tuple[np.dtype, np.dtype],
+        packed: Sequence[Sequence[np.ndarray]],
+        bias: np.ndarray | None,
+    ):
+        self._shape, self._options, self._job, self._packed, self._bias = shape, options, job, tuple(packed), bias
+        self._prepared, (self._dtype, self._result) = job.prepared, dtypes
+        self._out_shape = self._prepared.out_shape if len(shape) == 4 else self._prepared.out_shape[1:]
 
     @property
     def algorithm(self) -> str:
@@ -59,13 +68,15 @@ class ConvPlan:
         DtypeError
             An input whose dtype the plan's cannot hold.
         """
-        x = self._array("input", x, self._shape)
-        r = None if residual is None else self._array("residual", residual, self._out_shape)
+        x = self._array("input", x, self._shape, self._dtype)
+        r = None if residual is None else self._array("residual", residual, self._out_shape, self._result)
         if out is not None:
-            check_out("plan_conv2d", out, self._out_shape, self._dtype)
+            check_out("plan_conv2d", out, self._out_shape, self._result)
+        if self._options.padding_mode != "zeros":
+            x, _ = cropped("plan_conv2d", x, weight_shape(self._prepared.geometry), self._options)
         direct = out is not None and usable_in_place(out, x, r)
-        target = out if direct and out is not None else np.empty(self._out_shape, self._dtype)
-        self._prepared.run(x, self._packed, self._bias, r, target)
+        target = out if direct and out is not None else np.empty(self._out_shape, self._result)
+        self._job.run(self._prepared.run, x, self._packed, self._bias, r, target)
         if out is None or direct:
             return target
         out[...] = target
@@ -77,14 +88,14 @@ class ConvPlan:
 
         return explain_prepared(self._prepared, measure)
 
-    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         array = as_input("plan_conv2d", name, value)
         if array.shape != shape:
             raise ShapeError(f"plan_conv2d: {name} has shape {array.shape}, expected {shape}")
-        if array.dtype is not self._dtype and array.dtype != self._dtype:
-            if np.promote_types(array.dtype, self._dtype) != self._dtype:
-                raise DtypeError(f"plan_conv2d: {name} has dtype {array.dtype}, expected {self._dtype}")
-            array = array.astype(self._dtype)
+        if array.dtype != dtype:
+            if np.promote_types(array.dtype, dtype) != dtype:
+                raise DtypeError(f"plan_conv2d: {name} has dtype {array.dtype}, expected {dtype}")
+            array = array.astype(dtype)
         return array
 
 
@@ -114,7 +125,7 @@ def plan_conv2d(
         (N, IC, H, W) or (IC, H, W); with ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
     weight, bias, stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
         As in `conv2d`.
-    dtype : {"float32", "float64"}
+    dtype : dtype
         Of the inputs to come; the result has the dtype that `conv2d` would give.
     pool : None
         For a later version.
@@ -147,14 +158,18 @@ def plan_conv2d(
     shape = arguments.shape(name, "input_shape", input_shape)
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
-    compute = common_dtype(name, w, b, np.empty(0, dtype_name(name, dtype)))
-    w = w.astype(compute, copy=False)
+    x = np.zeros(shape, dtype_of(name, "dtype", dtype))
+    result = common_dtype(name, x, w, b)
     options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
-    arrays = (np.zeros(shape, compute), w) if algorithm == "measure" else None
-    prepared = find(name, shape, w.shape, compute, options, arrays)
+    left = options
+    if padding_mode != "zeros":
+        x, left = cropped(name, x, w.shape, options)
+    job = job_of(name, x, w, result, result, left)
     if b is not None:
-        bias_shape_check(name, b.shape, prepared.geometry)
-        b = b.astype(compute)
-    weights = weights_of(name, prepared, w, None)
-    packed = [np.array(p) if p is a else p for p, a in zip(prepared.pack(weights), weights, strict=True)]
-    return ConvPlan(shape, prepared, packed, b)
+        bias_shape_check(name, b.shape, job.prepared.geometry)
+        b = b.astype(result)
+    packed = []
+    for product in job.weights(name, w):
+        arrays = job.prepared.pack(product)
+        packed.append([np.array(p) if p is a else p for p, a in zip(arrays, product, strict=True)])
+    return ConvPlan(shape, options, job, (x.dtype, result), packed, b)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastconv.geometry.conv import ConvGeometry
 
 # Cycles, fitted to the measured kernels (bench/): end of a register tile, of a ragged row, to copy a row, to transpose
@@ -76,9 +78,11 @@ def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
     last = g.layout == "channels_last"
-    for LANES in (True,) if last else (False,) if columns else (False, True):
+    # Transposed strips have borders of zeros only.
+    lanes_too = not columns and g.padding_mode == "zeros"
+    for LANES in (True,) if last else (False, True) if lanes_too else (False,):
         turned = LANES and not last
-        shape = g if turned else g.flat
+        shape = g.planar if turned else g.flat.planar
         for tile in target.outer_tiles:
             for block in _block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
                 # A transposed strip holds whole rows.
@@ -118,7 +122,7 @@ class _Cut:
         self.TILES = ceil_div(g.OCG, self.channel_step)
         self.ROWS, self.P = self.RB + (g.KH - 1) * g.DH // g.SH, self.CB + (g.KW - 1) * g.DW // g.SW
         self.SPILL = 0
-        if g.SW == 1 and self.CB == g.OW and 0 < g.PR <= min(g.PL, (g.KW - 1) * g.DW, self.VL):
+        if g.padding_mode == "zeros" and g.SW == 1 and self.CB == g.OW and 0 < g.PR <= min(g.PL, (g.KW - 1) * g.DW, self.VL):
             # The border at the start of the next row is the one at the end of this row.
             self.P, self.SPILL = g.W + g.PL, g.PR
         self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
@@ -247,7 +251,7 @@ def ceil_div(a: int, b: int) -> int:
 
 def element_bits(g: ConvGeometry) -> int:
     """Return the bits of one element."""
-    return int(g.dtype[5:])
+    return 8 * np.dtype(g.dtype).itemsize
 
 
 def spread(elements: int, size: int) -> int:

@@ -65,7 +65,7 @@ def _cuts(g: ConvGeometry, target: Any, separable: bool) -> Iterator[_Cut]:
     first = g.layout == "channels_first"
     for R, NV, TAPS in target.row_tiles if first else ((PIXELS, 2, 0), (PIXELS, 1, 0)):
         # Rows share their loads only where neighbouring output rows read neighbouring input rows.
-        if first and R > 1 and (g.SH > 1 or (TAPS or max(R, g.KH)) != g.KH):
+        if first and R > 1 and (g.SH > 1 or g.KD > 1 or (TAPS or max(R, g.KH)) != g.KH):
             continue
         for CB in {ceil_div(g.OW, max(1, g.OW // width)) for width in (min(g.OW, 2048), 256, 128)}:
             for RB in sorted({min(g.OH, rows) for rows in (4, 8, 16, 32, 64)}):
@@ -100,7 +100,7 @@ class _Cut:
         lanes = 1 if self.first else self.NR
         # A vector that starts at the last pixel reads on by a tile.
         slack = max(self.NR, ROW_NV * self.VL) if self.first else PIXELS * self.NR
-        strip = self.ROWS * self.P * self.RP * self.CP * lanes + slack
+        strip = self.g.KD * self.ROWS * self.P * self.RP * self.CP * lanes + slack
         MIDDLE = self.CB + (self.NR if self.first else PIXELS) if self.separable else 0
         middle = self.RP * self.ROWS * MIDDLE * lanes + slack if self.separable else 0
         EDGE = self._edge()
@@ -110,9 +110,9 @@ class _Cut:
         flat = self.first and self.R == 1 and self.CB < self.NR
         C = self.RB * (MIDDLE or self.P) + self.NR if flat else self.R * max(self.CB, self.NR)
         scratch: int = sum(ceil_div(n * self.size, 64) * 64 for n in (strip, middle, C))
-        taps = self.g.KH + self.g.KW if self.separable else self.g.KH * self.g.KW
+        taps = self.g.KH + self.g.KW if self.separable else self.g.KD * self.g.KH * self.g.KW
         packed = 0 if self.first else self.TILES * taps * self.NR
-        tasks = self.g.N * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
+        tasks = self.g.N * self.g.OD * self.TILES * self.ROW_BLOCKS * self.COLUMN_BLOCKS
         return DepthwiseBlocking(
             *(self.R, self.NV, self.TAPS, self.VL),
             *(self.RB, self.CB, self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.TILES),
@@ -124,12 +124,13 @@ class _Cut:
         """Return the columns of the strips at both ends of rows that are read in place, or 0 where none are."""
         g = self.g
         plain = self.first and not self.separable and g.SH == g.SW == g.DH == 1 and self.CB == g.OW
+        plain = plain and g.KD == 1 and max(g.PF, g.PK) <= 0 and g.padding_mode == "zeros"
         fits = g.OW >= 3 * self.NR and min(g.PL, g.PR) >= 0 and max(g.PL, g.PR) <= self.NR
         return self.NR + (g.KW - 1) * g.DW if plain and fits else 0
 
     def _task_cycles(self) -> float:
         """Cycles of one block of one channel (channels_last: of one tile of channels)."""
-        g, rows = self.g, self.RP * self.CP * self.ROWS
+        g, rows = self.g, self.g.KD * self.RP * self.CP * self.ROWS
         if not self.first:
             packing = rows * self.P * (self.NR * self.size / BYTES_PER_CYCLE + ROW_COPY)
             return packing + self._pixel_cycles()
@@ -146,12 +147,12 @@ class _Cut:
         g, ragged = self.g, self.g.OC % self.NR or self.CB % self.R
         calls = self.RB * ceil_div(self.CB, self.R)
         tap = (self.R * self.NV + self.NV + 1) / 2 * self.fma
-        taps = g.KH + g.KW * self.ROWS / self.RB if self.separable else g.KH * g.KW
+        taps = g.KH + g.KW * self.ROWS / self.RB if self.separable else g.KD * g.KH * g.KW
         return calls * (taps * tap + TILE_END + (ROW_END * self.R if ragged else 0))
 
     def _slide_cycles(self, KW: int, P: int) -> float:
         """Cycles of all register tiles of a block; one row at a time runs on over the row pitch P."""
-        R, NV, NR, KH = self.R, self.NV, self.NR, self.g.KH
+        R, NV, NR, KH = self.R, self.NV, self.NR, self.g.KD * self.g.KH
         if R == 1:
             flat = self.CB < NR
             calls = ceil_div((self.RB - 1) * P + self.CB, NR) if flat else self.RB * ceil_div(self.CB, NR)

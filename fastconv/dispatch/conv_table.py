@@ -1,4 +1,4 @@
-"""The algorithms of 2-D convolution, special ones first, direct last: the planner takes the cheapest that can."""
+"""The algorithms of convolution, special ones first, direct last: the planner takes the cheapest that can."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ def _always(g: ConvGeometry) -> str | None:
 
 
 def _pointwise(g: ConvGeometry) -> str | None:
-    return None if g.KH == g.KW == 1 else f"kernel must be 1x1, got {g.KH}x{g.KW}"
+    kernel = (g.KD, g.KH, g.KW)[-g.axes :]
+    return None if set(kernel) == {1} else f"kernel must be {'x'.join('1' * g.axes)}, got {'x'.join(map(str, kernel))}"
 
 
 def _depthwise(g: ConvGeometry) -> str | None:
     if g.IC and g.G == g.IC:
         return None
     return f"groups must equal the input channels, got groups = {g.G}, IC = {g.IC}"
+
+
+def _separable(g: ConvGeometry) -> str | None:
+    return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -58,7 +63,7 @@ TABLE: tuple[Algorithm, ...] = (
     Algorithm(
         "separable",
         "conv_separable:program",
-        _depthwise,
+        _separable,
         _separable_blocking,
         separable_ops,
         "as it is / rows [tile][k][n]",

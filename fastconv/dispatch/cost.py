@@ -47,8 +47,8 @@ class Cost(NamedTuple):
 
 
 def direct_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
-    """Count direct summation: ICG * KH * KW multiplications an output."""
-    return _ops(g, g.ICG * g.KH * g.KW, g.ICG * g.KH * g.KW, bias)
+    """Count direct summation: ICG * KD * KH * KW multiplications an output."""
+    return _ops(g, g.ICG * g.KD * g.KH * g.KW, g.ICG * g.KD * g.KH * g.KW, bias)
 
 
 def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
@@ -57,11 +57,11 @@ def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
 
 
 def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:
-    size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OH * g.OW
+    size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OD * g.OH * g.OW
     macs = outputs * macs_per_output
     params = g.OC * weights_per_channel + (g.OC if bias else 0)
     adds = max(macs - outputs, 0) + (outputs if bias else 0)
-    return OpCount(macs, macs, adds, params, (g.N * g.IC * g.H * g.W + params) * size, outputs * size)
+    return OpCount(macs, macs, adds, params, (g.N * g.IC * g.D * g.H * g.W + params) * size, outputs * size)
 
 
 def pack_seconds(elements: int) -> float:

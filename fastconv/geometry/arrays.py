@@ -7,6 +7,7 @@ signature of every kernel, and Numba reads unaligned data as if it were aligned.
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Final
 
 import numpy as np
@@ -14,10 +15,13 @@ import numpy as np
 from fastconv.errors import ArgumentTypeError, DtypeError, FastconvError, OptionError, ShapeError, UnsupportedError
 from fastconv.geometry.arguments import shown
 
-SUPPORTED: Final = {np.dtype(name): np.dtype(name) for name in ("float32", "float64")}
-
-# Kinds of dtype that hold numbers: floating point, integers, complex.
-_NUMBERS = "fiuc"
+_NAMES: Final = (
+    *("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"),
+    *("complex64", "complex128"),
+)
+SUPPORTED: Final = {np.dtype(name): np.dtype(name) for name in _NAMES}
+# As messages list them.
+DTYPES: Final = ", ".join(_NAMES) + " or ml_dtypes.bfloat16"
 
 # DLPack devices whose memory the CPU reads: CPU, pinned CUDA, pinned ROCm.
 _HOST_DEVICES = (1, 3, 11)
@@ -40,7 +44,8 @@ def as_input(function: str, name: str, value: object) -> np.ndarray:
     Raises
     ------
     DtypeError
-        None, bool, object, string, time and structured dtypes, masked elements, and what NumPy cannot convert.
+        None, bool, object, string, time and structured dtypes, numbers too wide for the kernels (uint64, longdouble),
+        masked elements, and what NumPy cannot convert.
     ShapeError
         A scalar or a ragged list.
     UnsupportedError
@@ -51,8 +56,8 @@ def as_input(function: str, name: str, value: object) -> np.ndarray:
         if flags.c_contiguous and flags.aligned and value.ndim:
             return value
     array = _as_ndarray(function, name, value)
-    if array.dtype.kind not in _NUMBERS and array.dtype.name != "bfloat16":
-        expected = "expected an array of numbers (float32 or float64)"
+    if array.dtype.newbyteorder("=") not in SUPPORTED and not is_bfloat16(array.dtype):
+        expected = f"expected an array of numbers ({DTYPES})"
         if value is None or array.dtype == object:
             raise DtypeError(f"{function}: {name} = {shown(value)} is of type {type(value).__name__}, {expected}")
         raise DtypeError(f"{function}: {name} has dtype {array.dtype}, {expected}")
@@ -69,9 +74,13 @@ def _as_ndarray(function: str, name: str, value: object) -> np.ndarray:
             raise DtypeError(f"{function}: {name} has masked elements, expected an array without (fill them first)")
         return np.asarray(value)
     _check_device(function, name, value)
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        raise UnsupportedError(f"{function}: {name} has dtype bfloat16; this version supports float32 and float64")
     try:
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            import ml_dtypes
+
+            # PyTorch exports no bfloat16 to NumPy, but its bits.
+            bits = value.view(sys.modules["torch"].int16)  # type: ignore[attr-defined]
+            return np.asarray(bits).view(ml_dtypes.bfloat16)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)  # type: ignore[arg-type]
         return np.asarray(value)
@@ -97,13 +106,16 @@ def _check_device(function: str, name: str, value: object) -> None:
         raise UnsupportedError(f"{function}: {name} of type {kind} is in device memory, expected an array on the CPU")
 
 
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Return whether this is the bfloat16 of ml_dtypes."""
+    return dtype.name == "bfloat16"
+
+
 def common_dtype(function: str, *arrays: np.ndarray | None) -> np.dtype:
-    """Return the dtype of the computation by NumPy's promotion; None among the arrays is skipped.
+    """Return the dtype of the result by NumPy's promotion; None among the arrays is skipped.
 
     Raises
     ------
-    UnsupportedError
-        Unless the result is float32 or float64.
     DtypeError
         If NumPy has no common dtype.
     """
@@ -113,27 +125,56 @@ def common_dtype(function: str, *arrays: np.ndarray | None) -> np.dtype:
     except TypeError as error:
         names = ", ".join(str(item) for item in dtypes)
         raise DtypeError(f"{function}: the arrays have dtypes {names}, which have no common dtype") from error
-    if dtype in SUPPORTED:
-        return SUPPORTED[dtype]
-    got = ", ".join(dict.fromkeys(str(item) for item in dtypes))
-    raise UnsupportedError(
-        f"{function}: the arrays have dtype {got}, result dtype {dtype}; this version supports float32 and float64",
-    )
+    return SUPPORTED.get(dtype, dtype)
 
 
-def dtype_name(function: str, dtype: object) -> str:
-    """Return "float32" or "float64" from a dtype or its name."""
-    if dtype == "float32" or dtype == "float64":
-        return str(dtype)
+def dtype_of(function: str, name: str, dtype: object) -> np.dtype:
+    """Return a supported dtype from a dtype or its name; `name` is the argument's, for the message."""
     try:
         if dtype is None:
             raise TypeError("None is not a dtype")
         found = np.dtype(dtype)  # type: ignore[call-overload]
     except TypeError as error:
-        raise DtypeError(f"{function}: dtype = {shown(dtype)}, expected float32 or float64") from error
-    if found not in SUPPORTED:
-        raise UnsupportedError(f"{function}: dtype = {found}; this version supports float32 and float64")
-    return str(found.name)
+        raise DtypeError(f"{function}: {name} = {shown(dtype)}, expected {DTYPES}") from error
+    if found not in SUPPORTED and not is_bfloat16(found):
+        raise DtypeError(f"{function}: {name} = {found}, expected {DTYPES}")
+    return SUPPORTED.get(found, found)
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """Return "i" for integers, "f" for floating point, bfloat16 included, "c" for complex."""
+    return {"u": "i", "V": "f"}.get(dtype.kind, dtype.kind)
+
+
+def working_dtype(function: str, dtype: np.dtype, result: np.dtype) -> np.dtype:
+    """Return the dtype in which sums for a result of dtype `result` are taken, of arrays of common dtype `dtype`.
+
+    Raises
+    ------
+    DtypeError
+        If the conversion would drop fractions or imaginary parts.
+    """
+    if result == dtype:
+        return dtype
+    kinds = kind_of(dtype), kind_of(result)
+    if "ifc".index(kinds[0]) > "ifc".index(kinds[1]):
+        raise DtypeError(f"{function}: out_dtype = {result} cannot hold results of arrays of dtype {dtype}")
+    # Sums modulo 2**n are exact in every integer type of at least n bits.
+    return result if kinds == ("i", "i") else np.promote_types(dtype, result)
+
+
+def element_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the element type of the kernels that compute in `dtype`.
+
+    Half precision is summed in float32, complex numbers in their real type, integers modulo 2**16, 2**32 or 2**64.
+    """
+    kind, size = kind_of(dtype), dtype.itemsize
+    if kind == "i":
+        return _ELEMENTS[f"int{max(8 * size, 16)}"]
+    return _ELEMENTS["float64" if size // (2 if kind == "c" else 1) == 8 else "float32"]
+
+
+_ELEMENTS: Final = {name: np.dtype(name) for name in ("float32", "float64", "int16", "int32", "int64")}
 
 
 def check_out(function: str, out: object, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -14,6 +14,9 @@ Pair: TypeAlias = tuple[int, int]
 
 NAMES = ("valid", "same", "same_lower", "full")
 
+# Looking only backwards has a meaning along time, not over an image.
+NAMES_1D = (*NAMES, "causal")
+
 
 def effective_kernel(kernel: int, dilation: int) -> int:
     """Return the number of input elements that a dilated kernel spans: ``dilation * (kernel - 1) + 1``."""
@@ -38,11 +41,14 @@ def same(size: int, kernel: int, stride: int, dilation: int) -> Pair:
 
 
 def named(name: str, size: int, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the pair that a name of `NAMES` stands for along one axis."""
+    """Return the pair that a name of `NAMES_1D` stands for along one axis."""
+    reach = dilation * (kernel - 1)
     if name == "valid":
         return 0, 0
     if name == "full":
-        return dilation * (kernel - 1), dilation * (kernel - 1)
+        return reach, reach
+    if name == "causal":
+        return reach, 0
     before, after = same(size, kernel, stride, dilation)
     return (before, after) if name == "same" else (after, before)
 
@@ -62,7 +68,7 @@ def resolve(
     function : str
         Name of the public function, for the messages.
     padding : int, str, tuple or list
-        One of `NAMES`; an int; 1 int or one int per axis; 1 pair or one pair per axis.
+        One of `NAMES`, or "causal" for one axis; an int; 1 int or one int per axis; 1 pair or one pair per axis.
     sizes, kernel, stride, dilation : tuple of int
         One number per spatial axis.
 
@@ -76,7 +82,7 @@ def resolve(
         Anything that is not a string or integers.
     """
     if isinstance(padding, str):
-        if padding not in NAMES:
+        if padding not in _names(len(sizes)):
             raise OptionError(f"{function}: padding = {shown(padding)}, expected {_rule(len(sizes))}")
         return tuple(named(padding, *axis) for axis in zip(sizes, kernel, stride, dilation, strict=True))
     return _numbers(function, padding, len(sizes))
@@ -114,7 +120,13 @@ def _pair(function: str, padding: object, item: object, axes: int) -> Pair:
     return before, after
 
 
+def _names(axes: int) -> tuple[str, ...]:
+    return NAMES_1D if axes == 1 else NAMES
+
+
 def _rule(axes: int) -> str:
     """Return what `padding` may be, in words."""
-    names = ", ".join(map(repr, NAMES))
+    names = ", ".join(map(repr, _names(axes)))
+    if axes == 1:
+        return f"{names}, an int, a tuple of 1 int, or a tuple of 1 (before, after) pair"
     return f"{names}, an int, 1 or {axes} ints, or 1 or {axes} (before, after) pairs"

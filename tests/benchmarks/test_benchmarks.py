@@ -11,7 +11,7 @@ import pytest
 import fastconv as fc
 from fastconv.benchmarks import compare, first_call, measure, problems, report, rivals, run, stats, timing
 from fastconv.errors import OptionError
-from fastconv.geometry.conv import conv2d_geometry
+from fastconv.geometry.conv import conv_geometry
 
 TINY = 'n1ic2h6w6_oc3k3s1p1"tiny"'
 
@@ -19,8 +19,8 @@ TINY = 'n1ic2h6w6_oc3k3s1p1"tiny"'
 @pytest.mark.parametrize("layer", problems.LAYERS.values(), ids=lambda layer: layer.name)
 def test_layers_are_written_in_the_shortest_way(layer):
     p = layer.problem
-    assert conv2d_geometry("test", p.input_shape, p.weight_shape, **p.keywords).problem == layer.text
-    assert conv2d_geometry("test", p.input_shape, p.weight_shape, **layer.keywords).problem == layer.text
+    assert conv_geometry("test", 2, p.input_shape, p.weight_shape, **p.keywords).problem == layer.text
+    assert conv_geometry("test", 2, p.input_shape, p.weight_shape, **layer.keywords).problem == layer.text
 
 
 def test_layers_differ():

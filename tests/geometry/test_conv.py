@@ -4,12 +4,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastconv import errors
-from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, ShapeError, UnsupportedError
+from fastconv.errors import ArgumentTypeError, OptionError, ShapeError
 from fastconv.geometry.arguments import shown
 from fastconv.geometry.conv import (
+    PADDING_MODES,
     bias_shape_check,
     check_keyword,
-    conv2d_geometry,
+    conv_geometry,
     input_shape,
     output_shape,
     residual_shape_check,
@@ -22,8 +23,8 @@ drawn = settings(deadline=None, derandomize=True)
 X, W = (1, 8, 5, 5), (6, 8, 3, 3)
 
 
-def geometry(x=X, w=W, **keywords):
-    return conv2d_geometry("conv2d", x, w, **keywords)
+def geometry(x=X, w=W, axes=2, **keywords):
+    return conv_geometry(f"conv{axes}d", axes, x, w, **keywords)
 
 
 def test_geometry_holds_every_size():
@@ -32,13 +33,38 @@ def test_geometry_holds_every_size():
     assert (g.H, g.W, g.KH, g.KW, g.SH, g.SW, g.DH, g.DW) == (11, 13, 3, 5, 2, 3, 1, 2)
     assert (g.PT, g.PB, g.PL, g.PR) == (1, 2, 3, 4)
     assert (g.OH, g.OW) == ((11 + 3 - 3) // 2 + 1, (13 + 7 - 9) // 3 + 1)
-    assert (g.layout, g.dtype) == ("channels_first", "float32")
+    assert (g.D, g.OD, g.KD, g.SD, g.DD, g.PF, g.PK) == (1, 1, 1, 1, 1, 0, 0)
+    assert (g.layout, g.dtype, g.padding_mode, g.axes) == ("channels_first", "float32", "zeros", 2)
     assert g.macs == 2 * 6 * g.OH * g.OW * 4 * 3 * 5
+
+
+def test_geometry_holds_every_size_of_three_axes():
+    pads = ((1, 2), (3, 4), (5, 6))
+    g = geometry(
+        (2, 8, 11, 13, 15), (6, 4, 2, 3, 5), 3, stride=(2, 3, 1), padding=pads, dilation=(3, 1, 2), groups=2,
+        padding_mode="reflect", dtype="int32",
+    )  # fmt: skip
+    assert (g.D, g.H, g.W, g.KD, g.KH, g.KW) == (11, 13, 15, 2, 3, 5)
+    assert (g.SD, g.SH, g.SW, g.DD, g.DH, g.DW) == (2, 3, 1, 3, 1, 2)
+    assert (g.PF, g.PK, g.PT, g.PB, g.PL, g.PR) == (1, 2, 3, 4, 5, 6)
+    assert (g.OD, g.OH, g.OW) == ((11 + 3 - 4) // 2 + 1, (13 + 7 - 3) // 3 + 1, 15 + 11 - 9 + 1)
+    assert (g.dtype, g.padding_mode, g.axes) == ("int32", "reflect", 3)
+    assert g.macs == 2 * 6 * g.OD * g.OH * g.OW * 4 * 2 * 3 * 5
+
+
+def test_geometry_of_one_axis_is_that_of_a_row():
+    options = {"stride": 2, "dilation": 3, "groups": 2}
+    line = geometry((2, 8, 30), (6, 4, 5), 1, padding=((1, 2),), **options)
+    row = geometry((2, 8, 1, 30), (6, 4, 1, 5), stride=(1, 2), dilation=(1, 3), padding=((0, 0), (1, 2)), groups=2)
+    assert line == row._replace(axes=1)
+    assert geometry((2, 8, 30), (6, 4, 5), 1, padding="causal", **options)[18:22] == (0, 0, 12, 0)
+    with pytest.raises(OptionError, match=r"^conv2d: padding = 'causal'"):
+        geometry(padding="causal")
 
 
 def test_geometry_is_made_of_python_ints_and_hashable():
     g = geometry(stride=np.int8(2), padding=np.uint8(1), dilation=(np.int64(1),), groups=np.int32(1))
-    assert all(type(field) is int for field in g[:-2])
+    assert all(type(field) is int for field in (*g[:-4], g.axes))
     assert g == geometry(stride=2, padding=1)
     assert hash(g) == hash(geometry(stride=2, padding=1))
 
@@ -48,6 +74,17 @@ def test_geometry_of_channels_last_moves_only_the_channels():
     assert last == first._replace(layout="channels_last")
     assert (input_shape(last), weight_shape(last), output_shape(last)) == ((2, 5, 7, 8), W, (2, 5, 7, 6))
     assert (input_shape(first), weight_shape(first), output_shape(first)) == ((2, 8, 5, 7), W, (2, 6, 5, 7))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_shapes_are_the_users(axes):
+    sizes, kernel, out = ((9, 8, 7)[:axes], (1, 2, 3)[:axes], (9, 7, 5)[:axes])
+    first = geometry((2, 4, *sizes), (6, 2, *kernel), axes, groups=2)
+    last = geometry((2, *sizes, 4), (6, 2, *kernel), axes, groups=2, layout="channels_last")
+    assert last == first._replace(layout="channels_last")
+    assert (input_shape(first), output_shape(first)) == ((2, 4, *sizes), (2, 6, *out))
+    assert (input_shape(last), output_shape(last)) == ((2, *sizes, 4), (2, *out, 6))
+    assert weight_shape(first) == weight_shape(last) == (6, 2, *kernel)
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
@@ -119,6 +156,25 @@ def test_geometry_names_argument_value_rule_and_shapes(arguments, error, message
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("axes", "x", "w", "message"),
+    [
+        (1, (5,), (6, 8, 3), "conv1d: input has 1 dimensions, expected 3 (N, C, W) or 2 (C, W)"),
+        (1, (1, 8, 5, 5), (6, 8, 3), "conv1d: input has 4 dimensions"),
+        (1, (1, 8, 5), (6, 8, 3, 3), "conv1d: weight has 4 dimensions, expected 3 (OC, IC/groups, KW)"),
+        (3, (5, 5, 5), (6, 8, 3, 3, 3), "input has 3 dimensions, expected 5 (N, C, D, H, W) or 4 (C, D, H, W)"),
+        (3, (1, 8, 5, 5, 5), (6, 8, 3, 3), "weight has 4 dimensions, expected 5 (OC, IC/groups, KD, KH, KW)"),
+        (3, (1, 8, 0, 5, 5), (6, 8, 1, 1, 1), "input has D = 0, expected at least 1"),
+        (3, (1, 8, 5, 5, 5), (6, 8, 0, 1, 1), "weight has KD = 0, expected at least 1"),
+        (3, (1, 8, 2, 5, 5), (6, 8, 3, 1, 1), "weight has effective size 3 along D (KD = 3, dilation = 1)"),
+    ],
+)
+def test_geometry_names_the_axes_of_its_dimension(axes, x, w, message):
+    with pytest.raises(ShapeError) as caught:
+        geometry(x, w, axes)
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["stride", "dilation"])
 @pytest.mark.parametrize(
     ("value", "error"),
@@ -164,14 +220,12 @@ def test_geometry_refuses_a_shape_out_of_range(value):
         geometry(value)
 
 
-def test_geometry_takes_dtypes_and_their_names():
-    assert geometry(dtype="float64").dtype == geometry(dtype=np.float64).dtype == geometry(dtype=np.dtype("f8")).dtype
-    for value in ("float16", np.int8, "complex64"):
-        with pytest.raises(UnsupportedError, match=r"conv2d: dtype = .* float32 and float64"):
-            geometry(dtype=value)
-    for value in ("floaty", None, 3):
-        with pytest.raises(DtypeError, match=r"conv2d: dtype = .* float32 or float64"):
-            geometry(dtype=value)
+def test_geometry_stores_dtype_and_padding_mode():
+    for mode in PADDING_MODES:
+        # Wider than the image, as numpy.pad takes it.
+        assert geometry(padding=9, padding_mode=mode, dtype="int16")[-3:] == ("int16", mode, 2)
+    with pytest.raises(OptionError, match=r"^conv2d: padding_mode = 'mirror', expected one of 'zeros', 'reflect'"):
+        geometry(padding_mode="mirror")
 
 
 @drawn
@@ -205,12 +259,55 @@ def test_problem_is_one_word(arguments, expected):
     assert geometry(**arguments).problem == expected
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"x": (1, 16, 1000), "w": (8, 16, 9), "padding": 4}, "n1ic16w1000_oc8k9s1p4"),
+        (
+            {"x": (1, 1000, 16), "w": (8, 16, 9), "padding": "causal", "dilation": 2, "layout": "channels_last"},
+            "n1ic16w1000_oc8k9s1pl16pr0d2_nhwc",
+        ),
+        ({"x": (1, 3, 8, 56, 56), "w": (64, 3, 3, 3, 3), "padding": 1}, "n1ic3d8h56w56_oc64k3s1p1"),
+        (
+            {"x": (2, 4, 9, 8, 7), "w": (6, 2, 3, 1, 1), "stride": (1, 2, 2), "padding": (1, 0, 0), "groups": 2,
+             "dilation": (1, 2, 2)},
+            "n2ic4d9h8w7_oc6kd3kh1kw1sd1sh2sw2pd1ph0pw0dd1dh2dw2g2",
+        ),
+        (
+            {"x": (1, 1, 9, 8, 7), "w": (1, 1, 2, 2, 2), "padding": ((0, 1),), "dilation": 3},
+            "n1ic1d9h8w7_oc1k2s1pf0pk1pt0pb1pl0pr1d3",
+        ),
+        (
+            {"x": (1, 7, 8), "w": (1, 8, 2), "layout": "channels_last", "dtype": "int16", "padding_mode": "circular"},
+            "n1ic8w7_oc1k2s1p0_nhwc_i16_circular",
+        ),
+        ({"x": (1, 8, 7), "w": (1, 8, 2), "dtype": "int64"}, "n1ic8w7_oc1k2s1p0_i64"),
+        ({"x": (1, 8, 7), "w": (1, 8, 2), "padding_mode": "symmetric"}, "n1ic8w7_oc1k2s1p0_symmetric"),
+    ],
+)  # fmt: skip
+def test_problem_names_one_and_three_axes(arguments, expected):
+    assert geometry(axes=len(arguments["w"]) - 2, **arguments).problem == expected
+
+
 def test_flat_is_one_row_where_the_kernel_reads_each_pixel_once():
     pointwise = geometry((2, 8, 5, 7), (6, 8, 1, 1))
     assert pointwise.flat == geometry((2, 8, 1, 35), (6, 8, 1, 1))
     assert pointwise.flat.macs == pointwise.macs
     for other in (geometry(), *(geometry(w=(6, 8, 1, 1), **{name: (1, 2)}) for name in ("stride", "padding"))):
         assert other.flat is other
+    volume = geometry((2, 8, 3, 5, 7), (6, 8, 1, 1, 1), 3)
+    assert volume.flat == geometry((2, 8, 1, 1, 105), (6, 8, 1, 1, 1), 3)
+    for name, value in (("stride", (2, 1, 1)), ("padding", ((0, 1), (0, 0), (0, 0)))):
+        other = geometry((2, 8, 3, 5, 7), (6, 8, 1, 1, 1), 3, **{name: value})
+        assert other.flat is other
+
+
+def test_planar_has_an_image_per_output_plane_and_a_channel_per_tap_in_depth():
+    g = geometry((2, 8, 9, 5, 7), (6, 4, 3, 2, 1), 3, stride=(2, 1, 3), padding=1, dilation=(2, 1, 1), groups=2)
+    flat = geometry((2 * g.OD, 24, 5, 7), (6, 12, 2, 1), stride=(1, 3), padding=1, groups=2)
+    assert g.planar == flat._replace(axes=3)
+    assert g.planar.macs == g.macs
+    assert geometry().planar == geometry()
 
 
 def test_bias_shape_check_names_shapes():

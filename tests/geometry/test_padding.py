@@ -77,6 +77,15 @@ def test_resolve_takes_any_number_of_axes(axes):
     assert resolve("conv", tuple(range(axes)), (9,) * axes, ones, ones, ones) == tuple((n, n) for n in range(axes))
 
 
+def test_causal_sees_no_later_element():
+    assert resolve("conv1d", "causal", (9,), (4,), (2,), (3,)) == ((9, 0),)
+    for axes in (2, 3):
+        with pytest.raises(OptionError, match=r"^conv: padding = 'causal', expected 'valid', 'same', 'same_lower', "):
+            resolve("conv", "causal", *[(9,) * axes] * 4)
+    with pytest.raises(OptionError, match=r"^conv1d: padding = \(1, 2\) has length 2, expected .*'causal', an int, a"):
+        resolve("conv1d", (1, 2), (9,), (4,), (2,), (3,))
+
+
 @pytest.mark.parametrize(
     ("padding", "error", "value"),
     [

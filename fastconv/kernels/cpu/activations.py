@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from fastconv._jit import njit
 from fastconv.epilogue import ACTIVATIONS, LEAKY_SLOPE
 from fastconv.kernels.cpu.ir_builder import Lanes, counted, literals
-from fastconv.kernels.cpu.memory import floats
+from fastconv.kernels.cpu.memory import elements
 from fastconv.kernels.cpu.row_ops import PYTHON_ROWS, each_vector
 
 N = types.intp
@@ -203,7 +203,7 @@ _ALIVE: list[Any] = []
 
 def _python_row(bits: int, name: str) -> Callable[[int, int], None]:
     def activate(row: int, n: int) -> None:
-        values = floats(bits, row, n)
+        values = elements(bits, row, n)
         with np.errstate(over="ignore"):
             values[:] = ACTIVATIONS[name](values.copy())
 

@@ -20,7 +20,7 @@ from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
 from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
-from fastconv.kernels.cpu.packing import strip_pixels, strip_planes
+from fastconv.kernels.cpu.packing import pixels_plane_at, plane_at, strip_pixels, strip_planes
 from fastconv.kernels.cpu.program import Packer, Program, address, bits_of
 from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows
 
@@ -116,24 +116,25 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
 
     @njit()
     def depthwise_planes(g, io, scratch, lo, hi):
-        c, KH, KW, offsets = scratch + g[F.C_AT], g[F.KH], g[F.KW], g[F.COLUMN_OFFSETS]
+        # The depth taps of a row are more rows of the kernel.
+        c, KH, KW, offsets = scratch + g[F.C_AT], g[F.KD] * g[F.KH], g[F.KW], g[F.COLUMN_OFFSETS]
         for t in range(lo, hi):
             image, ic, r0, c0 = block_at(g, t)
-            x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             h0 = r0 - g[F.PT]
             inside = g[F.EDGE] > 0 and rows >= R and h0 >= 0 and h0 + rows + KH - 1 <= g[F.H]
             source, pitch, strip = scratch, g[F.P], 0
             if inside:
-                x += size * h0 * g[F.W]
+                x = io[F.X] + size * (plane_at(g, image, ic) * g[F.H] + h0) * g[F.W]
                 fill_edges(BITS, NR, g, x, rows + KH - 1, scratch)
                 source, pitch, strip = x - size * g[F.PL], g[F.W], scratch
             else:
-                strip_planes(BITS, scratch, x, g, 1, r0, c0)
+                strip_planes(BITS, scratch, io[F.X], g, image, ic * g[F.KD], g[F.KD], r0, c0)
             for m in range(g[F.M]):
                 oc = ic * g[F.M] + m
                 weight = io[F.WEIGHT] + size * oc * KH * KW
-                dst = io[F.OUT] + size * (((image * g[F.OC] + oc) * g[F.OH] + r0) * g[F.OW] + c0)
+                plane = (image // g[F.OD] * g[F.OC] + oc) * g[F.OD] + image % g[F.OD]
+                dst = io[F.OUT] + size * ((plane * g[F.OH] + r0) * g[F.OW] + c0)
                 slide_block(
                     BITS,
                     R,
@@ -188,11 +189,12 @@ def pixels_kernel(BITS, MR, NV, VL):
 
     @njit()
     def depthwise_pixels(g, io, scratch, lo, hi):
-        c, K, offsets = scratch + g[F.C_AT], g[F.KH] * g[F.KW], g[F.COLUMN_OFFSETS]
+        c, K, offsets = scratch + g[F.C_AT], g[F.KD] * g[F.KH] * g[F.KW], g[F.COLUMN_OFFSETS]
         for t in range(lo, hi):
             image, tile, r0, c0 = block_at(g, t)
-            x = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC]
-            strip_pixels(BITS, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
+            for kd in range(g[F.KD]):
+                x, strip = pixels_plane_at(BITS, g, io[F.X], image, kd), scratch + size * kd * g[F.PLANE] * NR
+                strip_pixels(BITS, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             weight = io[F.WEIGHT] + size * tile * K * NR
             lanes_block(
@@ -216,11 +218,11 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
         columns = column_offsets(geometry, b, 1) * size
         kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL)
     else:
-        NR = b.NV * b.VL
+        NR, taps = b.NV * b.VL, geometry.KD * geometry.KH * geometry.KW
         rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size
         # One table of all taps.
         columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
-        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (tap_packer(geometry, b, geometry.KH * geometry.KW),)
+        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (tap_packer(geometry, b, taps),)
     tables = [rows, columns]
     values = fields(geometry, activation, b, tables)
     if b.EDGE:

@@ -36,8 +36,9 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
     turned = first and b.LANES
     if not turned:
         geometry = geometry.flat
-    tables, panel = _pass_tables(geometry, b, bits // 8, columns)
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
+    KD, geometry = geometry.KD, geometry.planar
+    tables, panel = _pass_tables(geometry, b, bits // 8, columns)
     values |= {"M": 1, "PASS_TABLE": address(tables[0]), "PANEL": panel, "STEP": b.PLANE}
     values["C_AT"] = aligned(b.strip_elements * (bits // 8))
     if turned:
@@ -47,23 +48,25 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
         kernel: Kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
     else:
         kernel = (_planes_kernel if first else _pixels_kernel)(bits, b.MR, b.NV, b.VL, columns)
-    packers = (_packer(geometry, b, bits, panel),)
+    packers = (_packer(geometry, b, bits, panel, KD),)
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)
 
 
-def _packer(geometry: Any, b: Any, bits: int, panel: int) -> Packer:
+def _packer(geometry: Any, b: Any, bits: int, panel: int, KD: int) -> Packer:
     G, OCG, ICG, taps = geometry.G, geometry.OCG, geometry.ICG, geometry.KH * geometry.KW
     if b.LANES:
-        return weight_packers.lanes(bits, b, OCG, G * b.TILES, ICG * taps, _lane_order(ICG, taps, b.ICP))
+        return weight_packers.lanes(bits, b, OCG, G * b.TILES, ICG * taps, _lane_order(ICG, KD, taps, b.ICP))
     return weight_packers.panels(bits, b, OCG, G, ICG * taps, b.ICP * taps, panel)
 
 
-def _lane_order(ICG: int, taps: int, ICP: int) -> np.ndarray:
-    """Return where column k = (ic, tap) of the weight stands among the rows [pass][tap][channel]."""
-    ic, tap = np.divmod(np.arange(ICG * taps, dtype=np.int64), taps)
-    first = ic // ICP * ICP
+def _lane_order(ICG: int, KD: int, taps: int, ICP: int) -> np.ndarray:
+    """Return where column k = (ic, kd, tap) of the weight stands among the rows [pass][tap][channel (kd, ic)]."""
+    k, tap = np.divmod(np.arange(ICG * taps, dtype=np.int64), taps)
+    ic, kd = np.divmod(k, KD)
+    channel = kd * (ICG // KD) + ic
+    first = channel // ICP * ICP
     channels = np.minimum(ICP, ICG - first)
-    return first * taps + tap * channels + ic - first
+    return first * taps + tap * channels + channel - first
 
 
 def _pass_tables(geometry: Any, b: Any, size: int, columns: bool) -> tuple[list[np.ndarray], int]:

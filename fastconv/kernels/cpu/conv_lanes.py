@@ -11,13 +11,15 @@ from __future__ import annotations
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_planes, run_tile
+from fastconv.kernels.cpu.packing import depth_at
 from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 
 @inline
-def strip_turned(BITS, VL, strip, x, g, channels, places, r0):
+def strip_turned(BITS, VL, strip, x, g, image, group, c0, channels, places, r0):
     """Fill strip [row phase][column phase][ROWS][P][channels] from planes, for the block of whole rows from r0 on.
 
+    The channels are those of the group from c0 on, in the order (kd, ic); the planes of one kd are a run.
     `places` is a table: where pixel (h, w) of the input goes in the strip, counted from the block's first input row on.
     So the pixels of all rows are one run, whatever the stride, and a square may straddle rows.
     """
@@ -26,18 +28,26 @@ def strip_turned(BITS, VL, strip, x, g, channels, places, r0):
     top = max(h0, 0)
     pixels = (min(h0 + g[F.T_LINES], H) - top) * W
     zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL]) * channels)
-    src, places = x + size * top * W, places + 8 * (top - h0) * W
-    if channels >= VL and pixels >= VL:
-        for c0 in range(0, channels, VL):
-            # The last square overlaps its neighbour.
-            c = min(c0, channels - VL)
-            for q0 in range(0, pixels, VL):
-                q = min(q0, pixels - VL)
-                transpose(BITS, strip + size * c, places + 8 * q, src + size * (c * H * W + q), H * W)
-    else:
-        for c in range(channels):
-            for q in range(pixels):
-                copy_row(BITS, strip + size * (c + int_at(places, q)), src + size * (c * H * W + q), 1)
+    places, plane, done, ICT = places + 8 * (top - h0) * W, g[F.D] * H * W, 0, g[F.ICT]
+    while done < channels:
+        kd, ic = (c0 + done) // ICT, (c0 + done) % ICT
+        run, d = min(channels - done, ICT - ic), depth_at(g, image, kd)
+        src = x + size * (((image // g[F.OD] * g[F.IC] + group * ICT + ic) * g[F.D] + d) * H + top) * W
+        dst = strip + size * done
+        done += run
+        if d < 0:
+            continue
+        if run >= VL and pixels >= VL:
+            for first in range(0, run, VL):
+                # The last square overlaps its neighbour.
+                c = min(first, run - VL)
+                for q0 in range(0, pixels, VL):
+                    q = min(q0, pixels - VL)
+                    transpose(BITS, dst + size * c, places + 8 * q, src + size * (c * plane + q), plane)
+        else:
+            for c in range(run):
+                for q in range(pixels):
+                    copy_row(BITS, dst + size * (c + int_at(places, q)), src + size * (c * plane + q), 1)
 
 
 @inline
@@ -48,7 +58,7 @@ def finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels):
         for o in range(0, lanes, VL):
             transpose(BITS, turned + size * (o * g[F.T_PITCH] + q), g[F.T_ROWS], c + size * (q * NR + o), NR)
     for lane in range(lanes):
-        row, plane = turned + size * lane * g[F.T_PITCH], dst + size * lane * g[F.OH] * g[F.OW]
+        row, plane = turned + size * lane * g[F.T_PITCH], dst + size * lane * g[F.OUT_PLANE]
         finish_planes(BITS, g, io, row, channel + lane, plane, 0, pixels, g[F.P], g[F.OW], g[F.OW])
 
 
@@ -58,13 +68,14 @@ def lanes_kernel(BITS, MR, NV, VL):
 
     @njit()
     def conv_lanes(g, io, scratch, lo, hi):
-        OHOW, OCG, TILES = g[F.OH] * g[F.OW], g[F.OCG], g[F.TILES]
+        OP, OCG, TILES = g[F.OUT_PLANE], g[F.OCG], g[F.TILES]
         packed = -1
         for t in range(lo, hi):
             part, block = t % g[F.PARTS], t // g[F.PARTS]
             image, group, r0, _ = block_at(g, block)
             pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * g[F.P] + g[F.OW]
-            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + r0 * g[F.OW])
+            row = image % g[F.OD] * g[F.OH] + r0
+            plane = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + group * OCG) * OP + row * g[F.OW])
             first = part * g[F.PART_TILES]
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
@@ -72,8 +83,7 @@ def lanes_kernel(BITS, MR, NV, VL):
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)
                 if packed != block or g[F.PASSES] > 1:
-                    x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
-                    strip_turned(BITS, VL, scratch, x, g, channels, int_at(table, 5), r0)
+                    strip_turned(BITS, VL, scratch, io[F.X], g, image, group, ic0, channels, int_at(table, 5), r0)
                     packed = block
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))
@@ -86,7 +96,7 @@ def lanes_kernel(BITS, MR, NV, VL):
                         run_tile(BITS, MR, NV, 0, 1, NR, g, io, table, a, step, b, to, 0, 0, False, p, 0)
                     if p == g[F.PASSES] - 1:
                         lanes, channel = min(NR, OCG - tile * NR), group * OCG + tile * NR
-                        dst, turned = plane + size * tile * NR * OHOW, scratch + g[F.T_AT]
+                        dst, turned = plane + size * tile * NR * OP, scratch + g[F.T_AT]
                         finish_turned(BITS, VL, NR, g, io, c, turned, lanes, channel, dst, pixels)
 
     return conv_lanes

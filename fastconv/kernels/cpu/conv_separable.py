@@ -21,7 +21,7 @@ from fastconv.kernels.cpu.conv_depthwise import lanes_block, slide_block
 from fastconv.kernels.cpu.conv_tiles import block_at
 from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
-from fastconv.kernels.cpu.packing import strip_pixels, strip_planes
+from fastconv.kernels.cpu.packing import pixels_plane_at, strip_pixels, strip_planes
 from fastconv.kernels.cpu.program import Program, address, bits_of
 
 # Vectors of the pass along rows, which has one output row and no reuse of loads.
@@ -38,8 +38,7 @@ def planes_kernel(BITS, R, NV, TAPS, VL):
         middle, c, zero = scratch + g[F.MIDDLE_AT], scratch + g[F.C_AT], g[F.ZERO]
         for t in range(lo, hi):
             image, ic, r0, c0 = block_at(g, t)
-            x = io[F.X] + size * (image * g[F.IC] + ic) * g[F.H] * g[F.W]
-            strip_planes(BITS, scratch, x, g, 1, r0, c0)
+            strip_planes(BITS, scratch, io[F.X], g, image, ic, 1, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             for m in range(g[F.M]):
                 oc = ic * g[F.M] + m
@@ -70,7 +69,7 @@ def pixels_kernel(BITS, MR, NV, VL):
         offsets, lines = g[F.COLUMN_OFFSETS], g[F.ROW_OFFSETS]
         for t in range(lo, hi):
             image, tile, r0, c0 = block_at(g, t)
-            x = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC]
+            x = pixels_plane_at(BITS, g, io[F.X], image, 0)
             strip_pixels(BITS, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             row, weight = io[F.ROW] + size * tile * KW * NR, io[F.WEIGHT] + size * tile * KH * NR

@@ -16,13 +16,13 @@ from __future__ import annotations
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.microkernel import outer
-from fastconv.kernels.cpu.packing import columns_pixels, columns_planes, strip_pixels, strip_planes
+from fastconv.kernels.cpu.packing import columns_pixels, columns_planes, pixels_plane_at, strip_pixels, strip_planes
 from fastconv.kernels.cpu.row_ops import call_row, finish_rows, int_at
 
 
 @inline
 def block_at(g, block):
-    """Return (image, group, first output row, first output column) of a block."""
+    """Return (image (n, od), group, first output row, first output column) of a block."""
     column = block % g[F.COLUMN_BLOCKS]
     block //= g[F.COLUMN_BLOCKS]
     row = block % g[F.ROW_BLOCKS]
@@ -106,29 +106,30 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
 
     @njit()
     def conv_planes(g, io, scratch, lo, hi):
-        OHOW, OCG, TILES = g[F.OH] * g[F.OW], g[F.OCG], g[F.TILES]
+        OHOW, OP, OCG, TILES = g[F.OH] * g[F.OW], g[F.OUT_PLANE], g[F.OCG], g[F.TILES]
         packed = -1
         for t in range(lo, hi):
             part, block = t % g[F.PARTS], t // g[F.PARTS]
             image, group, r0, c0 = block_at(g, block)
             if COLUMNS:
-                pitch, valid, stride, base, q0 = OHOW, OHOW, g[F.OC] * OHOW, 0, c0
+                pitch, valid, stride, base, q0 = OP, OP, g[F.OC] * OP, 0, c0
                 pixels = min(g[F.CB], g[F.N] * OHOW - c0)
             else:
                 pitch, valid, stride, base, q0 = g[F.P], min(g[F.CB], g[F.OW] - c0), g[F.OW], r0 * g[F.OW] + c0, 0
                 pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * pitch + valid
-            plane = io[F.OUT] + size * ((image * g[F.OC] + group * OCG) * OHOW + base)
+                base += image % g[F.OD] * OHOW
+            plane = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + group * OCG) * OP + base)
             first = part * g[F.PART_TILES]
             parts = min(g[F.PART_TILES], TILES - first)
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
                 if packed != block or g[F.PASSES] > 1:
                     channels = min(g[F.ICP], g[F.ICG] - ic0)
-                    x = io[F.X] + size * (image * g[F.IC] + group * g[F.ICG] + ic0) * g[F.H] * g[F.W]
+                    channel = group * g[F.ICG] + ic0
                     if COLUMNS:
-                        columns_planes(BITS, scratch, x, g, channels, c0, pixels)
+                        columns_planes(BITS, scratch, io[F.X], g, channel, channels, c0, pixels)
                     else:
-                        strip_planes(BITS, scratch, x, g, channels, r0, c0)
+                        strip_planes(BITS, scratch, io[F.X], g, image, channel, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 tile, q, r, col = first, 0, q0 // pitch, q0 % pitch
@@ -139,17 +140,29 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
                     c = scratch + g[F.C_AT] + size * (tile - first) * g[F.C_TILES] * NR * MR
                     if g[F.C_TILES]:
                         c += size * q * MR
-                    dst, b = plane + size * tile * MR * OHOW, scratch + size * q
+                    dst, b = plane + size * tile * MR * OP, scratch + size * q
                     to = dst + size * (r * stride + col)
-                    run_tile(BITS, MR, NV, 16, 0, NR, g, io, table, a, 0, b, c, to, OHOW, whole, p, channel)
+                    run_tile(BITS, MR, NV, 16, 0, NR, g, io, table, a, 0, b, c, to, OP, whole, p, channel)
                     if p == g[F.PASSES] - 1 and not whole:
                         end = q0 + min(q + NR, pixels)
                         for m in range(rows):
-                            line, row = c + size * m * NR, dst + size * m * OHOW
+                            line, row = c + size * m * NR, dst + size * m * OP
                             finish_planes(BITS, g, io, line, channel + m, row, q0 + q, end, pitch, valid, stride)
                     tile, q, r, col = next_planes_tile(g, NR, first, parts, pixels, pitch, q0, tile, q, r, col)
 
     return conv_planes
+
+
+@inline
+def deep_strip(BITS, strip, x, g, image, group, c0, channels, r0, col0):
+    """channels_last: fill a strip with the channels from c0 on of a group, which come in the order (kd, ic)."""
+    c, ICT = 0, g[F.ICT]
+    while c < channels:
+        kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
+        n = min(channels - c, ICT - ic)
+        plane, to = pixels_plane_at(BITS, g, x, image, kd), strip + BITS // 8 * c
+        strip_pixels(BITS, to, plane, g, group * ICT + ic, n, channels, r0, col0)
+        c += n
 
 
 def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
@@ -174,11 +187,10 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                 ic0 = p * g[F.ICP]
                 if packed != block or g[F.PASSES] > 1:
                     channels = min(g[F.ICP], g[F.ICG] - ic0)
-                    x, channel = io[F.X] + size * image * g[F.H] * g[F.W] * g[F.IC], group * g[F.ICG] + ic0
                     if COLUMNS:
-                        columns_pixels(BITS, scratch, x + size * channel, g, channels, c0, pixels)
+                        columns_pixels(BITS, scratch, io[F.X], g, group, ic0, channels, c0, pixels)
                     else:
-                        strip_pixels(BITS, scratch, x, g, channel, channels, channels, r0, c0)
+                        deep_strip(BITS, scratch, io[F.X], g, image, group, ic0, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)

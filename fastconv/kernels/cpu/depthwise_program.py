@@ -12,9 +12,11 @@ from fastconv.kernels.cpu.program import Packer, address, aligned, bits_of, bloc
 
 
 def row_offsets(geometry: Any, b: Any, count: int, pitch: int, planes: int) -> np.ndarray:
-    """Return where tap row kh < count starts, in elements: [row phase][planes][ROWS] rows of `pitch` elements."""
+    """Return where tap row (kd, kh < count) starts, in elements: [kd][row phase][planes][ROWS] rows of `pitch`."""
     kh = np.arange(count, dtype=np.int64)
-    return (kh % b.ROW_PHASES * planes * b.ROWS + kh * geometry.DH // geometry.SH) * pitch
+    rows = kh % b.ROW_PHASES * planes * b.ROWS + kh * geometry.DH // geometry.SH
+    kd = np.arange(geometry.KD, dtype=np.int64) * b.ROW_PHASES * planes * b.ROWS
+    return (kd[:, None] + rows).ravel() * pitch
 
 
 def column_offsets(geometry: Any, b: Any, lanes: int) -> np.ndarray:
@@ -28,6 +30,7 @@ def fields(geometry: Any, activation: str | None, b: Any, tables: list[np.ndarra
     size = bits_of(geometry) // 8
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
     values |= {"G": b.TILES, "M": geometry.OC // max(geometry.IC, 1), "PARTS": 1}
+    values["PLANE"] = b.ROW_PHASES * b.COLUMN_PHASES * b.ROWS * b.P
     # The strip, a separable kernel's buffer, the C tile.
     values |= {"MIDDLE_AT": aligned(b.strip_elements * size), "C_AT": b.scratch_bytes - aligned(b.c_elements * size)}
     values |= {"ROW_OFFSETS": address(tables[0]), "COLUMN_OFFSETS": address(tables[1])}

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals
-from fastconv.kernels.cpu.memory import floats, ints
+from fastconv.kernels.cpu.memory import dtype_of, elements, ints
 from fastconv.kernels.cpu.microkernel import COLUMNS, WHOLE, add_tile, finish_tile, store_twin
 
 N = types.intp
@@ -113,14 +113,14 @@ class _SlideRow:
 def slide_twin(R, NV, TAPS, BITS, x, rowoff, coloff, weight, KH, KW, init, out, ldo, bias, limits, tiles, last):
     """Python twin of `slide`."""
     width = NV * targets.current().lanes(BITS)
-    taps, rows, columns = floats(BITS, weight, KH * KW).reshape(KH, KW), ints(rowoff, KH + R - 1), ints(coloff, KW)
+    taps, rows, columns = elements(BITS, weight, KH * KW).reshape(KH, KW), ints(rowoff, KH + R - 1), ints(coloff, KW)
     for tile in range(tiles):
         q = min(tile * width, last) * (BITS // 8)
-        sums = np.zeros((R, width), f"f{BITS // 8}")
+        sums = np.zeros((R, width), dtype_of(BITS))
         for i in range(R):
             for kh in range(KH):
                 for kw in range(KW):
-                    sums[i] += taps[kh, kw] * floats(BITS, x + q + int(rows[i + kh]) + int(columns[kw]), width)
+                    sums[i] += taps[kh, kw] * elements(BITS, x + q + int(rows[i + kh]) + int(columns[kw]), width)
         store_twin(BITS, sums, WHOLE, init + q if init else 0, ldo, out + q, ldo, bias, limits)
 
 
@@ -153,11 +153,11 @@ def _lanes(typing, MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, 
 def lanes_twin(MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
     """Python twin of `lanes`."""
     width, size = NV * targets.current().lanes(BITS), BITS // 8
-    sums = np.zeros((MR, width), f"f{size}")
+    sums = np.zeros((MR, width), dtype_of(BITS))
     for k in range(K):
-        tap, offset = floats(BITS, weight + size * k * ldw, width), int(ints(boff + 8 * k, 1)[0])
+        tap, offset = elements(BITS, weight + size * k * ldw, width), int(ints(boff + 8 * k, 1)[0])
         for m in range(MR):
-            sums[m] += tap * floats(BITS, x + offset + size * m * step, width)
+            sums[m] += tap * elements(BITS, x + offset + size * m * step, width)
     store_twin(BITS, sums, COLUMNS, init, ldi, out, ldo, bias, limits)
 
 

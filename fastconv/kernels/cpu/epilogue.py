@@ -21,5 +21,8 @@ def epilogue_fields(name: str | None, dtype: str) -> dict[str, int]:
     """Return the fields LIMITS and ACTIVATION of `g`."""
     clamp = clamp_limits(name)
     low, high = clamp or (-math.inf, math.inf)
+    if np.dtype(dtype).kind == "i":
+        # Integer results are activated once they have wrapped to their own dtype.
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     activation = 0 if clamp or name is None else row_function(8 * np.dtype(dtype).itemsize, name)
     return {"LIMITS": _limits(dtype, low, high).ctypes.data, "ACTIVATION": activation}

@@ -10,8 +10,10 @@ from typing import Final
 import numpy as np
 
 NAMES: Final = (
-    # Problem. OCG and ICG are channels per group, M the depthwise multiplier (OC / IC).
+    # Problem, as one of N * OD images with ICG = ICT * KD channels per group; M is the depthwise multiplier (OC / IC).
     *("N", "G", "IC", "OC", "ICG", "OCG", "M", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW"),
+    # Depth; ICT input channels per group; OUT_PLANE elements from output channel to output channel; padding mode.
+    *("D", "OD", "KD", "SD", "PF", "DD", "ICT", "OUT_PLANE", "MODE"),
     # Output blocks of RB rows x CB columns (columns: runs of CB pixels); the TILES of a block are cut in PARTS tasks;
     # TILE_OUTER walks all pixels of one channel tile before the next.
     *("RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS", "TILES", "PARTS", "PART_TILES", "TILE_OUTER"),
@@ -36,6 +38,7 @@ NAMES: Final = (
 # fmt: off
 (
     N, G, IC, OC, ICG, OCG, M, H, W, OH, OW, KH, KW, SH, SW, PT, PL, DH, DW,
+    D, OD, KD, SD, PF, DD, ICT, OUT_PLANE, MODE,
     RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
@@ -45,6 +48,10 @@ NAMES: Final = (
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
+
+# Values of MODE.
+MODES: Final = ("zeros", "reflect", "replicate", "circular", "symmetric")
+ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(len(MODES))
 
 # Segments, addresses of their table and of the table of vector offsets, offset in a weight tile, pixel step, address of
 # the table of places in a transposed strip.

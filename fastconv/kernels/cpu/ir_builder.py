@@ -16,8 +16,9 @@ from numba.core import cgutils
 from fastconv.kernels.cpu import target as targets
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
-_FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
-_SUFFIX = {32: "f32", 64: "f64"}
+# An element type is one literal int, BITS: the bits of a float; of an integer, its bits + 1. Its size in bytes is
+# BITS // 8 for both.
+_SCALARS = {32: ir.FloatType(), 64: ir.DoubleType(), **{n + 1: ir.IntType(n) for n in (16, 32, 64)}}
 
 
 def const(value: int) -> ir.Constant:
@@ -26,16 +27,21 @@ def const(value: int) -> ir.Constant:
 
 
 class Lanes:
-    """Vectors of one float type on the current target, emitted through one IRBuilder."""
+    """Vectors of one element type on the current target, emitted through one IRBuilder.
+
+    Integers wrap: sums and products are exact modulo 2**bits.
+    """
 
     def __init__(self, builder: ir.IRBuilder, bits: int):
         self.b = builder
-        self.bits = bits
+        self.bits = bits & ~1
+        self.integer = bool(bits & 1)
         self.target = targets.current()
         self.VL = self.target.lanes(bits)
-        self.scalar = _FLOATS[bits]
+        self.scalar = _SCALARS[bits]
         self.vector = ir.VectorType(self.scalar, self.VL)
-        self.zero = ir.Constant(self.vector, [0.0] * self.VL)
+        self.zero = ir.Constant(self.vector, [0 if self.integer else 0.0] * self.VL)
+        self.suffix = f"v{self.VL}{'i' if self.integer else 'f'}{self.bits}"
 
     def splat(self, value: float) -> ir.Constant:
         """Return a vector that holds a constant in every lane."""
@@ -82,17 +88,25 @@ class Lanes:
 
     def clamp(self, value: Any, low: Any, high: Any) -> Any:
         """Return min(max(value, low), high); NaN passes."""
+        if self.integer:
+            return self.call("smin", [self.call("smax", [value, low]), high])
         value = self.b.select(self.b.fcmp_ordered("<", value, low), low, value)
         return self.b.select(self.b.fcmp_ordered(">", value, high), high, value)
 
     def call(self, name: str, args: Sequence[Any]) -> Any:
         """Call the LLVM intrinsic `llvm.<name>` on vectors (all operands of the vector type)."""
-        full = f"llvm.{name}.v{self.VL}{_SUFFIX[self.bits]}"
+        full = f"llvm.{name}.{self.suffix}"
         kind = ir.FunctionType(self.vector, [self.vector] * len(args))
         return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, full), args)
 
+    def add(self, x: Any, y: Any) -> Any:
+        """Return x + y."""
+        return self.b.add(x, y) if self.integer else self.b.fadd(x, y)
+
     def fma(self, a: Any, x: Any, y: Any) -> Any:
         """Return a * x + y, fused where the target can (a library call per lane elsewhere would be slower)."""
+        if self.integer:
+            return self.b.add(self.b.mul(a, x), y)
         if self.target.fma:
             return self.call("fma", [a, x, y])
         return self.b.fadd(self.b.fmul(a, x), y)

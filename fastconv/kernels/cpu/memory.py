@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
-DTYPES: dict[int, Any] = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
+
+def dtype_of(bits: int) -> Any:
+    """Return the dtype of an element type: the bits of a float; of an integer, its bits + 1."""
+    return np.dtype(f"{'i' if bits & 1 else 'f'}{bits // 8}")
 
 
-def floats(bits: int, address: int, count: int) -> np.ndarray:
-    """Return `count` elements of `bits` bits at `address` as a writable array (no copy)."""
-    return _view(DTYPES[bits], int(address), int(count))
+def elements(bits: int, address: int, count: int) -> np.ndarray:
+    """Return `count` elements of a type at `address` as a writable array (no copy)."""
+    return _view(dtype_of(bits), int(address), int(count))
 
 
 def ints(address: int, count: int) -> np.ndarray:

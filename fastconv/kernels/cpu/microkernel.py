@@ -28,7 +28,7 @@ from numba.extending import intrinsic
 
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I64, Lanes, const, counted, literals
-from fastconv.kernels.cpu.memory import floats, ints
+from fastconv.kernels.cpu.memory import dtype_of, elements, ints
 
 # What one bias belongs to in a tile: a row, a lane, or all of it.
 ROWS, COLUMNS, WHOLE = range(3)
@@ -120,7 +120,7 @@ def add_tile(v, sums, nv, init, ldi):
 
     def emit():
         rows = _rows(v, init, ldi, len(sums) // nv)
-        return [v.b.fadd(t, v.load(v.at(rows[i // nv], i % nv * v.VL))) for i, t in enumerate(sums)]
+        return [v.add(t, v.load(v.at(rows[i // nv], i % nv * v.VL))) for i, t in enumerate(sums)]
 
     return _branched(v, sums, v.b.icmp_signed("!=", init, const(0)), emit)
 
@@ -135,7 +135,7 @@ def finish_tile(v, sums, nv, per, out, ldo, bias, limits):
             m, j = divmod(i, nv)
             element = v.at(pointer, {ROWS: m, COLUMNS: j * v.VL, WHOLE: 0}[per])
             one = v.load(element) if per == COLUMNS else v.broadcast(v.load_scalar(element))
-            done.append(v.clamp(v.b.fadd(t, one), low, high))
+            done.append(v.clamp(v.add(t, one), low, high))
         return done
 
     sums = _branched(v, sums, v.b.icmp_signed("!=", bias, const(0)), emit)
@@ -149,26 +149,26 @@ def store_twin(BITS, sums, per, init, ldi, out, ldo, bias, limits):
     """Python twin of `add_tile` and `finish_tile` on a 2-D array of sums."""
     size, (rows, width) = BITS // 8, sums.shape
     if init:
-        sums = sums + np.stack([floats(BITS, init + size * m * ldi, width) for m in range(rows)])
+        sums = sums + np.stack([elements(BITS, init + size * m * ldi, width) for m in range(rows)])
     if bias:
-        low, high = floats(BITS, limits, 2)
-        one = floats(BITS, bias, {ROWS: rows, COLUMNS: width, WHOLE: 1}[per])
+        low, high = elements(BITS, limits, 2)
+        one = elements(BITS, bias, {ROWS: rows, COLUMNS: width, WHOLE: 1}[per])
         sums = sums + (one[:, None] if per == ROWS else one)
         sums = np.where(sums < low, low, sums)
         sums = np.where(sums > high, high, sums)
     for m in range(rows):
-        floats(BITS, out + size * m * ldo, width)[:] = sums[m]
+        elements(BITS, out + size * m * ldo, width)[:] = sums[m]
 
 
 @np.errstate(all="ignore")
 def outer_twin(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi, out, ldo, bias, limits):
     """Python twin of `outer`."""
     width, size, step = NV * targets.current().lanes(BITS), BITS // 8, MS or step
-    sums, k = np.zeros((MR, width), f"f{size}"), 0
+    sums, k = np.zeros((MR, width), dtype_of(BITS)), 0
     for aoff, length in ints(seg, 2 * segments).reshape(-1, 2):
         for kk in range(length):
-            row = floats(BITS, b + int(ints(boff + 8 * k, 1)[0]), width)
-            column = [floats(BITS, a + size * (int(aoff) + m * step + kk), 1)[0] for m in range(MR)]
+            row = elements(BITS, b + int(ints(boff + 8 * k, 1)[0]), width)
+            column = [elements(BITS, a + size * (int(aoff) + m * step + kk), 1)[0] for m in range(MR)]
             sums += np.array(column, sums.dtype)[:, None] * row
             k += 1
     store_twin(BITS, sums, PER, init, ldi, out, ldo, bias, limits)

@@ -50,14 +50,19 @@ def aligned(size: int) -> int:
 
 
 def bits_of(geometry: Any) -> int:
-    """Return the bits of one element."""
-    return 8 * np.dtype(geometry.dtype).itemsize
+    """Return the element type, as ir_builder.py says."""
+    dtype = np.dtype(geometry.dtype)
+    return 8 * dtype.itemsize + (dtype.kind == "i")
 
 
 def problem_fields(geometry: Any) -> dict[str, int]:
     """Return the fields of `g` that state the problem."""
-    names = ("N", "G", "IC", "OC", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW", "ICG", "OCG")
-    return {name: getattr(geometry, name) for name in names}
+    names = ("G", "IC", "OC", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW", "OCG")
+    names += ("D", "OD", "KD", "SD", "PF", "DD")
+    values = {name: getattr(geometry, name) for name in names}
+    values |= {"N": geometry.N * geometry.OD, "ICT": geometry.ICG, "ICG": geometry.ICG * geometry.KD}
+    values["OUT_PLANE"] = geometry.OD * geometry.OH * geometry.OW
+    return values | {"MODE": F.MODES.index(geometry.padding_mode)}
 
 
 def blocking_fields(blocking: Any) -> dict[str, int]:

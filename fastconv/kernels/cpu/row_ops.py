@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I32, I64, Lanes, const, counted, literals, outlined
-from fastconv.kernels.cpu.memory import floats, ints
+from fastconv.kernels.cpu.memory import elements, ints
 
 N = types.intp
 
@@ -46,7 +46,7 @@ class Row:
         return ir.Constant(I32, self.v.bits // 8)
 
     def _masked(self, what: str, result: ir.Type, args: list[Any]) -> Any:
-        name = f"llvm.masked.{what}.v{self.v.VL}f{self.v.bits}.p0"
+        name = f"llvm.masked.{what}.{self.v.suffix}.p0"
         kind = ir.FunctionType(result, [a.type for a in args])
         return self.v.b.call(cgutils.get_or_insert_function(self.v.b.module, kind, name), args)
 
@@ -104,7 +104,7 @@ def _copy_row(typing, BITS, dst, src, n):
 
 def copy_row_twin(BITS, dst, src, n):
     """Python twin of `copy_row`."""
-    floats(BITS, dst, n)[:] = floats(BITS, src, n)
+    elements(BITS, dst, n)[:] = elements(BITS, src, n)
 
 
 @intrinsic(prefer_literal=True)
@@ -128,7 +128,7 @@ def _zero_row(typing, BITS, dst, n):
 
 def zero_row_twin(BITS, dst, n):
     """Python twin of `zero_row`."""
-    floats(BITS, dst, n)[:] = 0
+    elements(BITS, dst, n)[:] = 0
 
 
 def _emit_zeros(v: Lanes, dst: Any, n: Any) -> None:
@@ -216,12 +216,12 @@ def fill_rows_twin(BITS, dst, src, rows, lds, first, last, step, n):
     """Python twin of `fill_rows`."""
     size, VL = BITS // 8, targets.current().lanes(BITS)
     for r in range(rows):
-        row = floats(BITS, dst + size * r * n, n + VL)
+        row = elements(BITS, dst + size * r * n, n + VL)
         row[n:] = 0
         row = row[:n]
         row[:first], row[last:] = 0, 0
         if last > first:
-            row[first:last] = floats(BITS, src + size * r * lds, (last - first - 1) * step + 1)[::step]
+            row[first:last] = elements(BITS, src + size * r * lds, (last - first - 1) * step + 1)[::step]
 
 
 @intrinsic(prefer_literal=True)
@@ -262,9 +262,9 @@ def transpose_twin(BITS, dst, to, src, lds):
     """Python twin of `transpose`."""
     lanes, size = targets.current().lanes(BITS), BITS // 8
     for i in range(lanes):
-        row = floats(BITS, src + size * i * lds, lanes)
+        row = elements(BITS, src + size * i * lds, lanes)
         for k in range(lanes):
-            floats(BITS, dst + size * (int(ints(to, lanes)[k]) + i), 1)[0] = row[k]
+            elements(BITS, dst + size * (int(ints(to, lanes)[k]) + i), 1)[0] = row[k]
 
 
 @intrinsic(prefer_literal=True)
@@ -291,9 +291,9 @@ def _finish_rows(typing, BITS, LANES, out, ldo, c, ldc, bias, residual, limits, 
                 target, added = v.at(out, at), v.at(residual, at)
 
                 def one(i, row):
-                    y = b.fadd(row.load(v.at(source, i)), row.load(v.at(bias, i)) if lanes else constant)
+                    y = v.add(row.load(v.at(source, i)), row.load(v.at(bias, i)) if lanes else constant)
                     if with_residual:
-                        y = b.fadd(y, row.load(v.at(added, i)))
+                        y = v.add(y, row.load(v.at(added, i)))
                     row.store(v.clamp(y, low, high), v.at(target, i))
 
                 each_vector(v, n, one)
@@ -314,13 +314,13 @@ def _finish_rows(typing, BITS, LANES, out, ldo, c, ldc, bias, residual, limits, 
 @np.errstate(all="ignore")
 def finish_rows_twin(BITS, LANES, out, ldo, c, ldc, bias, residual, limits, rows, n):
     """Python twin of `finish_rows`."""
-    size, (low, high) = BITS // 8, floats(BITS, limits, 2)
+    size, (low, high) = BITS // 8, elements(BITS, limits, 2)
     for r in range(rows):
-        y = floats(BITS, c + size * r * ldc, n) + floats(BITS, bias, n if LANES else 1)
+        y = elements(BITS, c + size * r * ldc, n) + elements(BITS, bias, n if LANES else 1)
         if residual:
-            y = y + floats(BITS, residual + size * r * ldo, n)
+            y = y + elements(BITS, residual + size * r * ldo, n)
         y = np.where(y < low, low, y)
-        floats(BITS, out + size * r * ldo, n)[:] = np.where(y > high, high, y)
+        elements(BITS, out + size * r * ldo, n)[:] = np.where(y > high, high, y)
 
 
 @intrinsic

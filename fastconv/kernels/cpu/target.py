@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
     def lanes(self, bits: int) -> int:
         """Elements of `bits` bits in one vector register."""
-        return self.vector_bytes * 8 // bits
+        return self.vector_bytes // (bits // 8)
 
 
 # Cache sizes are those of common CPUs with the instruction set, not this machine's, so that results have the same bits

@@ -1,4 +1,4 @@
-"""The definition of conv2d: pad with zeros, slide windows, sum products. Slow, obvious, in float64."""
+"""The definition of a convolution: pad, slide windows, sum products. Slow, obvious, in float64."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from fastconv.epilogue import ACTIVATIONS
 if TYPE_CHECKING:
     from fastconv.geometry.conv import ConvGeometry
 
+# NumPy's names of the padding modes.
+_MODES = {"zeros": "constant", "replicate": "edge", "circular": "wrap", "reflect": "reflect", "symmetric": "symmetric"}
 
-def conv2d(
+
+def conv(
     x: np.ndarray,
     weight: np.ndarray,
     g: ConvGeometry,
@@ -22,55 +25,72 @@ def conv2d(
     residual: np.ndarray | None = None,
     activation: str | None = None,
     accumulate: DTypeLike = np.float64,
+    dtype: DTypeLike | None = None,
 ) -> np.ndarray:
-    """Return the 2-D convolution that `g` describes.
+    """Return the convolution that `g` describes, of 1 to 3 spatial axes.
 
-    ``out[n, oc, oh, ow] = activation(sum over ic, kh, kw of
-    x[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[oc, ic, kh, kw] + bias[oc] + residual[n, oc, oh, ow])``
-    with ic over the channels of the group of oc. Outside the input x is 0, and takes part in the arithmetic: an
-    infinite weight there gives NaN.
+    ``out[n, oc, od, oh, ow] = activation(sum over ic, kd, kh, kw of
+    x[n, ic, od*SD + kd*DD - PF, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[oc, ic, kd, kh, kw]
+    + bias[oc] + residual[n, oc, od, oh, ow])``
+    with ic over the channels of the group of oc. Outside the input x is what the padding mode says, zeros too take
+    part in the arithmetic: an infinite weight there gives NaN.
 
     Parameters
     ----------
-    x : ndarray of shape (N, IC, H, W), or (N, H, W, IC) with channels last
-    weight : ndarray of shape (OC, IC/groups, KH, KW)
+    x : ndarray of shape (N, IC, *S), or (N, *S, IC) with channels last
+        S is (W), (H, W) or (D, H, W).
+    weight : ndarray of shape (OC, IC/groups, *K)
     g : ConvGeometry
     bias : ndarray of shape (OC,), optional
     residual : ndarray of the output's shape, optional
     activation : str, optional
         A key of `fastconv.epilogue.ACTIVATIONS`.
     accumulate : dtype
-        Everything is computed in it, and rounded once to the result's dtype.
+        Everything is computed in it, and rounded once to the result's dtype; integers wrap.
+    dtype : dtype, optional
+        That of the result, by default `g.dtype`.
 
     Returns
     -------
-    ndarray of shape (N, OC, OH, OW), or (N, OH, OW, OC), of dtype `g.dtype`
+    ndarray of shape (N, OC, *OS), or (N, *OS, OC), of dtype `dtype`
     """
     last = g.layout == "channels_last"
-    padded = _padded(np.moveaxis(x, -1, 1) if last else x, g, accumulate)
-    filters = weight.astype(accumulate).reshape(g.G, g.OCG, g.ICG, g.KH, g.KW)
+    padded = _padded(_volume(x, g, (g.D, g.H, g.W), g.IC), g, accumulate)
+    filters = weight.astype(accumulate).reshape(g.G, g.OCG, g.ICG, g.KD, g.KH, g.KW)
     with np.errstate(invalid="ignore", over="ignore"):
-        # One group at a time, (N, ICG, OH, OW, KH, KW) x (OCG, ICG, KH, KW) -> (N, OH, OW, OCG).
-        groups = [np.tensordot(w, f, ([1, 4, 5], [1, 2, 3])) for w, f in zip(_windows(padded, g), filters, strict=True)]
+        # One group at a time, (N, ICG, OD, OH, OW, KD, KH, KW) x (OCG, ICG, KD, KH, KW) -> (N, OD, OH, OW, OCG).
+        windows = _windows(padded, g)
+        groups = [np.tensordot(w, f, ([1, 5, 6, 7], [1, 2, 3, 4])) for w, f in zip(windows, filters, strict=True)]
         out = np.concatenate(groups, axis=-1)
         if bias is not None:
             out = out + bias.astype(accumulate)
         if residual is not None:
-            out = out + (residual if last else np.moveaxis(residual, 1, -1)).astype(accumulate)
-        out = ACTIVATIONS[activation](out).astype(g.dtype)
+            volume = _volume(residual, g, (g.OD, g.OH, g.OW), g.OC)
+            out = out + np.moveaxis(volume, 1, -1).astype(accumulate)
+        out = ACTIVATIONS[activation](out).astype(g.dtype if dtype is None else dtype)
+    out = out.reshape(g.N, *(g.OD, g.OH, g.OW)[-g.axes :], g.OC)
     return np.ascontiguousarray(out if last else np.moveaxis(out, -1, 1))
 
 
+def _volume(array: np.ndarray, g: ConvGeometry, sizes: tuple[int, int, int], channels: int) -> np.ndarray:
+    """Return the array as (N, channels, *sizes) with all three spatial axes."""
+    if g.layout == "channels_last":
+        return np.moveaxis(array.reshape(g.N, *sizes, channels), -1, 1)
+    return array.reshape(g.N, channels, *sizes)
+
+
 def _padded(x: np.ndarray, g: ConvGeometry, dtype: DTypeLike) -> np.ndarray:
-    """Return the input (N, IC, H, W), cropped where the padding is negative, with its border of zeros."""
-    top, bottom, left, right = (max(0, -pad) for pad in (g.PT, g.PB, g.PL, g.PR))
-    kept = x[:, :, top : g.H - bottom, left : g.W - right].astype(dtype)
-    return np.pad(kept, ((0, 0), (0, 0), (max(0, g.PT), max(0, g.PB)), (max(0, g.PL), max(0, g.PR))))
+    """Return the input (N, IC, D, H, W), cropped where the padding is negative, with its border."""
+    pads = ((g.PF, g.PK), (g.PT, g.PB), (g.PL, g.PR))
+    sizes = (g.D, g.H, g.W)
+    kept = [slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(sizes, pads, strict=True)]
+    widths = [(0, 0), (0, 0), *((max(0, a), max(0, b)) for a, b in pads)]
+    return np.pad(x[:, :, *kept].astype(dtype), widths, _MODES[g.padding_mode])  # type: ignore[call-overload]
 
 
 def _windows(padded: np.ndarray, g: ConvGeometry) -> np.ndarray:
-    """Return the view (G, N, ICG, OH, OW, KH, KW) of the padded input."""
-    n, c, h, w = padded.strides
-    shape = (g.G, g.N, g.ICG, g.OH, g.OW, g.KH, g.KW)
-    strides = (c * g.ICG, n, c, h * g.SH, w * g.SW, h * g.DH, w * g.DW)
+    """Return the view (G, N, ICG, OD, OH, OW, KD, KH, KW) of the padded input."""
+    n, c, d, h, w = padded.strides
+    shape = (g.G, g.N, g.ICG, g.OD, g.OH, g.OW, g.KD, g.KH, g.KW)
+    strides = (c * g.ICG, n, c, d * g.SD, h * g.SH, w * g.SW, d * g.DD, h * g.DH, w * g.DW)
     return as_strided(padded, shape, strides, writeable=False)

@@ -1,0 +1,112 @@
+"""Problems of any dtype on kernels of five element types: what is converted, and complex numbers as real products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from fastconv.api.factors import rank_one_factors
+from fastconv.dispatch.plan import Prepared
+from fastconv.epilogue import ACTIVATIONS
+
+# The arrays that one real convolution takes as its weight: the weight, or (column, row).
+Product: TypeAlias = Sequence[np.ndarray]
+
+
+class Job(NamedTuple):
+    """A prepared problem of real elements and how arrays of other dtypes are brought to it.
+
+    Half precision is converted to float32 at the edge and rounded once at the end; integers are summed modulo 2**n,
+    n at least their bits, which wraps as their own arithmetic does; an `activation` of integers is applied after that.
+    Complex arrays run as two real convolutions where one of them is real, else as three [1]_: with P = re*re, Q = im*im
+    and R = (re + im)*(re + im), the result is (P - Q) + (R - P - Q)i. Its error grows with the larger of both parts, so
+    `strict` takes the four of the definition.
+
+    References
+    ----------
+    .. [1] N. J. Higham, Stability of a method for multiplying complex matrices with three real matrix multiplications,
+       SIAM J. Matrix Anal. Appl. 13, 1992, doi:10.1137/0613043
+    """
+
+    prepared: Prepared
+    element: np.dtype
+    complex_input: bool
+    complex_weight: bool
+    strict: bool
+    activation: str | None
+
+    def weights(
+        self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> list[Product]:
+        """Return the weight of each real convolution, in the element type."""
+        separable = self.prepared.candidate.row.name == "separable"
+        if separable and factors is not None and not self.complex_weight:
+            column, row = (np.ascontiguousarray(f, self.element) for f in factors)
+            return [(column, row)] * (2 if self.complex_input else 1)
+        parts = [w] if not self.complex_weight else [w.real, w.imag]
+        if self.complex_input and self.complex_weight:
+            parts = [w.real, w.imag, *((w.imag, w.real) if self.strict else (w.real + w.imag,))]
+        real = [np.ascontiguousarray(part, self.element) for part in parts]
+        products: list[Product] = [rank_one_factors(function, a) if separable else (a,) for a in real]
+        return products * 2 if self.complex_input and not self.complex_weight else products
+
+    def run(
+        self,
+        convolve: Callable[..., None],
+        x: np.ndarray,
+        weights: Sequence[Product],
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Fill `out` by `convolve(x, weight, bias, residual, out)`, a method of `prepared`, for each of the weights."""
+        if out.dtype.kind == "c":
+            self._run_complex(convolve, x, weights, bias, residual, out)
+            return
+        arrays = [None if a is None else a.astype(self.element, copy=False) for a in (bias, residual)]
+        x = x.astype(self.element, copy=False)
+        target = out if out.dtype == self.element else np.empty(out.shape, self.element)
+        convolve(x, weights[0], *arrays, target)
+        if target is not out:
+            # Float16 overflows to infinity, as its own arithmetic does.
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[...] = target
+        if self.activation is not None:
+            out[...] = ACTIVATIONS[self.activation](out)
+
+    def _run_complex(
+        self,
+        convolve: Callable[..., None],
+        x: np.ndarray,
+        weights: Sequence[Product],
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        parts = [x.real, x.imag] if self.complex_input else [x] * len(weights)
+        if self.complex_input and self.complex_weight:
+            parts += parts if self.strict else [x.real + x.imag]
+        sums = []
+        for part, weight in zip(parts, weights, strict=True):
+            sums.append(np.empty(out.shape, self.element))
+            convolve(np.ascontiguousarray(part, self.element), weight, None, None, sums[-1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            out.real, out.imag = _combined(sums)
+            if bias is not None:
+                channels_first = self.prepared.geometry.layout == "channels_first"
+                out += bias.reshape(-1, *[1] * self.prepared.geometry.axes) if channels_first else bias
+            if residual is not None:
+                out += residual
+
+
+def _combined(sums: Sequence[np.ndarray]) -> tuple[np.ndarray | float, np.ndarray | float]:
+    """Return the real and the imaginary part from the real convolutions of `Job.weights`."""
+    if len(sums) == 1:
+        return sums[0], 0.0
+    if len(sums) == 2:
+        return sums[0], sums[1]
+    if len(sums) == 3:
+        return sums[0] - sums[1], sums[2] - sums[0] - sums[1]
+    return sums[0] - sums[1], sums[2] + sums[3]
