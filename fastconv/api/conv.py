@@ -40,7 +40,8 @@ def conv2d(
     Parameters
     ----------
     input : array_like of shape (N, IC, H, W) or (IC, H, W)
-        float32, float64, float16, bfloat16 (ml_dtypes), int8 to int64, uint8 to uint32, complex64 or complex128. With ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
+        float32, float64, float16, bfloat16 (ml_dtypes), int8 to int64, uint8 to uint32, complex64 or complex128. With
+        ``layout="channels_last"`` (N, H, W, IC) or (H, W, IC).
     weight : array_like of shape (OC, IC/groups, KH, KW)
         In both layouts.
     bias : array_like of shape (OC,), optional
@@ -66,8 +67,8 @@ def conv2d(
     out : ndarray, optional
         Written in place and returned. It may overlap an input.
     out_dtype : dtype, optional
-        By default that of the arrays, promoted by NumPy's rules. Integers wrap to it: "int32" or "int64" gives the exact
-        sums of 8-bit arrays.
+        By default that of the arrays, promoted by NumPy's rules. Integers wrap to it: "int32" or "int64" gives the
+        exact sums of 8-bit arrays.
     residual : array_like of the result's shape, optional
         Added before the activation.
 

@@ -118,8 +118,8 @@ def conv3d(
 
     Notes
     -----
-    Cost: ``2 * N * OC * OD * OH * OW * IC/groups * KD * KH * KW`` FLOP. Each output depth is an image whose channels are
-    the input planes under its depth taps, so the kernels are those of `conv2d`, and no plane is copied as a whole.
+    Cost: ``2 * N * OC * OD * OH * OW * IC/groups * KD * KH * KW`` FLOP. Each output depth is an image whose channels
+    are the input planes under its depth taps, so the kernels are those of `conv2d`, and no plane is copied as a whole.
 
     Examples
     --------

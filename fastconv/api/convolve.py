@@ -112,16 +112,14 @@ def cropped(function: str, x: np.ndarray, w_shape: tuple[int, ...], options: Opt
     return np.ascontiguousarray(x[(slice(None),) * first + tuple(kept)]), options._replace(padding=left)
 
 
-def job_of(
-    function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result: np.dtype, options: Options
-) -> Job:
+def job_of(function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result: np.dtype, options: Options) -> Job:
     """Return how to run a problem whose arrays have the common dtype `dtype`, for a result of dtype `result`."""
     work = working_dtype(function, dtype, result)
     element, kind, activation = element_dtype(work), kind_of(work), None
     if kind != "f" and options.activation is not None:
         activation = canonical(options.activation, function)
         if kind == "c" or activation not in ("relu", "relu6"):
-            raise DtypeError(f"{function}: activation = {activation!r} of arrays of dtype {work}, expected floating point")
+            raise DtypeError(f"{function}: activation = {activation!r} with arrays of dtype {work}, expected floats")
         options = options._replace(activation=None)
     arrays = None
     if options.algorithm == "measure":

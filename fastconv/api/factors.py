@@ -94,7 +94,8 @@ def rank_one_factors(function: str, weight: np.ndarray) -> tuple[np.ndarray, np.
     """
     if weight.dtype.kind == "i":
         raise UnsupportedError(
-            f'{function}: algorithm "separable" refused: factors of integers are not integers; depthwise, im2col, direct can'
+            f'{function}: algorithm "separable" refused: the factors of integers are no integers; '
+            "depthwise, im2col, direct can"
         )
     OC, _, KH, KW = weight.shape
     kernels = weight.reshape(OC, KH, KW)

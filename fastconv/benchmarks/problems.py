@@ -38,7 +38,14 @@ class Layer(NamedTuple):
         return {name: value for name, value in given.items() if value != _DEFAULTS[name]}
 
 
-_DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "layout": "channels_first"}
+_DEFAULTS = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "layout": "channels_first",
+    "padding_mode": "zeros",
+}
 
 
 def _shortest(value: Any) -> Any:

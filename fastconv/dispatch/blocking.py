@@ -122,7 +122,8 @@ class _Cut:
         self.TILES = ceil_div(g.OCG, self.channel_step)
         self.ROWS, self.P = self.RB + (g.KH - 1) * g.DH // g.SH, self.CB + (g.KW - 1) * g.DW // g.SW
         self.SPILL = 0
-        if g.padding_mode == "zeros" and g.SW == 1 and self.CB == g.OW and 0 < g.PR <= min(g.PL, (g.KW - 1) * g.DW, self.VL):
+        whole = g.padding_mode == "zeros" and g.SW == 1 and self.CB == g.OW
+        if whole and 0 < g.PR <= min(g.PL, (g.KW - 1) * g.DW, self.VL):
             # The border at the start of the next row is the one at the end of this row.
             self.P, self.SPILL = g.W + g.PL, g.PR
         self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)

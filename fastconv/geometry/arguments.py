@@ -61,7 +61,8 @@ def positive(function: str, name: str, value: object) -> int:
 
 def per_axis(function: str, name: str, value: object, axes: int) -> tuple[int, ...]:
     """Return one positive int per axis from an int, or from a tuple or list of 1 or `axes` ints."""
-    rule = f"an int or a tuple of 1 or {axes} ints, each from 1 to 2**47 - 1"
+    lengths = "1 int" if axes == 1 else f"1 or {axes} ints"
+    rule = f"an int or a tuple of {lengths}, each from 1 to 2**47 - 1"
     items: Sequence[object] = value if isinstance(value, (tuple, list)) else (value,)
     if len(items) not in (1, axes):
         raise OptionError(f"{function}: {name} = {shown(value)} has length {len(items)}, expected {rule}")

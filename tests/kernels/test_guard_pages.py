@@ -74,7 +74,10 @@ def check(a):
                 fc.conv2d(x, w, out=one, **more)
                 fc.conv2d(x, w, b, residual=r, out=two, **more)
                 plan = fc.plan_conv2d(x.shape, w, b, **more)
-                plan._packed, plan._bias = tuple(pages.copy(p, side) for p in plan._packed), b
+                plan._packed, plan._bias = (
+                    tuple(tuple(pages.copy(p, side) for p in product) for product in plan._packed),
+                    b,
+                )
                 plan(x, three, residual=r)
                 for got, expected in ((one, plain), (two, full), (three, full)):
                     np.testing.assert_array_equal(got, expected, err_msg=f"{algorithm} {side}")

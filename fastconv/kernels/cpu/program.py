@@ -55,11 +55,15 @@ def bits_of(geometry: Any) -> int:
     return 8 * dtype.itemsize + (dtype.kind == "i")
 
 
+_SAME = (
+    *("G", "IC", "OC", "OCG", "D", "H", "W", "OD", "OH", "OW", "KD", "KH", "KW"),
+    *("SD", "SH", "SW", "PF", "PT", "PL", "DD", "DH", "DW"),
+)
+
+
 def problem_fields(geometry: Any) -> dict[str, int]:
     """Return the fields of `g` that state the problem."""
-    names = ("G", "IC", "OC", "H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "PT", "PL", "DH", "DW", "OCG")
-    names += ("D", "OD", "KD", "SD", "PF", "DD")
-    values = {name: getattr(geometry, name) for name in names}
+    values = {name: getattr(geometry, name) for name in _SAME}
     values |= {"N": geometry.N * geometry.OD, "ICT": geometry.ICG, "ICG": geometry.ICG * geometry.KD}
     values["OUT_PLANE"] = geometry.OD * geometry.OH * geometry.OW
     return values | {"MODE": F.MODES.index(geometry.padding_mode)}
