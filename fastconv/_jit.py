@@ -2,8 +2,8 @@
 
 Numba's own cache hashes only the file of the kernel, so after an edit of a helper, or an upgrade, stale machine code is
 run; a damaged file raises out of the user's call; and processes that save at once can link a signature to the code of
-another. Here a compiled kernel is one file whose name is a hash of everything the code depends on: all sources of the
-package, versions, options, the kernel's bytecode and closure, the CPU, the signature. Files are written under another
+another. Here a compiled kernel is one file whose name is a hash of everything the code depends on: all sources that
+kernels import, versions, options, the kernel's bytecode and closure, the CPU, the signature. Files are written under another
 name and renamed, and carry a checksum. So there is no index to go stale and nothing to lock, a file is either whole and
 right or a miss, and every trouble with the disk means compiling, never an error.
 
@@ -32,7 +32,7 @@ import numba
 import numpy as np
 from numba.core import config
 
-__all__ = ["FASTMATH", "compilations", "inline", "njit"]
+__all__ = ["FASTMATH", "compilations", "helper", "inline", "njit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,6 +90,15 @@ def _renamed(function: Any, qualname: str) -> Any:
 def inline(function: F) -> F:
     """Decorate a small function that is merged into the kernels that call it (and is never cached by itself)."""
     return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def helper(function: F) -> F:
+    """Decorate a function of a few numbers that kernels call often, each time at the same types.
+
+    It is compiled once in a process, where an `inline` one is copied, and typed anew, at each call in the source; LLVM
+    merges it all the same.
+    """
+    return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def compilations() -> int:
@@ -171,13 +180,13 @@ def _hash(*parts: bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _digest() -> str:
-    """Hash every source of the package, and the versions of what compiles it.
+    """Hash every source that kernels may import (tests/test_layering.py), and the versions of what compiles them.
 
     The first kernel calls this while the package is imported, so what is read is what runs, even if the package is
     upgraded under a living process.
     """
     package = Path(__file__).parent
-    sources = sorted(package.rglob("*.py"))
+    sources = sorted([*package.glob("*.py"), *(package / "kernels").rglob("*.py")])
     if not sources:
         raise OSError("no sources to stamp the cache with")
     versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag)

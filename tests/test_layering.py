@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastconv"
 
 COMPILERS = ("numba", "llvmlite")
-FRONT_ENDS = ("cli", "benchmarks", "integrations", "nn", "signal", "ndimage", "grad", "testing")
+FRONT_ENDS = ("cli", "benchmarks", "integrations", "nn", "signal", "ndimage", "grad", "testing", "activations")
 BY_NAME = ("importlib.import_module", "__import__")
 
 

@@ -9,17 +9,17 @@ A kernel sees N*OD images (one for each output depth od) with ICG*KD input chann
 is a channel of its own, so 3-D convolution is 2-D convolution of planes that `plane_at` finds. What stands outside the
 input is zero, or by MODE (fields.py) a copy of what `source_index` says; no padded copy of the input exists.
 
-They are inlined into the kernels that use them. Addresses are integers, sizes in elements.
+They are merged into the kernels that use them. Addresses are integers, sizes in elements.
 """
 
 from __future__ import annotations
 
-from fastconv._jit import inline
+from fastconv._jit import helper, inline
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, zero_row
 
 
-@inline
+@helper
 def columns_inside(w0, step, W, n):
     """Return (first, last): column w0 + i * step lies in [0, W) for first <= i < last, of all i < n."""
     before, after = -w0, W - w0
@@ -29,7 +29,7 @@ def columns_inside(w0, step, W, n):
     return first, max(min(after, n), first)
 
 
-@inline
+@helper
 def source_index(i, n, mode):
     """Return which of n elements stands at position i of a padded axis, as numpy.pad has it; -1 for a zero."""
     if 0 <= i < n:
@@ -46,13 +46,13 @@ def source_index(i, n, mode):
     return min(i, 2 * n - 1 - i if mode == F.SYMMETRIC else period - i)
 
 
-@inline
+@helper
 def depth_at(g, image, kd):
     """Return the input depth that output image (n, od) sees under depth tap kd; -1: zeros."""
     return source_index(image % g[F.OD] * g[F.SD] + kd * g[F.DD] - g[F.PF], g[F.D], g[F.MODE])
 
 
-@inline
+@helper
 def plane_at(g, image, channel):
     """Return the number of the input plane (n, ic, d) that output image (n, od) sees as channel (ic, kd); -1: zeros."""
     d = depth_at(g, image, channel % g[F.KD])
@@ -75,6 +75,16 @@ def mirror_columns(BITS, dst, row, w0, step, W, mode, first, last, n):
         copy_row(BITS, dst + size * i, row + size * source_index(w0 + i * step, W, mode), 1)
 
 
+@helper
+def rows_alike(r, rows, h0, step, H, mode):
+    """Return (h, n): row r of a strip is row h of the image or, at -1, zeros, and so on for n rows."""
+    h = source_index(h0 + r * step, H, mode) if H else -1
+    if h >= 0 and h != h0 + r * step:
+        return h, 1
+    top, bottom = columns_inside(h0, step, H, rows)
+    return h, (bottom if h >= 0 else top if r < top else rows) - r
+
+
 @inline
 def strip_planes(BITS, strip, x, g, image, channel, channels, r0, c0):
     """channels_first: fill strip [channel][row phase][column phase][ROWS][P] for the output block at (r0, c0).
@@ -89,79 +99,54 @@ def strip_planes(BITS, strip, x, g, image, channel, channels, r0, c0):
         for i in range(g[F.ROW_PHASES]):
             h0 = r0 * SH + i * g[F.DH] % SH - g[F.PT]
             for j in range(g[F.COLUMN_PHASES]):
-                w0 = c0 * SW + j * g[F.DW] % SW - g[F.PL]
-                first, last = columns_inside(w0, SW, W, P)
-                # Rows above, inside and below the image.
-                top, bottom = columns_inside(h0, SH, H, ROWS)
-                if g[F.MODE] == F.ZEROS:
-                    src = x + size * ((plane * H + h0 + top * SH) * W + w0 + first * SW)
-                    fill_rows(BITS, dst, src, top, 0, P, P, SW, P)
-                    fill_rows(BITS, dst + size * top * P, src, bottom - top, SH * W, first, last, SW, P)
-                    fill_rows(BITS, dst + size * bottom * P, src, ROWS - bottom, 0, P, P, SW, P)
-                    dst += size * ROWS * P
-                else:
-                    for r in range(ROWS):
-                        row = x + size * (plane * H + source_index(h0 + r * SH, H, g[F.MODE])) * W
-                        fill_rows(BITS, dst, row + size * (w0 + first * SW), 1, 0, first, last, SW, P)
-                        mirror_columns(BITS, dst, row, w0, SW, W, g[F.MODE], first, last, P)
-                        dst += size * P
-
-
-@inline
-def zero_pixels(BITS, dst, n, lanes, pitch):
-    """Set `lanes` lanes of n pixels to zero."""
-    if lanes == pitch:
-        zero_row(BITS, dst, n * pitch)
-    else:
-        for i in range(n):
-            zero_row(BITS, dst + BITS // 8 * i * pitch, lanes)
-
-
-@inline
-def copy_pixel(BITS, dst, src, g, channel, lanes):
-    """Copy a pixel: lane i is input channel (channel + i) // M; with a depth multiplier, each channel M times."""
-    size = BITS // 8
-    if g[F.M] == 1:
-        copy_row(BITS, dst, src + size * channel, lanes)
-    else:
-        for lane in range(lanes):
-            copy_row(BITS, dst + size * lane, src + size * ((channel + lane) // g[F.M]), 1)
+                w0, r = c0 * SW + j * g[F.DW] % SW - g[F.PL], 0
+                while r < ROWS:
+                    h, n = rows_alike(r, ROWS, h0, SH, H, g[F.MODE])
+                    first, last = columns_inside(w0, SW, W if h >= 0 else 0, P)
+                    row = x + size * (plane * H + h) * W
+                    fill_rows(BITS, dst, row + size * (w0 + first * SW), n, SH * W, first, last, SW, P)
+                    if g[F.MODE] != F.ZEROS:
+                        for k in range(n if h >= 0 else 0):
+                            line, source = dst + size * k * P, row + size * k * SH * W
+                            mirror_columns(BITS, line, source, w0, SW, W, g[F.MODE], first, last, P)
+                    dst += size * n * P
+                    r += n
 
 
 @inline
 def strip_pixels(BITS, strip, plane, g, channel, lanes, pitch, r0, c0):
     """channels_last: fill `lanes` lanes of strip [row phase][column phase][ROWS][P][pitch] for the block at (r0, c0).
 
-    `plane` is the address of the input plane, or 0 for one of zeros; the first lane is `channel` of it.
+    `plane` is the address of the input plane, or 0 for one of zeros; lane i is input channel (channel + i) // M: with a
+    depth multiplier, each channel comes M times.
     """
-    size, W, P, IC, SW = BITS // 8, g[F.W], g[F.P], g[F.IC], g[F.SW]
+    size, W, P, IC, SW, M = BITS // 8, g[F.W], g[F.P], g[F.IC], g[F.SW], g[F.M]
+    dense = SW == 1 and M == 1 and lanes == IC and pitch == IC
     dst = strip
     for i in range(g[F.ROW_PHASES]):
         h0 = r0 * g[F.SH] + i * g[F.DH] % g[F.SH] - g[F.PT]
         for j in range(g[F.COLUMN_PHASES]):
             w0 = c0 * SW + j * g[F.DW] % SW - g[F.PL]
             for r in range(g[F.ROWS]):
-                h = source_index(h0 + r * g[F.SH], g[F.H], g[F.MODE])
-                first, last = columns_inside(w0, SW, W, P)
-                if h < 0 or plane == 0:
-                    first = last = P
-                row = plane + size * h * W * IC
-                src = row + size * (w0 + first * SW) * IC
-                zero_pixels(BITS, dst, first, lanes, pitch)
-                if SW == 1 and g[F.M] == 1 and lanes == IC and pitch == IC:
-                    copy_row(BITS, dst + size * first * pitch, src, (last - first) * pitch)
-                else:
-                    for c in range(first, last):
-                        copy_pixel(BITS, dst + size * c * pitch, src, g, channel, lanes)
-                        src += size * SW * IC
-                zero_pixels(BITS, dst + size * last * pitch, P - last, lanes, pitch)
-                if g[F.MODE] != F.ZEROS:
-                    for c in range(P - (last - first)):
-                        c += last - first if c >= first else 0
-                        src = row + size * source_index(w0 + c * SW, W, g[F.MODE]) * IC
-                        copy_pixel(BITS, dst + size * c * pitch, src, g, channel, lanes)
-                dst += size * P * pitch
-    zero_pixels(BITS, dst, g[F.SPILL], lanes, pitch)
+                h, c = source_index(h0 + r * g[F.SH], g[F.H], g[F.MODE]) if plane else -1, 0
+                while c < P:
+                    w, n = source_index(w0 + c * SW, W, g[F.MODE]) if h >= 0 else -1, 1
+                    if dense and w == w0 + c:
+                        n = min(W - w, P - c)
+                    src = plane + size * ((h * W + w) * IC + channel)
+                    if w < 0:
+                        zero_row(BITS, dst, lanes)
+                    elif M == 1:
+                        copy_row(BITS, dst, src, n * lanes)
+                    else:
+                        for lane in range(lanes):
+                            source = src + size * ((channel + lane) // M - channel)
+                            copy_row(BITS, dst + size * lane, source, 1)
+                    dst += size * n * pitch
+                    c += n
+    for _ in range(g[F.SPILL]):
+        zero_row(BITS, dst, lanes)
+        dst += size * pitch
 
 
 @inline
