@@ -8,6 +8,7 @@ from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
 from fastconv.api.plan import ConvPlan, plan_conv2d
+from fastconv.api.receptive import ReceptiveField, receptive_field
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
@@ -29,10 +30,12 @@ __all__ = [
     "FastconvError",
     "OpCount",
     "OptionError",
+    "ReceptiveField",
     "Separation",
     "ShapeError",
     "UnsupportedError",
     "__version__",
+    "activations",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -43,21 +46,26 @@ __all__ = [
     "get_num_threads",
     "plan_conv2d",
     "pointwise_conv2d",
+    "receptive_field",
     "separable_conv2d",
     "separate",
     "set_num_threads",
+    "signal",
     "spatially_separable_conv2d",
     "testing",
     "threads",
 ]
 
 
+_NAMESPACES = ("activations", "signal", "testing")
+
+
 def __getattr__(name: str) -> object:
     """Load the namespaces that most programs do not use."""
-    if name == "testing":
+    if name in _NAMESPACES:
         import importlib
 
-        return importlib.import_module("fastconv.testing")
+        return importlib.import_module(f"fastconv.{name}")
     raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
 
 
