@@ -102,7 +102,9 @@ def strip_planes(BITS, strip, x, g, image, channel, channels, r0, c0):
                 w0, r = c0 * SW + j * g[F.DW] % SW - g[F.PL], 0
                 while r < ROWS:
                     h, n = rows_alike(r, ROWS, h0, SH, H, g[F.MODE])
-                    first, last = columns_inside(w0, SW, W if h >= 0 else 0, P)
+                    first, last = columns_inside(w0, SW, W, P)
+                    if h < 0:
+                        first = last = P
                     row = x + size * (plane * H + h) * W
                     fill_rows(BITS, dst, row + size * (w0 + first * SW), n, SH * W, first, last, SW, P)
                     if g[F.MODE] != F.ZEROS:
@@ -131,7 +133,7 @@ def strip_pixels(BITS, strip, plane, g, channel, lanes, pitch, r0, c0):
                 h, c = source_index(h0 + r * g[F.SH], g[F.H], g[F.MODE]) if plane else -1, 0
                 while c < P:
                     w, n = source_index(w0 + c * SW, W, g[F.MODE]) if h >= 0 else -1, 1
-                    if dense and w == w0 + c:
+                    if dense and w >= 0 and w == w0 + c:
                         n = min(W - w, P - c)
                     src = plane + size * ((h * W + w) * IC + channel)
                     if w < 0:
