@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.api.factors import rank_one_factors
 from fastconv.dispatch.plan import Prepared
 from fastconv.epilogue import ACTIVATIONS
+from fastconv.errors import UnsupportedError
 
 # The arrays that one real convolution takes as its weight: the weight, or (column, row).
 Product: TypeAlias = Sequence[np.ndarray]
@@ -42,7 +43,12 @@ class Job(NamedTuple):
     ) -> list[Product]:
         """Return the weight of each real convolution, in the element type."""
         separable = self.prepared.candidate.row.name == "separable"
-        if separable and factors is not None and not self.complex_weight:
+        if separable and self.complex_weight:
+            raise UnsupportedError(
+                f'{function}: algorithm "separable" refused: it takes real kernels, weight has dtype {w.dtype}; '
+                "depthwise, im2col, direct can"
+            )
+        if separable and factors is not None:
             column, row = (np.ascontiguousarray(f, self.element) for f in factors)
             return [(column, row)] * (2 if self.complex_input else 1)
         parts = [w] if not self.complex_weight else [w.real, w.imag]

@@ -39,7 +39,7 @@ def separable_conv2d(
 
     Parameters
     ----------
-    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    input : array_like of shape (N, C, H, W) or (C, H, W)
     depthwise_weight : array_like of shape (C*M, 1, KH, KW)
     pointwise_weight : array_like of shape (OC, C*M) or (OC, C*M, 1, 1)
     bias : array_like of shape (OC,), optional
@@ -134,13 +134,13 @@ def spatially_separable_conv2d(
 
     Parameters
     ----------
-    input : array_like of shape (N, C, H, W) or (C, H, W), float32 or float64
+    input : array_like of shape (N, C, H, W) or (C, H, W)
     column : array_like of shape (KH,) or (C, KH)
         One for all channels, or one for each.
     row : array_like of shape (KW,) or (C, KW)
     bias : array_like of shape (C,), optional
     algorithm : str
-        "auto" is "separable"; others convolve with the outer product.
+        "auto" is "separable", of real factors; others convolve with the outer product.
     stride, padding, dilation, padding_mode, layout, activation, precision, device, out, out_dtype, residual
         As in `conv2d`.
 
@@ -174,7 +174,7 @@ def spatially_separable_conv2d(
     channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
     columns, rows = _per_channel(name, "column", column, channels), _per_channel(name, "row", row, channels)
     weight = columns[:, None, :, None] * rows[:, None, None, :]
-    if algorithm == "auto" and precision != "strict":
+    if algorithm == "auto" and precision != "strict" and weight.dtype.kind != "c":
         algorithm = "separable"
     options = Options(
         stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device

@@ -204,7 +204,7 @@ class _Cut:
         g, K = self.g, self.g.ICG * self.taps
         tiles, ragged = self._tiles()
         ends = (TILE_END + 1.5 * self.MR * self.NV) * self.PASSES
-        one = tile_cycles(self.target, self.MR, self.NV) * (1.0 if self.LANES else PIXELS_IN_LANES)
+        one = tile_cycles(self.target, self.g, self.MR, self.NV) * (1.0 if self.LANES else PIXELS_IN_LANES)
         work = tiles * self.TILES * (K * one + ends)
         weight = g.OC * K * self.size
         if weight > self.target.l2_bytes * L2_SHARE:
@@ -261,8 +261,16 @@ def spread(elements: int, size: int) -> int:
     return (lines | 1) * 64 // size
 
 
-def tile_cycles(target: Any, MR: int, NV: int) -> float:
+def multiply_adds(target: Any, g: ConvGeometry) -> int:
+    """Return the vector operations that a multiplication and an addition take; of 64-bit integers, about."""
+    kind = np.dtype(g.dtype)
+    if kind.kind == "f":
+        return 1 if target.fma else 2
+    return {2: 2, 4: 3, 8: 8}[kind.itemsize]
+
+
+def tile_cycles(target: Any, g: ConvGeometry, MR: int, NV: int) -> float:
     """Cycles of one k in a register tile: two FMAs or two loads a cycle, at least eight FMAs in flight."""
-    fmas = max(MR * NV, 8) / 2 * (1 if target.fma else 2)
+    fmas = max(MR * NV, 8) / 2 * multiply_adds(target, g)
     loads = (MR + (2.0 if target.vector_bytes == 64 else 1.5) * NV + 1) / 2
     return float(max(fmas, loads))

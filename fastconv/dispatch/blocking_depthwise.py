@@ -12,6 +12,7 @@ from fastconv.dispatch.blocking import (
     TILE_END,
     ceil_div,
     element_bits,
+    multiply_adds,
     phases,
 )
 from fastconv.geometry.conv import ConvGeometry
@@ -91,7 +92,7 @@ class _Cut:
         self.RP, self.CP = phases(g.SH, g.DH, g.KH), phases(g.SW, g.DW, g.KW)
         self.TILES = g.IC if self.first else ceil_div(g.OC, self.NR)
         self.ROW_BLOCKS, self.COLUMN_BLOCKS = ceil_div(g.OH, self.RB), ceil_div(g.OW, self.CB)
-        self.fma = 1 if target.fma else 2
+        self.fma = multiply_adds(target, g)
         # Load slots of an unaligned vector: one and a half on average, two where every second vector straddles lines.
         self.load = 2.0 if target.vector_bytes == 64 else 1.5
 

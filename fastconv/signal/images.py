@@ -118,9 +118,7 @@ def _fill(value: Any, dtype: np.dtype) -> Any:
     except (TypeError, ValueError, OverflowError):
         refused = True
     if refused:
-        raise OptionError(
-            "could not cast `fillvalue` directly to the output type (it was first converted to complex)."
-        )
+        raise OptionError("could not cast `fillvalue` directly to the output type (it was first converted to complex).")
     return fill[0] if fill[0] != 0 else None
 
 

@@ -12,8 +12,12 @@ Pads: TypeAlias = tuple[tuple[int, int], ...]
 MODES: Final = ("valid", "same", "full")
 MODES_TEXT: Final = "Acceptable mode flags are 'valid', 'same', or 'full'."
 BOUNDARIES: Final = {
-    "fill": "zeros", "pad": "zeros", "wrap": "circular", "circular": "circular",
-    "symm": "symmetric", "symmetric": "symmetric",
+    "fill": "zeros",
+    "pad": "zeros",
+    "wrap": "circular",
+    "circular": "circular",
+    "symm": "symmetric",
+    "symmetric": "symmetric",
 }
 
 
@@ -26,9 +30,7 @@ def check_mode(mode: object, text: str = MODES_TEXT) -> None:
 def padding_mode(boundary: Any) -> str:
     """Return the padding mode of a boundary."""
     if not (isinstance(boundary, str) and boundary in BOUNDARIES):
-        raise OptionError(
-            "Acceptable boundary flags are 'fill', 'circular' (or 'wrap'), and 'symmetric' (or 'symm')."
-        )
+        raise OptionError("Acceptable boundary flags are 'fill', 'circular' (or 'wrap'), and 'symmetric' (or 'symm').")
     return BOUNDARIES[boundary]
 
 

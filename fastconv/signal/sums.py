@@ -73,9 +73,7 @@ def _by_leading_axis(function: str, x: np.ndarray, kernel: np.ndarray, pads: Pad
     """Return the sums in more than three dimensions from those of all slices along the first."""
     (before, after), *rest = pads
     n, k = len(x), len(kernel)
-    sizes = [
-        size + sum(pad) - taps + 1 for size, pad, taps in zip(x.shape[1:], rest, kernel.shape[1:], strict=True)
-    ]
+    sizes = [size + sum(pad) - taps + 1 for size, pad, taps in zip(x.shape[1:], rest, kernel.shape[1:], strict=True)]
     out = np.zeros((n + before + after - k + 1, *sizes), np.result_type(x, kernel))
     for m, part in enumerate(out):
         for i in range(max(0, before - m), min(k, n + before - m)):

@@ -26,10 +26,10 @@ from fastconv.threads import get_num_threads
 
 # Seconds for each element and doubling of a real transform and back, and for a block beside that, as the planner
 # counts: on one thread of a machine at its nominal clock.
-_SECONDS: Final = 0.7e-9
-_BLOCK_SECONDS: Final = 60e-6
+_SECONDS: Final = 1.6e-9
+_BLOCK_SECONDS: Final = 100e-6
 # Elements of a block that fit into the second-level cache, about, and with it the transforms of its columns.
-_LARGEST: Final = 1 << 19
+_LARGEST: Final = 1 << 18
 # Edge of the cells whose largest magnitudes are compared.
 _CELL: Final = 8
 
@@ -128,12 +128,16 @@ def _load(x: np.ndarray, indices: list[np.ndarray], window: Sequence[slice], out
     """Return a window of the padded array, and whether it may be transformed."""
     sources = [index[part] for index, part in zip(indices, window, strict=True)]
     kept = [source[source >= 0] for source in sources]
-    part = x[np.ix_(*kept)]
+    runs = [slice(k[0], k[-1] + 1) if len(k) and (np.diff(k) == 1).all() else k for k in kept]
+    part = x[tuple(runs)] if all(isinstance(run, slice) for run in runs) else x[np.ix_(*kept)]
     even = part.dtype.kind in "iu" or _is_even(part)
     if part.size == math.prod(len(source) for source in sources):
         return part, even
     tile = np.full([len(source) for source in sources], outside, x.dtype)
-    tile[np.ix_(*(source >= 0 for source in sources))] = part
+    if part.size:
+        # What is outside is at the ends.
+        starts = [int(np.argmax(source >= 0)) for source in sources]
+        tile[tuple(slice(start, start + n) for start, n in zip(starts, part.shape, strict=True))] = part
     return tile, even
 
 

@@ -132,10 +132,9 @@ def _phase_and_index(
     position: np.ndarray, stride: int, dilation: int, phases: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the stride phase (-1: none that a tap reads) and the index in it of positions in the padded input."""
-    phase_of = np.full(stride, -1, np.int64)
+    phase, index = np.full(position.shape, -1), position // stride
     for i in range(phases):
-        phase_of[i * dilation % stride] = i
-    phase, index = phase_of[position % stride], position // stride
+        phase[position % stride == i * dilation % stride] = i
     return np.where((index >= count) | (index < 0), -1, phase), index
 
 
