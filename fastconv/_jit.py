@@ -3,9 +3,9 @@
 Numba's own cache hashes only the file of the kernel, so after an edit of a helper, or an upgrade, stale machine code is
 run; a damaged file raises out of the user's call; and processes that save at once can link a signature to the code of
 another. Here a compiled kernel is one file whose name is a hash of everything the code depends on: all sources that
-kernels import, versions, options, the kernel's bytecode and closure, the CPU, the signature. Files are written under another
-name and renamed, and carry a checksum. So there is no index to go stale and nothing to lock, a file is either whole and
-right or a miss, and every trouble with the disk means compiling, never an error.
+kernels import, versions, options, the kernel's bytecode and closure, the CPU, the signature. Files are written under
+another name and renamed, and carry a checksum. So there is no index to go stale and nothing to lock, a file is either
+whole and right or a miss, and every trouble with the disk means compiling, never an error.
 
 Layout: <cache folder>/kernels/<digest of the sources>/<function>-<hash>.nbc
 """

@@ -21,8 +21,8 @@ _METHODS_TEXT = "Acceptable method flags are 'auto', 'direct', or 'fft'."
 def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "auto") -> Any:
     """Cross-correlate two arrays of the same number of dimensions, as `scipy.signal.correlate`.
 
-    ``out[m] = sum over k of in1[m + k - K + 1] * conj(in2[k])`` along every axis, of which `mode` keeps a part. Note that
-    "same" with an even kernel starts one element earlier than that of `correlate2d`, as in SciPy.
+    ``out[m] = sum over k of in1[m + k - K + 1] * conj(in2[k])`` along every axis, of which `mode` keeps a part. "same"
+    with an even kernel starts one element earlier than that of `correlate2d`, as in SciPy.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = 
 def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "auto") -> Any:
     """Convolve two arrays of the same number of dimensions, as `scipy.signal.convolve`.
 
-    ``out[m] = sum over k of in1[m - k] * in2[k]`` along every axis, of which `mode` keeps a part. Parameters, results and
-    errors are those of `correlate`, but for the order of "valid" and the names in messages.
+    ``out[m] = sum over k of in1[m - k] * in2[k]`` along every axis, of which `mode` keeps a part. Parameters, results
+    and errors are those of `correlate`.
 
     Examples
     --------
@@ -136,15 +136,16 @@ def _sums(name: str, x: np.ndarray, kernel: np.ndarray, mode: str, method: objec
     dtype = np.result_type(x, kernel)
     if x.ndim > 1 and dtype in (bool, np.float16):
         raise OptionError("Unsupported type")
-    if must_swap(mode, x.shape, kernel.shape) or (mode == "full" and kernel.size > x.size):
+    swap = must_swap(mode, x.shape, kernel.shape)
+    if x.ndim == 1 and not (x.size and kernel.size) and (mode != "same" or not kernel.size):
+        raise ShapeError(f"{'v' if x.size or swap else 'a'} cannot be empty")
+    if swap or (mode == "full" and kernel.size > x.size):
         # The sums are the same, in reverse order.
         backwards = (slice(None, None, -1),) * x.ndim
         x, kernel = kernel[backwards], x[backwards]
     pads = pads_of(mode, kernel.shape)
     if x.size and kernel.size:
         return sums_of_products(name, x, kernel, pads, method=str(method))
-    if x.ndim == 1 and (mode != "same" or not kernel.size):
-        raise ShapeError(f"{'v' if x.size else 'a'} cannot be empty")
     shape = [n + sum(pad) - k + 1 for n, pad, k in zip(x.shape, pads, kernel.shape, strict=True)]
     if min(shape) < 0:
         raise ShapeError("negative dimensions are not allowed")

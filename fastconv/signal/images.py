@@ -27,8 +27,8 @@ def correlate2d(
     in1, in2 : array_like of shapes (H, W) and (KH, KW)
         Integers of up to 64 bits, float32, float64, complex64 or complex128; longdouble is left to SciPy.
     mode : {"full", "valid", "same"}
-        Shape of the result: (H + KH - 1, W + KW - 1); (H - KH + 1, W - KW + 1), or with H and KH, W and KW swapped where
-        in2 is the larger one; (H, W).
+        Shape of the result: (H + KH - 1, W + KW - 1); (H - KH + 1, W - KW + 1), or with H and KH, W and KW swapped
+        where in2 is the larger one; (H, W).
     boundary : {"fill", "wrap", "symm"}
         What in1 is outside: `fillvalue`; periodic; mirrored with the edge repeated. "pad", "circular" and "symmetric"
         mean the same.
@@ -92,7 +92,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
         raise OptionError("convolve2d not available for this type.")
     fill = _fill(fillvalue, dtype) if outside == "zeros" else None
     if swapped:
-        # The correlation comes out in reverse order; that SciPy conjugates the smaller image then is part of its result.
+        # The correlation comes out in reverse order. SciPy then conjugates the smaller image, which the result shows.
         a, b = (b, a) if flips else (b[::-1, ::-1], a[::-1, ::-1])
     b = b[::-1, ::-1] if flips else b.conj()
     pads = pads_of(mode, b.shape, odd_after=not flips)
@@ -161,7 +161,7 @@ def sepfir2d(input: ArrayLike, hrow: ArrayLike, hcol: ArrayLike) -> np.ndarray:
     --------
     >>> import fastconv as fc
     >>> fc.signal.sepfir2d([[1.0, 2.0, 4.0]], [1.0, 1.0, 1.0], [1.0])
-    array([[4., 7., 10.]])
+    array([[ 4.,  7., 10.]])
     """
     x = np.asarray(input)
     if is_foreign(x):

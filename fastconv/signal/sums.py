@@ -1,4 +1,4 @@
-"""Sums of products of one array with one kernel: the one place where `fastconv.signal` meets the convolution kernels."""
+"""Sums of products of an array with a kernel: the one place where `fastconv.signal` meets the convolution kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW_TAPS: Final = 25
 
 # What the kernels compute in, where it is not the arrays' own dtype: sums modulo 2**64 do not depend on the sign,
 # and a disjunction is a sum that is not 0.
-_AS: Final = {np.dtype(np.uint64): np.dtype(np.int64), np.dtype(bool): np.dtype(np.int32)}
+_AS: Final[dict[Any, np.dtype]] = {np.dtype(np.uint64): np.dtype(np.int64), np.dtype(bool): np.dtype(np.int32)}
 
 
 def sums_of_products(

@@ -62,7 +62,7 @@ def _fast(n: float) -> int:
 
 
 def exact(x: np.ndarray, kernel: np.ndarray) -> bool:
-    """Return whether the sums by FFT round to the right ones: of integers, if they are small enough; of others, if the kernel is finite.
+    """Return whether sums by FFT are right: of integers, if they are small enough; of others, if the kernel is finite.
 
     The error of a result is below ``6 log2(size) eps ||x|| ||kernel||`` (N. J. Higham, Accuracy and Stability of
     Numerical Algorithms, 2002, theorem 24.2, twice forward and once back).
@@ -72,7 +72,7 @@ def exact(x: np.ndarray, kernel: np.ndarray) -> bool:
     largest = max(abs(int(x.max())), abs(int(x.min())))
     norm = math.sqrt(float(np.square(kernel.astype(np.float64)).sum()))
     error = 6 * math.log2(4 * _LARGEST) * np.finfo(np.float64).eps * largest * math.sqrt(4 * _LARGEST) * norm
-    return error < 0.25 and largest * float(np.abs(kernel.astype(np.float64)).sum()) < 2**52
+    return bool(error < 0.25 and largest * float(np.abs(kernel.astype(np.float64)).sum()) < 2**52)
 
 
 def correlate(
