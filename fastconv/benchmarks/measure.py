@@ -49,21 +49,23 @@ def measure(layer: Layer, rivals: Sequence[Rival], threads: int, repeats: int, w
 
 def _measured(layer: Layer, rivals: Sequence[Rival], threads: int, repeats: int, with_plan: bool) -> Record:
     problem, arrays = layer.problem, problems.draw(layer)
-    plan = fc.plan_conv2d(problem.input_shape, arrays[1], **layer.keywords, dtype=problem.dtype)
     x, weight = arrays
-    keywords = layer.keywords
-    calls: dict[str, Callable[[], Any]] = {"call": lambda: fc.conv2d(x, weight, **keywords)}
-    if with_plan:
+    keywords, convolve = layer.keywords, layer.function
+    calls: dict[str, Callable[[], Any]] = {"call": lambda: convolve(x, weight, **keywords)}
+    if with_plan and problem.axes == 2:
+        plan = fc.plan_conv2d(problem.input_shape, weight, **keywords, dtype=problem.dtype)
         calls["plan"] = lambda: plan(x)
     others, skipped = _rival_calls(layer, rivals, arrays, threads)
-    explained = plan.explain().to_dict()
+    explanation = fc.explain(convolve, x, weight, **keywords)
+    explained, algorithm = explanation.to_dict(), explanation.chosen
     direct = explained["direct"]
-    taken = next(line["ops"] for line in explained["algorithms"] if line["algorithm"] == plan.algorithm)
+    taken = next(line["ops"] for line in explained["algorithms"] if line["algorithm"] == algorithm)
     record: Record = {
         "name": layer.name,
         "problem": layer.text,
         "threads": threads,
-        "algorithm": plan.algorithm,
+        "float32": problem.dtype == "float32",
+        "algorithm": algorithm,
         "macs": direct["macs"],
         "saved": direct["multiplies"] / taken["multiplies"],
         "bytes": direct["bytes_read"] + direct["bytes_written"],
@@ -102,7 +104,8 @@ def _gate(
     """Return "green" if all results agree, else what differs. Without another library the reference decides."""
     judges = [rival.name for rival in rivals if rival.name in others and rival.independent]
     if judges:
-        expected = np.asarray(others[judges[0]](), np.float64)
+        expected = np.asarray(others[judges[0]]())
+        expected = expected.astype(np.result_type(expected, np.float64)) if expected.dtype.kind in "fc" else expected
     else:
         expected = reference(*arrays, **layer.problem.keywords)
     compared = {**calls, **{name: call for name, call in others.items() if name in judges[1:]}}
@@ -119,7 +122,7 @@ def _gate(
 def _times(calls: Mapping[str, Callable[[], Any]], record: Record, threads: int, repeats: int) -> Record:
     probed: tuple[str, ...] = ()
     probe: Callable[[], float] | None = None
-    if record["macs"] >= PROBED_MACS and record["algorithm"] in PROBED_ALGORITHMS and "_f64" not in record["problem"]:
+    if record["macs"] >= PROBED_MACS and record["algorithm"] in PROBED_ALGORITHMS and record["float32"]:
         # Imports a compiler, which only benchmarks that need it should.
         from fastconv.benchmarks import peak
 

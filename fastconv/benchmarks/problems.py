@@ -5,10 +5,12 @@ A layer is data: its name and its sizes in the notation of `fastconv.testing.pro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import fastconv as fc
 from fastconv.errors import OptionError
 from fastconv.testing import Problem, problem
 
@@ -30,6 +32,12 @@ class Layer(NamedTuple):
     def problem(self) -> Problem:
         """The arguments of the call."""
         return problem(self.text)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The convolution: `fastconv.conv1d`, `conv2d` or `conv3d`."""
+        found: Callable[..., Any] = getattr(fc, f"conv{self.problem.axes}d")
+        return found
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -54,6 +62,25 @@ def _shortest(value: Any) -> Any:
     parts = [_shortest(part) for part in value]
     return parts[0] if len(set(parts)) == 1 else tuple(parts)
 
+
+# Ten problems of one and of three axes, and ten for the other dtypes: stems, bodies and ends of networks, strided,
+# dilated, grouped, pointwise, and one filter on one channel.
+_SERIES = """
+n1ic1w4096_oc1k9s1p4 n1ic16w1024_oc32k3s1p1 n1ic64w512_oc64k5s1p2 n4ic128w256_oc128k3s1p1 n1ic4w8192_oc8k15s1p7
+n1ic256w128_oc256k3s1p1 n1ic32w2000_oc32k7s1p6d2 n1ic64w1000_oc128k3s2p1 n1ic512w64_oc512k1s1p0
+n1ic64w1024_oc64k3s1p1g64
+"""
+_VOLUMES = """
+n1ic3d16h56w56_oc32k3s1p1 n1ic32d8h28w28_oc32k3s1p1 n1ic64d8h14w14_oc64k3s1p1 n1ic64d8h28w28_oc64k1s1p0
+n1ic16d16h32w32_oc16k3s2p1 n1ic1d64h64w64_oc1k5s1p2 n1ic32d8h28w28_oc32k3s1p1g32
+n1ic64d4h28w28_oc64kd3kh1kw1s1pd1ph0pw0 n1ic64d4h28w28_oc64kd1kh3kw3s1pd0ph1pw1 n2ic8d12h24w24_oc16k3s1p1
+"""
+_IMAGES = """
+n1ic3h112w112_oc32k3s1p1 n1ic64h28w28_oc64k3s1p1 n1ic128h14w14_oc128k3s1p1 n1ic64h28w28_oc128k1s1p0
+n1ic32h56w56_oc32k3s1p1g32 n1ic1h512w512_oc1k5s1p2 n1ic16h56w56_oc32k5s2p2 n1ic6h28w28_oc16k5s1p2
+n1ic64h28w28_oc64k3s1p2d2 n4ic16h32w32_oc16k3s1p1
+"""
+_TYPES = {"float64": "f64", "complex64": "c64", "int32": "i32"}
 
 _TEXTS = {
     # K. Simonyan, A. Zisserman, 2015, arXiv:1409.1556, table 1, column D
@@ -109,6 +136,9 @@ _TEXTS = {
     **{f"image.{k}x{k}": f"n1ic1h1024w1024_oc1k{k}s1p{k // 2}" for k in range(3, 16, 2)},
     "gaussian.15x15": "n1ic1h1024w1024_oc1k15s1p7",
     "small.8x8": "n1ic8h8w8_oc8k3s1p1",
+    **{f"series.{i}": text for i, text in enumerate(_SERIES.split())},
+    **{f"volume.{i}": text for i, text in enumerate(_VOLUMES.split())},
+    **{f"{name}.{i}": f"{text}_{end}" for name, end in _TYPES.items() for i, text in enumerate(_IMAGES.split())},
 }
 
 LAYERS: dict[str, Layer] = {name: Layer(name, text) for name, text in _TEXTS.items()}
@@ -122,7 +152,18 @@ dilated.2 dilated.4
 lenet.conv1 lenet.conv2
 """
 _QUICK = "lenet.conv1 resnet50.conv4_3x3 mobilenet.depthwise7 mobilenet.pointwise1 dilated.2 image.5x5"
-_FAMILIES = ("vgg16", "resnet50", "mobilenet", "lenet", "fashion", "dilated", "image", "gaussian", "small")
+_FAMILIES: tuple[str, ...] = (
+    "vgg16",
+    "resnet50",
+    "mobilenet",
+    "lenet",
+    "fashion",
+    "dilated",
+    "image",
+    "gaussian",
+    "small",
+)
+_FAMILIES += ("series", "volume", *_TYPES)
 
 SUITES: dict[str, tuple[str, ...]] = {
     "headline": tuple(_HEADLINE.split()),
@@ -161,15 +202,25 @@ def layer(text: str) -> Layer:
 
 
 def draw(layer: Layer, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return an input and a weight: normal deviates, but the smoothing kernel of its name for a "gaussian" layer."""
+    """Return an input and a weight: normal deviates, of integers in steps of a quarter.
+
+    The weight of a "gaussian" layer is the smoothing kernel of its name.
+    """
     rng = np.random.default_rng(seed)
     problem = layer.problem
-    x = rng.standard_normal(problem.input_shape).astype(problem.dtype)
-    weight = rng.standard_normal(problem.weight_shape).astype(problem.dtype)
+    x, weight = (_deviates(rng, shape, problem.dtype) for shape in (problem.input_shape, problem.weight_shape))
     if layer.name.startswith("gaussian."):
         column, row = (_bell(size) for size in problem.weight_shape[2:])
         weight[:] = np.outer(column, row)
     return x, weight
+
+
+def _deviates(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    values = rng.standard_normal(shape)
+    kind = np.dtype(dtype).kind
+    return (values + 1j * rng.standard_normal(shape) if kind == "c" else 4 * values if kind == "i" else values).astype(
+        dtype
+    )
 
 
 def _bell(size: int) -> np.ndarray:

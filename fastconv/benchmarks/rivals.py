@@ -1,4 +1,4 @@
-"""Who is measured: the peers of `fastconv.conv2d` behind one interface.
+"""Who is measured: the peers of the convolutions behind one interface.
 
 A rival is available or not, refuses a layer with a reason or makes a callable without arguments, which returns the
 result as an array-like. Other libraries get their number of threads when a call is made.
@@ -58,18 +58,24 @@ class Torch(Rival):
         last = k["layout"] == "channels_last"
         if last:
             # A view that PyTorch takes for its own channels-last format.
-            x, weight = x.permute(0, 3, 1, 2), weight.contiguous(memory_format=torch.channels_last)
-        (top, bottom), (left, right) = k["padding"]
-        even = top == bottom >= 0 and left == right >= 0
-        padding = (top, left) if even else (0, 0)
-        convolve, pad = torch.nn.functional.conv2d, torch.nn.functional.pad
+            x = x.movedim(-1, 1)
+            if layer.problem.axes == 2:
+                weight = weight.contiguous(memory_format=torch.channels_last)
+        even = all(before == after >= 0 for before, after in k["padding"])
+        padding = tuple(before if even else 0 for before, _ in k["padding"])
+        ends = [number for pair in reversed(k["padding"]) for number in pair]
+        convolve = getattr(torch.nn.functional, f"conv{layer.problem.axes}d")
 
         def call() -> Any:
             with torch.no_grad():
-                padded = x if even else pad(x, (left, right, top, bottom))
+                padded = x if even else torch.nn.functional.pad(x, ends)
                 y = convolve(padded, weight, None, k["stride"], padding, k["dilation"], k["groups"])
-            return y.permute(0, 2, 3, 1) if last else y
+            return y.movedim(1, -1) if last else y
 
+        try:
+            call()
+        except RuntimeError as error:
+            raise UnsupportedError(f"{self.name}: {error}") from error
         return call
 
 
@@ -79,6 +85,8 @@ class _Filter(Rival):
     def refusal(self, layer: Layer) -> str | None:
         """See `Rival`."""
         problem = layer.problem
+        if problem.axes != 2:
+            return "it takes images"
         k, (_, _, KH, KW) = problem.keywords, problem.weight_shape
         if problem.input_shape[:2] != (1, 1) or problem.weight_shape[:2] != (1, 1) or k["layout"] != "channels_first":
             return "it takes one image of one channel and one kernel"
@@ -140,14 +148,14 @@ class Copy(Rival):
 
     def make(self, layer: Layer, arrays: Arrays, threads: int) -> Callable[[], Any]:
         """See `Rival`."""
-        ops = fc.count_ops(fc.conv2d, arrays[0], arrays[1], **layer.keywords)
+        ops = fc.count_ops(layer.function, arrays[0], arrays[1], **layer.keywords)
         source = np.ones((ops.bytes_read + ops.bytes_written) // 8, np.float32)
         target = np.empty_like(source)
         return lambda: np.copyto(target, source)
 
 
 class FastconvAlgorithm(Rival):
-    """fastconv.conv2d with an algorithm asked for by name. The threads are those of the caller's `fastconv.threads`."""
+    """The convolution with an algorithm asked for by name. The threads are those of the caller's `fastconv.threads`."""
 
     independent = False
 
@@ -157,15 +165,16 @@ class FastconvAlgorithm(Rival):
     def refusal(self, layer: Layer) -> str | None:
         """See `Rival`."""
         shapes = layer.problem.input_shape, layer.problem.weight_shape
-        lines = fc.explain(fc.conv2d, *shapes, **layer.keywords).lines
+        lines = fc.explain(layer.function, *shapes, **layer.keywords).lines
         return next(line.refused for line in lines if line.algorithm == self.algorithm)
 
     def make(self, layer: Layer, arrays: Arrays, threads: int) -> Callable[[], Any]:
         """See `Rival`."""
-        (x, weight), keywords = arrays, layer.keywords
+        (x, weight), keywords, convolve = arrays, layer.keywords, layer.function
 
         def call() -> np.ndarray:
-            return fc.conv2d(x, weight, **keywords, algorithm=self.algorithm)
+            found: np.ndarray = convolve(x, weight, **keywords, algorithm=self.algorithm)
+            return found
 
         # Whether a kernel is separable, only its values tell.
         call()

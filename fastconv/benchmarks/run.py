@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastconv.benchmarks import compare, first_call, machine, report, rivals
+from fastconv.benchmarks import compare, filters, first_call, machine, report, rivals
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
 from fastconv.errors import OptionError
@@ -22,7 +22,8 @@ SCHEMA = 1
 # Load average from which the result says so.
 BUSY = 0.5
 
-FIRST_CALL = "first-call"
+# Suites that are no lists of layers, and stand alone.
+FIRST_CALL, SIGNAL = "first-call", "signal"
 
 # Beside whom, by the suite; those that are not installed are left out.
 DEFAULT_RIVALS = {
@@ -45,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.compare(*options.compare)
     _check_writable(options.json, options.markdown)
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
-    if options.suite == [FIRST_CALL]:
-        return _first_call(options, command)
-    if FIRST_CALL in options.suite:
-        raise OptionError(f"suite {FIRST_CALL!r} stands alone, got {','.join(options.suite)}")
+    if options.suite in ([FIRST_CALL], [SIGNAL]):
+        return _alone(options, command)
+    if alone := {FIRST_CALL, SIGNAL}.intersection(options.suite):
+        raise OptionError(f"suite {min(alone)!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
     records = _measure_all(options)
     tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "time of the rival / time of fastconv.",
     )
     add = top.add_argument
-    names = ", ".join((*SUITES, FIRST_CALL))
+    names = ", ".join((*SUITES, FIRST_CALL, SIGNAL))
     add("--suite", type=_words, default=["headline"], metavar="NAME,...", help=f"{names} (default: headline)")
     add("--problem", action="append", metavar="TEXT", help="a layer in place of a suite: a name, or its sizes")
     add("--threads", type=_counts, metavar="N,...", help="numbers of threads in turn (default: 1)", default=[1])
@@ -139,10 +140,14 @@ def _progress(items: list[Any]) -> Iterable[Any]:
     return shown
 
 
-def _first_call(options: argparse.Namespace, command: str) -> int:
+def _alone(options: argparse.Namespace, command: str) -> int:
     host = machine.describe()
-    found = first_call.measure(_progress)
-    table, lines = first_call.table(found)
+    if options.suite == [FIRST_CALL]:
+        found = first_call.measure(_progress)
+        table, lines = first_call.table(found)
+    else:
+        found = filters.measure(_progress, options.threads[0], options.repeats)
+        table, lines = filters.table(found)
     _finish(options, [table], lines, {"command": command, "machine": host, "results": [], **found})
     return 0
 
