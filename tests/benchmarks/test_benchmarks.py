@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.benchmarks import compare, first_call, measure, problems, report, rivals, run, stats, timing
+from fastconv.benchmarks import compare, filters, first_call, measure, problems, report, rivals, run, stats, timing
 from fastconv.errors import OptionError
 from fastconv.geometry.conv import conv_geometry
 
@@ -18,9 +18,12 @@ TINY = 'n1ic2h6w6_oc3k3s1p1"tiny"'
 
 @pytest.mark.parametrize("layer", problems.LAYERS.values(), ids=lambda layer: layer.name)
 def test_layers_are_written_in_the_shortest_way(layer):
-    p = layer.problem
-    assert conv_geometry("test", 2, p.input_shape, p.weight_shape, **p.keywords).problem == layer.text
-    assert conv_geometry("test", 2, p.input_shape, p.weight_shape, **layer.keywords).problem == layer.text
+    p, text = layer.problem, layer.text.removesuffix("_c64")
+    # Kernels know of complex arrays only their parts.
+    dtype = {"complex64": "float32"}.get(p.dtype, p.dtype)
+    for keywords in (p.keywords, layer.keywords):
+        g = conv_geometry("test", p.axes, p.input_shape, p.weight_shape, **keywords, dtype=dtype)
+        assert g.problem == text
 
 
 def test_layers_differ():
@@ -216,3 +219,18 @@ def test_peak_is_a_rate():
 
     rate = peak.gflops(1000)
     assert np.isnan(rate) if config.DISABLE_JIT else rate > 0
+
+
+def test_filters_beside_scipy(monkeypatch):
+    monkeypatch.setattr(filters, "SIZES", (40,))
+    monkeypatch.setattr(filters, "KERNELS", (3, 11))
+    monkeypatch.setattr(filters, "CORNER", 20)
+    found = filters.measure(list, 1, 2)
+    rows, lines = filters.table(found)
+    assert len(rows) == 1 + 3 * 2 * 3
+    assert all(float(row[-1]) > 0 for row in rows[1:])
+    assert lines[-1].startswith("1 thread(s) beside SciPy: geometric mean")
+    monkeypatch.setattr(fc.signal, "correlate2d", lambda image, *args: np.zeros(image.shape))
+    rows, lines = filters.table(filters.measure(list, 1, 2))
+    assert {row[4] for row in rows[1:]} == {"WRONG"}
+    assert lines == ["no result was right"]
