@@ -16,13 +16,13 @@ from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose, judge
-from fastconv.dispatch.conv_table import ROWS, TABLE
+from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
 from fastconv.dispatch.cost import OpCount
 from fastconv.dispatch.measure import measured_seconds
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
-from fastconv.geometry.arrays import element_dtype
-from fastconv.geometry.conv import input_shape, weight_shape
+from fastconv.geometry.arrays import common_dtype, dtype_of, element_dtype, kind_of, working_dtype
+from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
 from fastconv.threads import get_num_threads
 
 _HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
@@ -207,6 +207,7 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     if call.name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
     g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+    check_keyword("count_ops", "algorithm", algorithm, NAMES)
     row = choose("count_ops", g, "auto" if algorithm == "measure" else algorithm, call.options.precision).row
     return row.ops(g, call.bias)
 
@@ -243,7 +244,7 @@ def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str,
     name = getattr(function, "__name__", "")
     if name not in _FUNCTIONS:
         able = ", ".join(_FUNCTIONS)
-        raise OptionError(f"explain: function = {function!r}, expected one of {able}")
+        raise OptionError(f"function = {function!r}, expected one of {able}")
     given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
@@ -253,10 +254,15 @@ def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str,
     if name == "pointwise_conv2d" and len(w_shape) == 2:
         w_shape = (*w_shape, 1, 1)
     if name in ("depthwise_conv2d", "spatially_separable_conv2d"):
-        channels = x_shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
-        given["groups"] = max(channels, 1)
+        given["groups"] = max(_channels(x_shape, given), 1)
     arrays = [a if isinstance(a, np.ndarray) else None for a in (x, w)]
-    dtype = element_dtype(np.result_type(*[a.dtype for a in arrays if a is not None] or ["float32"]))
+    common = common_dtype(name, *arrays) if any(a is not None for a in arrays) else np.dtype(np.float32)
+    result = common if given.get("out_dtype") is None else dtype_of(name, "out_dtype", given["out_dtype"])
+    work = working_dtype(name, common, result)
+    dtype = element_dtype(work)
+    if kind_of(work) != "f":
+        # Not fused then.
+        given.pop("activation", None)
     # Of complex arrays the real part: one of the real convolutions that they run as.
     x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
     axes = {"conv1d": 1, "conv3d": 3}.get(name, 2)
@@ -277,9 +283,16 @@ def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:
     """Replace column and row by the shape of their outer product."""
     name = "spatially_separable_conv2d"
     x, column, row = (_shape(name, k, given[k]) for k in ("input", "column", "row"))
-    channels = x[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
+    channels = _channels(x, given)
     rest = {k: v for k, v in given.items() if k not in ("column", "row")}
     return rest | {"weight": (channels, 1, column[-1], row[-1])}
+
+
+def _channels(shape: tuple[int, ...], given: dict[str, Any]) -> int:
+    """Return the channels of an input; of a wrong number of dimensions, which is reported later, 1."""
+    if len(shape) not in (3, 4):
+        return 1
+    return shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
 
 
 def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:

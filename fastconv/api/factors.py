@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.errors import OptionError, ShapeError, UnsupportedError
+from fastconv.errors import DtypeError, OptionError, ShapeError, UnsupportedError
+from fastconv.geometry.arguments import shown
 from fastconv.geometry.arrays import as_input
 
 
@@ -29,6 +30,7 @@ class Separation(NamedTuple):
     error: float
 
 
+@np.errstate(under="ignore")
 def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
     """Return the factors of the lowest rank that reproduce a 2-D kernel within a tolerance, by SVD.
 
@@ -71,10 +73,15 @@ def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
     k = as_input("separate", "kernel", kernel)
     if k.ndim != 2 or not k.size:
         raise ShapeError(f"separate: kernel has shape {k.shape}, expected (KH, KW), each at least 1")
+    if k.dtype.kind == "c":
+        raise DtypeError(f"separate: kernel has dtype {k.dtype}, expected real numbers")
     k = k if k.dtype in (np.float32, np.float64) else k.astype(np.float64)
-    limit = max(k.shape) * float(np.finfo(k.dtype).eps) if tol is None else float(tol)
+    try:
+        limit = max(k.shape) * float(np.finfo(k.dtype).eps) if tol is None else float(tol)
+    except (TypeError, ValueError):
+        limit = -1.0
     if not 0 <= limit < 1:
-        raise OptionError(f"separate: tol = {tol!r}, expected a number from 0 to below 1")
+        raise OptionError(f"separate: tol = {shown(tol)}, expected a number from 0 to below 1")
     if not np.isfinite(k).all():
         raise OptionError("separate: kernel holds NaN or infinities, expected finite numbers")
     wide = k.astype(np.float64)
@@ -86,6 +93,7 @@ def separate(kernel: ArrayLike, tol: float | None = None) -> Separation:
     return Separation(np.ascontiguousarray(columns), np.ascontiguousarray(rows), rank, float(error))
 
 
+@np.errstate(all="ignore")
 def rank_one_factors(function: str, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (columns, rows) of shapes (OC, KH) and (OC, KW) of a depthwise weight, or raise if one has a higher rank.
 

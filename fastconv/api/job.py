@@ -38,6 +38,7 @@ class Job(NamedTuple):
     strict: bool
     activation: str | None
 
+    @np.errstate(all="ignore")
     def weights(
         self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None = None
     ) -> list[Product]:
@@ -77,11 +78,12 @@ class Job(NamedTuple):
         convolve(x, weights[0], *arrays, target)
         if target is not out:
             # Float16 overflows to infinity, as its own arithmetic does.
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 out[...] = target
         if self.activation is not None:
             out[...] = ACTIVATIONS[self.activation](out)
 
+    @np.errstate(all="ignore")
     def _run_complex(
         self,
         convolve: Callable[..., None],
@@ -98,13 +100,12 @@ class Job(NamedTuple):
         for part, weight in zip(parts, weights, strict=True):
             sums.append(np.empty(out.shape, self.element))
             convolve(np.ascontiguousarray(part, self.element), weight, None, None, sums[-1])
-        with np.errstate(invalid="ignore", over="ignore"):
-            out.real, out.imag = _combined(sums)
-            if bias is not None:
-                channels_first = self.prepared.geometry.layout == "channels_first"
-                out += bias.reshape(-1, *[1] * self.prepared.geometry.axes) if channels_first else bias
-            if residual is not None:
-                out += residual
+        out.real, out.imag = _combined(sums)
+        if bias is not None:
+            channels_first = self.prepared.geometry.layout == "channels_first"
+            out += bias.reshape(-1, *[1] * self.prepared.geometry.axes) if channels_first else bias
+        if residual is not None:
+            out += residual
 
 
 def _combined(sums: Sequence[np.ndarray]) -> tuple[np.ndarray | float, np.ndarray | float]:

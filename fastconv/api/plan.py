@@ -115,6 +115,7 @@ def plan_conv2d(
     precision: str = "default",
     device: str = "auto",
     dtype: DTypeLike = "float32",
+    out_dtype: DTypeLike | None = None,
     pool: int | None = None,
 ) -> ConvPlan:
     """Prepare a 2-D convolution: choose the algorithm and pack the weight once.
@@ -126,7 +127,9 @@ def plan_conv2d(
     weight, bias, stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device
         As in `conv2d`.
     dtype : dtype
-        Of the inputs to come; the result has the dtype that `conv2d` would give.
+        Of the inputs to come.
+    out_dtype : dtype, optional
+        Of the results, as in `conv2d`.
     pool : None
         For a later version.
 
@@ -158,16 +161,17 @@ def plan_conv2d(
     shape = arguments.shape(name, "input_shape", input_shape)
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
-    x = np.zeros(shape, dtype_of(name, "dtype", dtype))
-    result = common_dtype(name, x, w, b)
+    x = np.broadcast_to(np.zeros((), dtype_of(name, "dtype", dtype)), shape)
+    common = common_dtype(name, x, w, b)
+    result = common if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
     options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
     left = options
     if padding_mode != "zeros":
         x, left = cropped(name, x, w.shape, options)
-    job = job_of(name, x, w, result, result, left)
+    job = job_of(name, x, w, common, result, left)
     if b is not None:
         bias_shape_check(name, b.shape, job.prepared.geometry)
-        b = b.astype(result)
+        b = np.array(b)
     packed = []
     for product in job.weights(name, w):
         arrays = job.prepared.pack(product)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
 from fastconv.api.convolve import Options, convolve
 from fastconv.errors import ShapeError
-from fastconv.geometry.arrays import as_input, common_dtype
+from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, summed_dtype, working_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 
 
@@ -82,9 +82,12 @@ def separable_conv2d(
     """
     name = "separable_conv2d"
     x, dw = as_input(name, "input", input), as_input(name, "depthwise_weight", depthwise_weight)
-    dtype = common_dtype(name, x, dw, as_input(name, "pointwise_weight", pointwise_weight))
+    others = {"depthwise_bias": depthwise_bias, "bias": bias, "residual": residual}
+    rest = [as_input(name, key, array) for key, array in others.items() if array is not None]
+    dtype = common_dtype(name, x, dw, as_input(name, "pointwise_weight", pointwise_weight), *rest)
+    result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
     middle = depthwise_conv2d(
-        x.astype(dtype, copy=False),
+        x,
         dw,
         depthwise_bias,
         stride,
@@ -96,6 +99,8 @@ def separable_conv2d(
         algorithm=algorithm,
         precision=precision,
         device=device,
+        # Rounded once, at the end.
+        out_dtype=summed_dtype(working_dtype(name, dtype, result)),
     )
     return pointwise_conv2d(
         middle,
@@ -106,7 +111,7 @@ def separable_conv2d(
         precision=precision,
         device=device,
         out=out,
-        out_dtype=out_dtype,
+        out_dtype=result,
         residual=residual,
     )
 
@@ -173,13 +178,21 @@ def spatially_separable_conv2d(
     check_keyword(name, "layout", layout, LAYOUTS)
     channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
     columns, rows = _per_channel(name, "column", column, channels), _per_channel(name, "row", row, channels)
-    weight = columns[:, None, :, None] * rows[:, None, None, :]
+    rest = [as_input(name, key, a) for key, a in (("bias", bias), ("residual", residual)) if a is not None]
+    dtype = common_dtype(name, x, columns, rows, *rest)
+    result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
+    # Their product must not overflow where the sums would not.
+    wide = summed_dtype(working_dtype(name, dtype, result))
+    if wide.kind != "c":
+        columns, rows = columns.astype(wide, copy=False), rows.astype(wide, copy=False)
+    with np.errstate(all="ignore"):
+        weight = columns[:, None, :, None] * rows[:, None, None, :]
     if algorithm == "auto" and precision != "strict" and weight.dtype.kind != "c":
         algorithm = "separable"
     options = Options(
         stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device
     )
-    return convolve(name, x, weight, bias, options, out, out_dtype, residual, (columns, rows))
+    return convolve(name, x, weight, bias, options, out, result, residual, (columns, rows))
 
 
 def _per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:

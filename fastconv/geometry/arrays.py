@@ -75,6 +75,9 @@ def _as_ndarray(function: str, name: str, value: object) -> np.ndarray:
         return np.asarray(value)
     _check_device(function, name, value)
     try:
+        if type(value).__module__.partition(".")[0] == "torch":
+            # NumPy takes no tensor with a gradient, and none whose conjugate or sign is still to be taken.
+            value = value.detach().resolve_conj().resolve_neg()  # type: ignore[attr-defined]
         if str(getattr(value, "dtype", "")) == "torch.bfloat16":
             import ml_dtypes
 
@@ -160,7 +163,12 @@ def working_dtype(function: str, dtype: np.dtype, result: np.dtype) -> np.dtype:
     if "ifc".index(kinds[0]) > "ifc".index(kinds[1]):
         raise DtypeError(f"{function}: out_dtype = {result} cannot hold results of arrays of dtype {dtype}")
     # Sums modulo 2**n are exact in every integer type of at least n bits.
-    return result if kinds == ("i", "i") else np.promote_types(dtype, result)
+    return result if kinds == ("i", "i") else np.promote_types(summed_dtype(dtype), summed_dtype(result))
+
+
+def summed_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that holds sums of `dtype` on their way: float32 for half precision, else the same."""
+    return _ELEMENTS["float32"] if kind_of(dtype) == "f" and dtype.itemsize == 2 else dtype
 
 
 def element_dtype(dtype: np.dtype) -> np.dtype:

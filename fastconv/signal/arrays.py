@@ -124,8 +124,10 @@ def choose_conv_method(in1: ArrayLike, in2: ArrayLike, mode: str = "full", measu
     check_mode(mode, f"Acceptable mode flags are 'valid', 'same', or 'full', not mode={mode}")
     if a.ndim != b.ndim or not a.ndim or not a.size or not b.size:
         return "direct"
-    if must_swap(mode, a.shape, b.shape) or (mode == "full" and b.size > a.size):
+    if b.size > a.size and mode != "same":
         a, b = b, a
+    if mode == "valid" and any(n < k for n, k in zip(a.shape, b.shape, strict=True)):
+        return "direct"
     return "fft" if is_cheaper_by_fft("choose_conv_method", a, b, pads_of(mode, b.shape)) else "direct"
 
 
@@ -134,11 +136,14 @@ def _sums(name: str, x: np.ndarray, kernel: np.ndarray, mode: str, method: objec
     if method not in ("auto", "direct"):
         raise OptionError(_METHODS_TEXT)
     dtype = np.result_type(x, kernel)
-    if x.ndim > 1 and dtype in (bool, np.float16):
+    if dtype in (bool, np.float16) and (x.ndim > 1 or (mode == "same" and kernel.size > x.size)):
         raise OptionError("Unsupported type")
     swap = must_swap(mode, x.shape, kernel.shape)
     if x.ndim == 1 and not (x.size and kernel.size) and (mode != "same" or not kernel.size):
-        raise ShapeError(f"{'v' if x.size or swap else 'a'} cannot be empty")
+        second = bool(x.size) or swap
+        if (name, method) == ("correlate", "direct"):
+            raise ShapeError(f"{'second' if x.size else 'first'} array argument cannot be empty")
+        raise ShapeError(f"{'v' if second else 'a'} cannot be empty")
     if swap or (mode == "full" and kernel.size > x.size):
         # The sums are the same, in reverse order.
         backwards = (slice(None, None, -1),) * x.ndim

@@ -29,6 +29,8 @@ def check_mode(mode: object, text: str = MODES_TEXT) -> None:
 
 def padding_mode(boundary: Any) -> str:
     """Return the padding mode of a boundary."""
+    if isinstance(boundary, str) and boundary == "reflect":
+        raise OptionError("Incorrect boundary value.")
     if not (isinstance(boundary, str) and boundary in BOUNDARIES):
         raise OptionError("Acceptable boundary flags are 'fill', 'circular' (or 'wrap'), and 'symmetric' (or 'symm').")
     return BOUNDARIES[boundary]

@@ -107,7 +107,10 @@ def _axes(a: np.ndarray, b: np.ndarray, axes: Any) -> tuple[int, ...]:
     if axes is None:
         along = list(range(a.ndim))
     else:
-        given = [axes] if isinstance(axes, (int, np.integer)) else list(axes)
+        try:
+            given = [axes] if isinstance(axes, (int, np.integer)) else list(axes)
+        except TypeError as error:
+            raise OptionError("axes must be a scalar or iterable of integers") from error
         if not given:
             raise OptionError("when provided, axes cannot be empty")
         if not all(isinstance(axis, (int, np.integer)) for axis in given):

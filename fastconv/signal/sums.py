@@ -94,7 +94,10 @@ def _directly(
     if fill is not None:
         x, pads = np.pad(x, pads, constant_values=fill), ((0, 0),) * x.ndim
     options = _options(x, pads, padding_mode, factors)
-    return convolve(function, x[None], kernel[None, None], None, options, factors=factors)[0]
+    shape = [n + sum(pad) - k + 1 for n, pad, k in zip(x.shape, pads, kernel.shape, strict=True)]
+    out = np.empty(shape, np.result_type(x, kernel))
+    convolve(function, x[None], kernel[None, None], None, options, out[None], factors=factors)
+    return out
 
 
 def _options(x: np.ndarray, pads: Pads, padding_mode: str, factors: Any) -> Options:
@@ -139,6 +142,7 @@ def _cheaply(
     return None if factors is None else _directly(function, x, kernel, pads, padding_mode, fill, factors)
 
 
+@np.errstate(all="ignore")
 def _outer_factors(function: str, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (column, row) of shapes (1, KH) and (1, KW) if the kernel is their outer product to rounding.
 

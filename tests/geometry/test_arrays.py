@@ -195,8 +195,10 @@ def test_as_input_takes_torch_tensors():
     tensor = torch.arange(6.0).reshape(2, 3)
     assert np.shares_memory(convert(tensor), tensor.numpy())
     assert np.array_equal(convert(tensor.T), [[0, 3], [1, 4], [2, 5]])
-    with pytest.raises(DtypeError, match=r"requires grad.*detach"):
-        convert(tensor.requires_grad_())
+    assert np.array_equal(convert(tensor.clone().requires_grad_()), tensor.numpy())
+    numbers = torch.tensor([1 + 2j, 3j])
+    assert np.array_equal(convert(numbers.conj()), [1 - 2j, -3j])
+    assert np.array_equal(convert(numbers.conj().imag), [-2, -3])
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,8 @@ def test_dtype_of_says_what_is_supported(dtype):
         ("f4", "f4", "f4", "f4"),
         ("f2", "f2", "f2", "f4"),
         ("f2", "f8", "f8", "f8"),
+        ("i2", "f2", "f4", "f4"),
+        ("i4", "f2", "f8", "f8"),
         ("f8", "f4", "f8", "f8"),
         ("i1", "i1", "i1", "i2"),
         ("u1", "i4", "i4", "i4"),
