@@ -13,6 +13,7 @@ from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.epilogue import canonical
 from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry.arrays import (
+    SUPPORTED,
     as_input,
     check_out,
     common_dtype,
@@ -34,6 +35,8 @@ from fastconv.geometry.padding import resolve
 
 PRECISIONS = ("default", "strict", "bf16", "tf32")
 DEVICES = ("auto", "cpu", "cuda")
+
+_FLOAT32, _FLOAT64 = (SUPPORTED[np.dtype(name)] for name in ("float32", "float64"))
 
 # Problems by the arguments as they were given: what is found here was validated before.
 _seen: dict[Any, Prepared] = {}
@@ -114,8 +117,11 @@ def cropped(function: str, x: np.ndarray, w_shape: tuple[int, ...], options: Opt
 
 def job_of(function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result: np.dtype, options: Options) -> Job:
     """Return how to run a problem whose arrays have the common dtype `dtype`, for a result of dtype `result`."""
-    work = working_dtype(function, dtype, result)
-    element, kind, activation = element_dtype(work), kind_of(work), None
+    work = dtype if result is dtype else working_dtype(function, dtype, result)
+    # The kernels' own floats need no look at their kind.
+    element, kind, activation = work, "f", None
+    if work is not _FLOAT32 and work is not _FLOAT64:
+        element, kind = element_dtype(work), kind_of(work)
     if kind != "f" and options.activation is not None:
         activation = canonical(options.activation, function)
         if kind == "c" or activation not in ("relu", "relu6"):

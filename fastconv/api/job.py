@@ -38,12 +38,19 @@ class Job(NamedTuple):
     strict: bool
     activation: str | None
 
-    @np.errstate(all="ignore")
     def weights(
         self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None = None
     ) -> list[Product]:
         """Return the weight of each real convolution, in the element type."""
         separable = self.prepared.candidate.row.name == "separable"
+        if not (separable or self.complex_input or self.complex_weight):
+            return [(w if w.dtype == self.element else w.astype(self.element),)]
+        with np.errstate(all="ignore"):
+            return self._derived_weights(function, w, factors, separable)
+
+    def _derived_weights(
+        self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None, separable: bool
+    ) -> list[Product]:
         if separable and self.complex_weight:
             raise UnsupportedError(
                 f'{function}: algorithm "separable" refused: it takes real kernels, weight has dtype {w.dtype}; '
