@@ -35,7 +35,8 @@ def conv2d(
     """Convolve images with filters, as `torch.nn.functional.conv2d`: cross-correlation, the kernel is not flipped.
 
     ``out[n, oc, oh, ow] = activation(bias[oc] + residual[n, oc, oh, ow] + sum over ic, kh, kw of``
-    ``input[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[oc, ic, kh, kw])``; outside of the image input is 0.
+    ``input[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL] * weight[oc, ic, kh, kw])``; `padding_mode` says what
+    the input is outside of the image.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def conv2d(
         Where channels stand in `input`, `residual` and the result.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "swish", "gelu", "gelu_tanh",
     "hardswish"}
-        Applied to each tile while it is in cache.
+        Applied to each tile while it is in cache. Integers take "relu" and "relu6", after wrapping; complex none.
     algorithm : {"auto", "direct", "im2col", "pointwise", "depthwise", "separable", "measure"}
         A named one is used or refused, never replaced. "measure" times the candidates when it first meets a problem.
         "separable" finds the factors of the kernels, which must have rank 1.
