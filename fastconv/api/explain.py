@@ -128,7 +128,7 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     >>> fc.explain(fc.conv2d, (1, 64, 56, 56), (64, 64, 1, 1)).lines[0].refused
     'groups must equal the input channels, got groups = 1, IC = 64'
     """
-    call = _call(function, args, keywords)
+    call = _call("explain", function, args, keywords)
     prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     return explain_prepared(prepared, measure, call.x, call.w)
 
@@ -203,7 +203,7 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     """
     if getattr(function, "__name__", "") == "separable_conv2d":
         return _count_depthwise_separable(args, keywords)
-    call = _call(function, args, keywords)
+    call = _call("count_ops", function, args, keywords)
     if call.name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
     g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
@@ -218,7 +218,7 @@ def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) ->
     layout = given.get("layout", "channels_first")
     shared: dict[str, Any] = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
     first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
-    call = _call(depthwise_conv2d, first, shared)
+    call = _call("count_ops", depthwise_conv2d, first, shared)
     g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     middle = (g.N, g.OC, g.OH, g.OW) if layout == "channels_first" else (g.N, g.OH, g.OW, g.OC)
     one = count_ops(depthwise_conv2d, *first, **shared)
@@ -239,12 +239,12 @@ class _Call(NamedTuple):
     w: np.ndarray | None
 
 
-def _call(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> _Call:
+def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> _Call:
     """Bind the arguments of a call to one of the convolutions with one weight."""
     name = getattr(function, "__name__", "")
     if name not in _FUNCTIONS:
         able = ", ".join(_FUNCTIONS)
-        raise OptionError(f"function = {function!r}, expected one of {able}")
+        raise OptionError(f"{caller}: function = {function!r}, expected one of {able}")
     given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from fastconv.api.convolve import Options, convolve
 from fastconv.errors import DtypeError, OptionError, ShapeError
-from fastconv.geometry.arrays import SUPPORTED
 from fastconv.signal.modes import check_mode, must_swap, padding_mode, pads_of
 from fastconv.signal.others import ask_scipy, is_foreign
 from fastconv.signal.sums import sums_of_products
@@ -88,7 +87,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
     if is_foreign(a, b):
         return np.asarray(ask_scipy(name, a, b, mode, boundary, fillvalue))
     dtype = np.result_type(a, b)
-    if (dtype not in SUPPORTED and dtype != np.uint64) or dtype == np.float16:
+    if dtype in (bool, np.float16):
         raise OptionError("convolve2d not available for this type.")
     fill = _fill(fillvalue, dtype) if outside == "zeros" else None
     if swapped:
@@ -166,9 +165,7 @@ def sepfir2d(input: ArrayLike, hrow: ArrayLike, hcol: ArrayLike) -> np.ndarray:
     x = np.asarray(input)
     if is_foreign(x):
         return np.asarray(ask_scipy("sepfir2d", input, hrow, hcol))
-    small = x.dtype.kind in "biuf" and np.can_cast(x.dtype, np.float32)
-    dtype = np.dtype(np.complex64 if x.dtype == np.complex64 else np.complex128 if x.dtype.kind == "c" else np.float64)
-    dtype = np.dtype(np.float32) if small else dtype
+    dtype = np.result_type(x, np.float32)
     row, column = (_filter(h, dtype) for h in (hrow, hcol))
     if x.ndim != 2:
         deep = "object too deep for desired array" if x.ndim > 2 else "object of too small depth for desired array"
