@@ -3,11 +3,23 @@
 The names follow torch.nn.functional; see `fastconv.conv2d` for the keywords that all operations take.
 """
 
+from fastconv.api.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    global_avg_pool,
+    global_max_pool,
+)
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
+from fastconv.api.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from fastconv.api.plan import ConvPlan, plan_conv2d
+from fastconv.api.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from fastconv.api.receptive import ReceptiveField, receptive_field
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch.cost import OpCount
@@ -36,6 +48,15 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "activations",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -44,6 +65,14 @@ __all__ = [
     "devices",
     "explain",
     "get_num_threads",
+    "global_avg_pool",
+    "global_max_pool",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",

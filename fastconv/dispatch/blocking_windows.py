@@ -1,0 +1,129 @@
+"""How windows over two axes are cut in blocks, and which axis is done in which way."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.dispatch.window_stages import Plan, plan
+from fastconv.geometry.windows import Axis, Windows
+
+# Blocks whose rows in scratch stay in L1 are taken if their borders cost no more than this share.
+BORDER_SHARE = 0.15
+# More columns than this, times lanes, in one block only where nothing overlaps: rows of a block stay in L2.
+COLUMNS = 512
+
+
+class WindowBlocking(NamedTuple):
+    """Blocks of RB x CB outputs; `w` and `h` are the plans of axes that are staged, None of those that are listed."""
+
+    RB: int
+    CB: int
+    ROW_BLOCKS: int
+    COLUMN_BLOCKS: int
+    w: Plan | None
+    h: Plan | None
+    row_elements: int
+    rows: int
+    tasks: int
+    scratch_bytes: int
+    cycles: float
+
+
+def window_blocking(g: Windows, target: Any) -> WindowBlocking:
+    """Return the blocking of a problem."""
+    size = np.dtype(g.dtype).itemsize
+    VL = target.lanes(8 * size)
+    repeatable = g.op != "sum"
+    w, h = _plan_w(g.w, g.lanes, VL, repeatable), _plan_h(g.h, repeatable)
+    RB, CB = _block(g, w, h, size * (2 if g.indices else 1), target)
+    row_elements, rows = _row_elements(g, w, CB, VL), _rows(g, h, RB)
+    scratch = (row_elements + (rows + 1) * CB * g.lanes + VL) * size
+    blocks = -(-g.h.out // RB), -(-g.w.out // CB)
+    scratch_bytes = (-(-scratch // 64) * 64) * (2 if g.indices else 1)
+    return WindowBlocking(
+        *(RB, CB, *blocks, w, h, row_elements, rows, g.planes * blocks[0] * blocks[1], scratch_bytes),
+        _cycles(g, w, h, VL),
+    )
+
+
+def _plan_w(axis: Axis, lanes: int, VL: int, repeatable: bool) -> Plan | None:
+    """Return the plan along W, or None to go from output to output with the lanes as vectors."""
+    if axis.trivial:
+        return plan(1, 1, 1, repeatable)
+    if axis.mode == "adaptive":
+        return None
+    staged = plan(axis.kernel, axis.stride, axis.dilation, repeatable)
+    listed = axis.mode == "clip" and axis.stride > 1 and 2 * lanes >= VL and len(staged.stages) == 1
+    return None if listed else staged
+
+
+def _plan_h(axis: Axis, repeatable: bool) -> Plan | None:
+    """Return the plan along H, or None to take the rows of each output from a list."""
+    if axis.mode == "adaptive":
+        return None
+    staged = plan(axis.kernel, axis.stride, axis.dilation, repeatable)
+    return None if axis.mode == "clip" and len(staged.stages) == 1 else staged
+
+
+def _row_elements(g: Windows, w: Plan | None, CB: int, VL: int) -> int:
+    """Return the elements of the areas of one row; a whole vector may be written behind the last."""
+    return 0 if w is None else w.areas * (CB + w.reach) * g.lanes + VL
+
+
+def _rows(g: Windows, h: Plan | None, RB: int) -> int:
+    """Return the rows that a block keeps in scratch."""
+    if g.h.trivial:
+        return 0
+    if h is not None:
+        return h.areas * (RB + h.reach)
+    if g.h.mode == "adaptive":
+        # Ends are rounded up and starts down, so RB windows reach over less than RB * n / out + 2 rows.
+        return min(g.h.n, -(-RB * g.h.n // g.h.out) + 1)
+    return min(g.h.n, (RB - 1) * g.h.stride + (g.h.kernel - 1) * g.h.dilation + 1)
+
+
+def _block(g: Windows, w: Plan | None, h: Plan | None, size: int, target: Any) -> tuple[int, int]:
+    """Return (RB, CB): blocks with little border whose rows stay in L1, else in L2."""
+    fixed_w = (w.reach if w else 0) if g.w.out else 0
+    best = (float("inf"), 1, g.w.out)
+    for CB in _column_choices(g, w):
+        for budget, share in ((target.l1_bytes // 2, BORDER_SHARE), (target.l2_bytes // 2, float("inf"))):
+            RB = _fitting_rows(g, h, budget // (size * CB * g.lanes))
+            border = (_rows(g, h, RB) / (h.areas if h else 1)) / max(1, RB * g.h.stride) if not g.h.trivial else 1.0
+            cost = max(border, 1.0) * (1 + fixed_w / (CB * max(1, g.w.stride)))
+            if cost - 1 <= share and cost < best[0] - 0.01:
+                best = cost, RB, CB
+                break
+    return best[1], best[2]
+
+
+def _column_choices(g: Windows, w: Plan | None) -> list[int]:
+    """Return the widths of blocks to consider: all columns, or runs of some hundred elements."""
+    choices = [g.w.out]
+    CB = g.w.out
+    while w is not None and CB * g.lanes > COLUMNS and CB > 1:
+        CB = -(-CB // 2)
+        choices.append(CB)
+    return choices
+
+
+def _fitting_rows(g: Windows, h: Plan | None, rows: int) -> int:
+    """Return the most output rows of a block that keeps at most so many rows, at least one."""
+    if g.h.trivial:
+        return max(1, min(g.h.out, rows))
+    low, high = 1, g.h.out
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _rows(g, h, middle) <= rows else (low, middle - 1)
+    return low
+
+
+def _cycles(g: Windows, w: Plan | None, h: Plan | None, VL: int) -> float:
+    """Return a rough count of cycles, which decides how many threads are worth it."""
+    kernel_w = w.cost if w else -(-g.w.n // g.w.out) if g.w.mode == "adaptive" else g.w.kernel + 2
+    kernel_h = h.cost if h else -(-g.h.n // g.h.out) if g.h.mode == "adaptive" else g.h.kernel + 2
+    width = g.w.out * g.lanes / VL
+    vectors = g.h.n * (width * kernel_w + g.w.n * g.lanes / VL) + g.h.out * width * kernel_h
+    return 2.0 * g.planes * (vectors + 10 * (g.h.n + g.h.out)) * (2 if g.indices else 1)

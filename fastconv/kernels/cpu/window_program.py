@@ -1,0 +1,126 @@
+"""Tables of windows over two axes, for the kernel of windows.py."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv.kernels.cpu import windows
+from fastconv.kernels.cpu.packing import source_index
+from fastconv.kernels.cpu.program import Program, address
+
+_OPS = ("max", "min", "sum")
+
+
+def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: float = 0) -> Program:
+    """Return the program of a `geometry.windows.Windows` in a `dispatch.blocking_windows.WindowBlocking`.
+
+    `divisors` are a number and 1, or the factors along W and lanes and along H; `fill` stands outside the input in the
+    mode "fill".
+    """
+    dtype = np.dtype(problem.dtype)
+    size, L = dtype.itemsize, problem.lanes
+    indices = bool(problem.indices)
+    half = b.scratch_bytes // (2 if indices else 1)
+    PITCH = b.CB * L
+    AREA = (b.CB + (b.w.reach if b.w else 0)) * L
+    rows_at = b.row_elements * size
+    values = {name: getattr(b, name) for name in ("RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS")}
+    values |= {"L": L, "H": problem.h.n, "W": problem.w.n, "OH": problem.h.out, "OW": problem.w.out}
+    values |= {"PITCH": PITCH, "AREA": AREA, "ROWS_AT": rows_at, "INDEX_AT": half}
+    values |= {"LAST_AT": rows_at + b.rows * PITCH * size + half, "WIDE": problem.indices == "wide"}
+    values |= {"H_WHOLE": problem.h.trivial, "ROW_ELEMENTS": problem.row_elements or problem.w.n}
+    direct = problem.w.trivial and not indices and b.h is None and not problem.h.trivial
+    values["H_DIRECT"] = direct
+    lowest = _neutral(problem.op, dtype)
+    outside = fill if "fill" in (problem.w.mode, problem.h.mode) else lowest
+    reduced = outside * problem.w.kernel if problem.op == "sum" else outside
+    tables = [np.array([outside, reduced], dtype)]
+    values["FILL"] = address(tables[0])
+    for name, axis, staged, area, unit in (
+        ("W", problem.w, b.w, AREA, L),
+        ("H", problem.h, b.h, (b.RB + (b.h.reach if b.h else 0)) * PITCH, problem.w.n * L if direct else PITCH),
+    ):
+        made, fields = _axis_tables(axis, staged, area, unit, problem.op)
+        tables += made
+        values |= {f"{name}_{key}": value for key, value in fields.items()}
+    if indices:
+        tables.append(_columns(problem, b, dtype))
+        values["COLUMNS"] = address(tables[-1])
+    values["DIVIDE"] = -1
+    if divisors is not None:
+        by = [np.ascontiguousarray(d, dtype).reshape(-1) for d in divisors]
+        tables += by
+        values |= {"DIVIDE": problem.divided == "table", "DIVISORS_W": address(by[0]), "DIVISORS_H": address(by[1])}
+    g = np.array([values.get(name, 0) for name in windows.NAMES], np.int64)
+    bits = 8 * size + (dtype.kind == "i")
+    kernel = windows.kernel(bits, _OPS.index(problem.op), int(indices))
+    return Program(kernel, g, b.tasks, b.scratch_bytes, (), tables)
+
+
+def _neutral(op: str, dtype: np.dtype) -> Any:
+    """Return what stands where nothing is: it changes no result."""
+    if op == "sum":
+        return 0
+    if dtype.kind == "f":
+        return -math.inf if op == "max" else math.inf
+    limits = np.iinfo(dtype)
+    return limits.min if op == "max" else limits.max
+
+
+def _axis_tables(axis: Any, staged: Any, area: int, unit: int, op: str) -> tuple[list[np.ndarray], dict[str, int]]:
+    """Return the tables of an axis and its fields of g; areas and positions are in elements."""
+    if staged is None:
+        listed, taps = _listed(axis), np.arange(_longest(axis), dtype=np.int64) * axis.dilation * unit
+        return [listed, taps], {"PHASES": 1, "LIST": address(listed), "TAPS": address(taps)}
+    taps = [np.array([a * area + p * unit for a, p in stage.taps], np.int64) for stage in staged.stages]
+    rows = [(s.area * area, address(t), len(t), s.extra) for s, t in zip(staged.stages, taps, strict=True)]
+    table, sources = np.array(rows, np.int64), _sources(axis, staged, op)
+    fields = {"STAGED": 1, "PHASES": staged.phases, "STRIDE": axis.stride, "BEFORE": axis.before}
+    fields |= {"FULL": axis.out + staged.reach, "REACH": staged.reach, "MAP": address(sources)}
+    return [*taps, table, sources], fields | {"TABLE": address(table), "STAGES": len(rows)}
+
+
+def _longest(axis: Any) -> int:
+    """Return the inputs of the largest window."""
+    return axis.kernel if axis.mode != "adaptive" else -(-axis.n // axis.out) + 1
+
+
+def _listed(axis: Any) -> np.ndarray:
+    """Return (first input, inputs, start, end) of each output, as windows.LIST_FIELDS says."""
+    o = np.arange(axis.out, dtype=np.int64)
+    if axis.mode == "adaptive":
+        first, end = o * axis.n // axis.out, -(-(o + 1) * axis.n // axis.out)
+        return np.ascontiguousarray(np.stack([first, end - first, first, end], 1))
+    start, D = o * axis.stride - axis.before, axis.dilation
+    skipped = -(np.minimum(start, 0) // D)
+    first = start + skipped * D
+    count = np.minimum(axis.kernel - skipped, -(-(axis.n - first) // D))
+    end = np.minimum(axis.n, start + (axis.kernel - 1) * D + 1)
+    return np.ascontiguousarray(np.stack([first, np.maximum(count, 0), np.maximum(start, 0), end], 1))
+
+
+def _sources(axis: Any, staged: Any, op: str) -> np.ndarray:
+    """Return which input stands at each position [phase][output + reach]; -1: none."""
+    full = axis.out + staged.reach
+    p = (np.arange(full)[None] * axis.stride + np.arange(staged.phases)[:, None] - axis.before).ravel()
+    n, D = axis.n, axis.dilation
+    if axis.mode not in ("clip", "fill", "zeros"):
+        mode = ("zeros", "reflect", "replicate", "circular", "symmetric").index(axis.mode)
+        source = getattr(source_index, "py_func", source_index)
+        found = np.array([i if 0 <= i < n else source(int(i), n, mode) for i in p])
+    elif axis.mode == "clip" and op != "sum":
+        # An element of the window once more changes no maximum: the nearest one that the same windows see.
+        found = np.where(p < 0, p % D, p)
+        found = np.where(found >= n, np.where(p < 0, -1, p - D * (-(-(p - n + 1) // D))), found)
+    else:
+        found = p
+    return np.ascontiguousarray(np.where((found < 0) | (found >= n), -1, found), np.int64)
+
+
+def _columns(problem: Any, b: Any, dtype: np.dtype) -> np.ndarray:
+    """Return the column of each element of a row, as it is copied."""
+    columns = np.arange(problem.w.n) if b.w is None else np.maximum(_sources(problem.w, b.w, problem.op), 0)
+    return np.repeat(columns, problem.lanes).astype(f"i{dtype.itemsize}")
