@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,16 @@ def _divisor(function: str, g: PoolGeometry, count_include_pad: bool, override: 
         if number == 0 or abs(number) >= LIMIT:
             raise OptionError(f"{function}: divisor_override = {number}, expected an int other than 0, below 2**47")
         return number
-    sides = zip(g.axes, g.ends, strict=True)
+    return _counted(g.axes, g.ends, count_include_pad)
+
+
+@lru_cache(maxsize=256)
+def _counted(axes: tuple[Axis, ...], ends: tuple[int, ...], count_include_pad: bool) -> Divisor:
+    """Return how many elements windows have: one number if it is the same for all."""
+    sides = zip(axes, ends, strict=True)
     counts = [Counts(axis, -axis.before, end) if count_include_pad else Counts(axis, 0, axis.n) for axis, end in sides]
-    constant = 1
-    for each in counts:
-        numbers = {each.of(0), each.of(each.axis.out - 1)}
-        if len(numbers) > 1 or (each.axis.mode == "adaptive" and each.axis.out > 1):
-            return tuple(counts)
-        constant *= numbers.pop()
-    return constant
+    numbers = [set(each.numbers().tolist()) for each in counts]
+    return tuple(counts) if max(map(len, numbers)) > 1 else math.prod(n.pop() for n in numbers)
 
 
 def _reduced(
@@ -110,7 +112,7 @@ def _reduced(
 
 def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """Return one axis for all if a window is everything."""
-    if len(axes) == 1 or any(axis.out > 1 or axis.mode != "adaptive" for axis in axes if axis.n > 1):
+    if len(axes) == 1 or any(axis.out > 1 or (axis.mode != "adaptive" and axis.n > 1) for axis in axes):
         return axes
     n = math.prod(axis.n for axis in axes)
     return (Axis(n, 1, mode="adaptive" if n > 1 else "clip"),)

@@ -26,13 +26,11 @@ class Counts(NamedTuple):
     low: int
     high: int
 
-    def of(self, o: int) -> int:
-        """Return the count of output o."""
-        return min(self.axis.reach(o), self.high) - max(self.axis.start(o), self.low)
-
     def numbers(self) -> np.ndarray:
         """Return the count of each output."""
-        return np.array([self.of(o) for o in range(self.axis.out)], np.int64)
+        o = range(self.axis.out)
+        start, reach = (np.array([f(i) for i in o], np.int64) for f in (self.axis.start, self.axis.reach))
+        return np.minimum(reach, self.high) - np.maximum(start, self.low)
 
 
 # One number, or the counts of all axes.
