@@ -11,12 +11,17 @@ from fastconv.geometry.windows import Axis, Windows
 
 # Blocks whose rows in scratch stay in L1 are taken if their borders cost no more than this share.
 BORDER_SHARE = 0.15
+# Outputs of a block that keeps no rows; its borders cost nothing.
+FIRST_ELEMENTS = 1 << 15
 # More columns than this, times lanes, in one block only where nothing overlaps: rows of a block stay in L2.
 COLUMNS = 512
 
 
 class WindowBlocking(NamedTuple):
-    """Blocks of RB x CB outputs; `w` and `h` are the plans of axes that are staged, None of those that are listed."""
+    """Blocks of RB x CB outputs; `w` and `h` are the plans of axes that are staged, else None.
+
+    `sliding`: the windows along W slide over rows; `first`: H comes before W.
+    """
 
     RB: int
     CB: int
@@ -24,6 +29,8 @@ class WindowBlocking(NamedTuple):
     COLUMN_BLOCKS: int
     w: Plan | None
     h: Plan | None
+    sliding: bool
+    first: bool
     row_elements: int
     rows: int
     tasks: int
@@ -37,15 +44,26 @@ def window_blocking(g: Windows, target: Any) -> WindowBlocking:
     VL = target.lanes(8 * size)
     repeatable = g.op != "sum"
     w, h = _plan_w(g.w, g.lanes, VL, repeatable), _plan_h(g.h, repeatable)
-    RB, CB = _block(g, w, h, size * (2 if g.indices else 1), target)
-    row_elements, rows = _row_elements(g, w, CB, VL), _rows(g, h, RB)
+    sliding = w is not None and g.lanes == 1 and _slides(g.w, w)
+    w = None if sliding else w
+    first = sliding and h is None and not g.indices and not g.h.trivial and g.h.mode == "clip"
+    RB, CB = _block(g, w, h, first, size * (2 if g.indices else 1), target)
+    row_elements = _row_elements(g, w, CB, VL)
+    if first:
+        row_elements = min(g.w.n, (CB - 1) * g.w.stride + (g.w.kernel - 1) * g.w.dilation + 1) + VL
+    rows = 0 if first else _rows(g, h, RB)
     scratch = (row_elements + (rows + 1) * CB * g.lanes + VL) * size
     blocks = -(-g.h.out // RB), -(-g.w.out // CB)
     scratch_bytes = (-(-scratch // 64) * 64) * (2 if g.indices else 1)
-    return WindowBlocking(
-        *(RB, CB, *blocks, w, h, row_elements, rows, g.planes * blocks[0] * blocks[1], scratch_bytes),
-        _cycles(g, w, h, VL),
-    )
+    tasks = g.planes * blocks[0] * blocks[1]
+    cycles = _cycles(g, w, h, VL)
+    return WindowBlocking(RB, CB, *blocks, w, h, sliding, first, row_elements, rows, tasks, scratch_bytes, cycles)
+
+
+def _slides(axis: Axis, w: Plan) -> bool:
+    """Return whether the windows along W can be taken from a row as it is, many at a time."""
+    steps = axis.stride == 1 or (axis.stride == 2 and axis.dilation == 1 and axis.kernel > 1)
+    return axis.mode == "clip" and not axis.trivial and len(w.stages) == 1 and steps
 
 
 def _plan_w(axis: Axis, lanes: int, VL: int, repeatable: bool) -> Plan | None:
@@ -84,8 +102,10 @@ def _rows(g: Windows, h: Plan | None, RB: int) -> int:
     return min(g.h.n, (RB - 1) * g.h.stride + (g.h.kernel - 1) * g.h.dilation + 1)
 
 
-def _block(g: Windows, w: Plan | None, h: Plan | None, size: int, target: Any) -> tuple[int, int]:
+def _block(g: Windows, w: Plan | None, h: Plan | None, first: bool, size: int, target: Any) -> tuple[int, int]:
     """Return (RB, CB): blocks with little border whose rows stay in L1, else in L2."""
+    if first:
+        return min(g.h.out, max(1, FIRST_ELEMENTS // g.w.out)), g.w.out
     fixed_w = (w.reach if w else 0) if g.w.out else 0
     best = (float("inf"), 1, g.w.out)
     for CB in _column_choices(g, w):

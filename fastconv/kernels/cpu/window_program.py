@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.kernels.cpu import window_fields as F
 from fastconv.kernels.cpu import windows
 from fastconv.kernels.cpu.packing import source_index
 from fastconv.kernels.cpu.program import Program, address
@@ -32,8 +33,8 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
     values |= {"PITCH": PITCH, "AREA": AREA, "ROWS_AT": rows_at, "INDEX_AT": half}
     values |= {"LAST_AT": rows_at + b.rows * PITCH * size + half, "WIDE": problem.indices == "wide"}
     values |= {"H_WHOLE": problem.h.trivial, "ROW_ELEMENTS": problem.row_elements or problem.w.n}
-    direct = problem.w.trivial and not indices and b.h is None and not problem.h.trivial
-    values["H_DIRECT"] = direct
+    direct = b.first or (problem.w.trivial and not indices and b.h is None and not problem.h.trivial)
+    values |= {"H_DIRECT": direct, "H_FIRST": b.first, "KW": problem.w.kernel, "DW": problem.w.dilation}
     lowest = _neutral(problem.op, dtype)
     outside = fill if "fill" in (problem.w.mode, problem.h.mode) else lowest
     reduced = outside * problem.w.kernel if problem.op == "sum" else outside
@@ -43,10 +44,14 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
         ("W", problem.w, b.w, AREA, L),
         ("H", problem.h, b.h, (b.RB + (b.h.reach if b.h else 0)) * PITCH, problem.w.n * L if direct else PITCH),
     ):
-        made, fields = _axis_tables(axis, staged, area, unit, problem.op)
+        made, fields = _axis_tables(axis, staged, area, unit, problem.op, name == "W" and b.sliding)
         tables += made
         values |= {f"{name}_{key}": value for key, value in fields.items()}
-    if indices:
+    if b.sliding:
+        # The whole windows are one run: they start inside, and end there.
+        whole = np.flatnonzero(_listed(problem.w)[:, 1] == problem.w.kernel)
+        values |= {"INNER": whole[0], "INNER_END": whole[-1] + 1} if len(whole) else {}
+    elif indices:
         tables.append(_columns(problem, b, dtype))
         values["COLUMNS"] = address(tables[-1])
     values["DIVIDE"] = -1
@@ -54,7 +59,7 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
         by = [np.ascontiguousarray(d, dtype).reshape(-1) for d in divisors]
         tables += by
         values |= {"DIVIDE": problem.divided == "table", "DIVISORS_W": address(by[0]), "DIVISORS_H": address(by[1])}
-    g = np.array([values.get(name, 0) for name in windows.NAMES], np.int64)
+    g = np.array([values.get(name, 0) for name in F.NAMES], np.int64)
     bits = 8 * size + (dtype.kind == "i")
     kernel = windows.kernel(bits, _OPS.index(problem.op), int(indices))
     return Program(kernel, g, b.tasks, b.scratch_bytes, (), tables)
@@ -70,15 +75,22 @@ def _neutral(op: str, dtype: np.dtype) -> Any:
     return limits.min if op == "max" else limits.max
 
 
-def _axis_tables(axis: Any, staged: Any, area: int, unit: int, op: str) -> tuple[list[np.ndarray], dict[str, int]]:
+def _axis_tables(
+    axis: Any, staged: Any, area: int, unit: int, op: str, sliding: bool
+) -> tuple[list[np.ndarray], dict[str, int]]:
     """Return the tables of an axis and its fields of g; areas and positions are in elements."""
     if staged is None:
         listed, taps = _listed(axis), np.arange(_longest(axis), dtype=np.int64) * axis.dilation * unit
-        return [listed, taps], {"PHASES": 1, "LIST": address(listed), "TAPS": address(taps)}
+        kind = F.SLIDING if sliding else F.LISTED
+        fields = {"KIND": kind, "PHASES": 1, "STRIDE": axis.stride, "LIST": address(listed), "TAPS": address(taps)}
+        return [listed, taps], fields
     taps = [np.array([a * area + p * unit for a, p in stage.taps], np.int64) for stage in staged.stages]
-    rows = [(s.area * area, address(t), len(t), s.extra) for s, t in zip(staged.stages, taps, strict=True)]
+    rows, lags = [], dict.fromkeys(range(staged.phases), 0)
+    for stage, offsets in zip(staged.stages, taps, strict=True):
+        lags[stage.area] = max(lags[a] + p for a, p in stage.taps)
+        rows.append((stage.area * area, address(offsets), len(offsets), stage.extra, lags[stage.area]))
     table, sources = np.array(rows, np.int64), _sources(axis, staged, op)
-    fields = {"STAGED": 1, "PHASES": staged.phases, "STRIDE": axis.stride, "BEFORE": axis.before}
+    fields = {"KIND": F.STAGED, "PHASES": staged.phases, "STRIDE": axis.stride, "BEFORE": axis.before}
     fields |= {"FULL": axis.out + staged.reach, "REACH": staged.reach, "MAP": address(sources)}
     return [*taps, table, sources], fields | {"TABLE": address(table), "STAGES": len(rows)}
 
@@ -89,7 +101,7 @@ def _longest(axis: Any) -> int:
 
 
 def _listed(axis: Any) -> np.ndarray:
-    """Return (first input, inputs, start, end) of each output, as windows.LIST_FIELDS says."""
+    """Return (first input, inputs, start, end) of each output, as window_fields.py says."""
     o = np.arange(axis.out, dtype=np.int64)
     if axis.mode == "adaptive":
         first, end = o * axis.n // axis.out, -(-(o + 1) * axis.n // axis.out)
