@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.dispatch.window_stages import Plan, plan
+from fastconv.dispatch.window_stages import Plan, in_place, plan
 from fastconv.geometry.windows import Axis, Windows
 
 # Blocks whose rows in scratch stay in L1 are taken if their borders cost no more than this share.
@@ -82,7 +82,9 @@ def _plan_h(axis: Axis, repeatable: bool) -> Plan | None:
     if axis.mode == "adaptive":
         return None
     staged = plan(axis.kernel, axis.stride, axis.dilation, repeatable)
-    return None if axis.mode == "clip" and len(staged.stages) == 1 else staged
+    if axis.mode == "clip" and len(staged.stages) == 1:
+        return None
+    return in_place(staged) if repeatable and axis.stride == 1 else staged
 
 
 def _row_elements(g: Windows, w: Plan | None, CB: int, VL: int) -> int:

@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     @property
     def areas(self) -> int:
         """Areas that hold inputs or intermediate windows."""
-        return self.phases + len(self.stages) - 1
+        return max(self.phases, 1 + max((stage.area for stage in self.stages[:-1]), default=0))
 
     @property
     def cost(self) -> float:
@@ -59,6 +59,15 @@ def plan(kernel: int, stride: int, dilation: int, repeatable: bool) -> Plan:
         candidates = (_staged(kernel, stride, dilation, level, repeatable) for level in levels)
         found += [candidate for candidate in candidates if candidate is not None]
     return min(found, key=lambda p: p.cost)
+
+
+def in_place(p: Plan) -> Plan:
+    """Return a plan whose windows take the place of the elements or windows that they start with.
+
+    That is right where a run is read no more once its place is taken, and an element may count twice; without stride.
+    """
+    taps = [tuple((0, at) for _, at in stage.taps) for stage in p.stages]
+    return Plan(p.phases, p.reach, tuple(Stage(0, t, stage.extra) for t, stage in zip(taps, p.stages, strict=True)))
 
 
 def _staged(kernel: int, stride: int, step: int, factors: tuple[int, ...], repeatable: bool) -> Plan | None:

@@ -96,7 +96,7 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
             for j, at in enumerate(starts):
                 store(row, result[j * width : (j + 1) * width], at)
 
-        for number in (2, 3):
+        for number in (2, 3, 4):
             with b.if_then(b.icmp_signed("==", count, const(number))):
                 offsets = [v.int_at(taps, const(t)) for t in range(number)]
                 _vectors(v, const(0), n, lambda i, row, offsets=offsets: few(offsets, i, row))
@@ -219,9 +219,9 @@ def _reduce_sliding(typing, BITS, OP, INDEX, dst, idst, src, first, step, dilati
             units = count if length == 1 else b.sdiv(count, const(2))
 
             def one(i, row):
-                held = None
-                for tap in taps.unit(const(0), i, row, n):
-                    held = tap if held is None else _combined(v, op, held, tap)
+                held, *others = taps.unit(const(0), i, row, n)
+                for tap in others:
+                    held = _combined(v, op, held, tap)
                 with counted(b, b.sub(units, const(1)), [(part.type, part) for part in held]) as (u, now, result):
                     now = tuple(now)
                     for tap in taps.unit(b.add(u, const(1)), i, row, n):
