@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.pooling import averaged, maxima, pool_input
-from fastconv.geometry.pool import adaptive_geometry, flag, global_geometry
+from fastconv.api import pooling
+from fastconv.api.pooling import adaptive_avg_pool, adaptive_max_pool, pool_input, pooled
+from fastconv.geometry.pool import flag
 
 
 def adaptive_avg_pool1d(
@@ -48,8 +49,7 @@ def adaptive_avg_pool1d(
     array([[2., 4.33333333]])
     """
     x = pool_input("adaptive_avg_pool1d", input, device)
-    g = adaptive_geometry("adaptive_avg_pool1d", 1, x.shape, output_size, layout)
-    return averaged("adaptive_avg_pool1d", x, g, out)
+    return pooled("adaptive_avg_pool1d", adaptive_avg_pool, x, out, (1, output_size, layout))
 
 
 def adaptive_max_pool1d(
@@ -92,8 +92,8 @@ def adaptive_max_pool1d(
     array([[3., 6.]])
     """
     x = pool_input("adaptive_max_pool1d", input, device)
-    g = adaptive_geometry("adaptive_max_pool1d", 1, x.shape, output_size, layout)
-    return maxima("adaptive_max_pool1d", x, g, out, flag("adaptive_max_pool1d", "return_indices", return_indices))
+    both = flag("adaptive_max_pool1d", "return_indices", return_indices)
+    return pooled("adaptive_max_pool1d", adaptive_max_pool, x, out, (1, output_size, layout), both)
 
 
 def adaptive_avg_pool2d(
@@ -133,8 +133,7 @@ def adaptive_avg_pool2d(
     array([[[2.5]]])
     """
     x = pool_input("adaptive_avg_pool2d", input, device)
-    g = adaptive_geometry("adaptive_avg_pool2d", 2, x.shape, output_size, layout)
-    return averaged("adaptive_avg_pool2d", x, g, out)
+    return pooled("adaptive_avg_pool2d", adaptive_avg_pool, x, out, (2, output_size, layout))
 
 
 def adaptive_max_pool2d(
@@ -177,8 +176,8 @@ def adaptive_max_pool2d(
     array([[[4.]]])
     """
     x = pool_input("adaptive_max_pool2d", input, device)
-    g = adaptive_geometry("adaptive_max_pool2d", 2, x.shape, output_size, layout)
-    return maxima("adaptive_max_pool2d", x, g, out, flag("adaptive_max_pool2d", "return_indices", return_indices))
+    both = flag("adaptive_max_pool2d", "return_indices", return_indices)
+    return pooled("adaptive_max_pool2d", adaptive_max_pool, x, out, (2, output_size, layout), both)
 
 
 def adaptive_avg_pool3d(
@@ -219,8 +218,7 @@ def adaptive_avg_pool3d(
     array([[[[3.5]]]])
     """
     x = pool_input("adaptive_avg_pool3d", input, device)
-    g = adaptive_geometry("adaptive_avg_pool3d", 3, x.shape, output_size, layout)
-    return averaged("adaptive_avg_pool3d", x, g, out)
+    return pooled("adaptive_avg_pool3d", adaptive_avg_pool, x, out, (3, output_size, layout))
 
 
 def adaptive_max_pool3d(
@@ -264,8 +262,8 @@ def adaptive_max_pool3d(
     array([[[[7.]]]])
     """
     x = pool_input("adaptive_max_pool3d", input, device)
-    g = adaptive_geometry("adaptive_max_pool3d", 3, x.shape, output_size, layout)
-    return maxima("adaptive_max_pool3d", x, g, out, flag("adaptive_max_pool3d", "return_indices", return_indices))
+    both = flag("adaptive_max_pool3d", "return_indices", return_indices)
+    return pooled("adaptive_max_pool3d", adaptive_max_pool, x, out, (3, output_size, layout), both)
 
 
 def global_avg_pool(
@@ -304,8 +302,7 @@ def global_avg_pool(
     """
     x = pool_input("global_avg_pool", input, device)
     keep = flag("global_avg_pool", "keepdims", keepdims)
-    g = global_geometry("global_avg_pool", x.shape, layout, keep)
-    return averaged("global_avg_pool", x, g, out)
+    return pooled("global_avg_pool", pooling.global_avg_pool, x, out, (layout,), keep)
 
 
 def global_max_pool(
@@ -344,5 +341,4 @@ def global_max_pool(
     """
     x = pool_input("global_max_pool", input, device)
     keep = flag("global_max_pool", "keepdims", keepdims)
-    g = global_geometry("global_max_pool", x.shape, layout, keep)
-    return maxima("global_max_pool", x, g, out)
+    return pooled("global_max_pool", pooling.global_max_pool, x, out, (layout,), keep)

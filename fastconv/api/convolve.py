@@ -149,7 +149,7 @@ def find(
     """
     key = (function, x_shape, w_shape, dtype, options)
     # True == 1 == 1.0, so only arguments of the plainest types may be looked up.
-    simple = _is_simple(options.stride) and _is_simple(options.dilation) and _is_simple(options.padding)
+    simple = is_simple(options.stride) and is_simple(options.dilation) and is_simple(options.padding)
     simple = simple and type(options.groups) is int and arrays is None
     if simple:
         try:
@@ -167,9 +167,10 @@ def find(
     return prepared
 
 
-def _is_simple(value: Any) -> bool:
+def is_simple(value: Any) -> bool:
+    """Return whether values that are equal to this one are the same argument."""
     kind = type(value)
-    return kind is int or kind is str or (kind is tuple and all(map(_is_simple, value)))
+    return kind is int or kind is str or value is None or (kind is tuple and all(map(is_simple, value)))
 
 
 def problem_of(

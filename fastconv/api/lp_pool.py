@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.pooling import lp_averaged, pool_input
-from fastconv.geometry.pool import pool_geometry
+from fastconv.geometry.pool import flag, pool_geometry
 
 _Size = int | tuple[int, ...]
 
@@ -45,10 +45,8 @@ def lp_pool1d(
     >>> fc.lp_pool1d([[3.0, 4.0, 5.0, 12.0]], 2, 2)
     array([[ 5., 13.]])
     """
-    x = pool_input("lp_pool1d", input, device)
-    g = pool_geometry(
-        "lp_pool1d", 1, x.shape, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode, layout=layout
-    )
+    x, ceil = pool_input("lp_pool1d", input, device), flag("lp_pool1d", "ceil_mode", ceil_mode)
+    g = pool_geometry("lp_pool1d", 1, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool1d", x, g, norm_type, out)
 
 
@@ -94,10 +92,8 @@ def lp_pool2d(
     >>> fc.lp_pool2d([[[3.0, 0.0], [0.0, 4.0]]], 2, 2)
     array([[[5.]]])
     """
-    x = pool_input("lp_pool2d", input, device)
-    g = pool_geometry(
-        "lp_pool2d", 2, x.shape, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode, layout=layout
-    )
+    x, ceil = pool_input("lp_pool2d", input, device), flag("lp_pool2d", "ceil_mode", ceil_mode)
+    g = pool_geometry("lp_pool2d", 2, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool2d", x, g, norm_type, out)
 
 
@@ -136,8 +132,6 @@ def lp_pool3d(
     >>> fc.lp_pool3d(np.ones((1, 2, 2, 2)), 1, 2)
     array([[[[8.]]]])
     """
-    x = pool_input("lp_pool3d", input, device)
-    g = pool_geometry(
-        "lp_pool3d", 3, x.shape, kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode, layout=layout
-    )
+    x, ceil = pool_input("lp_pool3d", input, device), flag("lp_pool3d", "ceil_mode", ceil_mode)
+    g = pool_geometry("lp_pool3d", 3, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool3d", x, g, norm_type, out)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.pooling import averaged, maxima, pool_input
-from fastconv.geometry.pool import flag, pool_geometry
+from fastconv.api.pooling import avg_pool, max_pool, pool_input, pooled
+from fastconv.geometry.pool import flag
 
 _Size = int | tuple[int, ...]
 
@@ -51,18 +51,10 @@ def max_pool1d(
     array([[3., 2.]])
     """
     x = pool_input("max_pool1d", input, device)
-    g = pool_geometry(
-        "max_pool1d",
-        1,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
-    return maxima("max_pool1d", x, g, out, flag("max_pool1d", "return_indices", return_indices))
+    ceil = flag("max_pool1d", "ceil_mode", ceil_mode)
+    both = flag("max_pool1d", "return_indices", return_indices)
+    given = (1, kernel_size, stride, padding, dilation, layout)
+    return pooled("max_pool1d", max_pool, x, out, given, ceil, both)
 
 
 def max_pool2d(
@@ -128,18 +120,10 @@ def max_pool2d(
     (array([[[6, 8]]]), array([[[5, 7]]]))
     """
     x = pool_input("max_pool2d", input, device)
-    g = pool_geometry(
-        "max_pool2d",
-        2,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
-    return maxima("max_pool2d", x, g, out, flag("max_pool2d", "return_indices", return_indices))
+    ceil = flag("max_pool2d", "ceil_mode", ceil_mode)
+    both = flag("max_pool2d", "return_indices", return_indices)
+    given = (2, kernel_size, stride, padding, dilation, layout)
+    return pooled("max_pool2d", max_pool, x, out, given, ceil, both)
 
 
 def max_pool3d(
@@ -181,18 +165,10 @@ def max_pool3d(
     (array([[[[7]]]]), array([[[[7]]]]))
     """
     x = pool_input("max_pool3d", input, device)
-    g = pool_geometry(
-        "max_pool3d",
-        3,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
-    return maxima("max_pool3d", x, g, out, flag("max_pool3d", "return_indices", return_indices))
+    ceil = flag("max_pool3d", "ceil_mode", ceil_mode)
+    both = flag("max_pool3d", "return_indices", return_indices)
+    given = (3, kernel_size, stride, padding, dilation, layout)
+    return pooled("max_pool3d", max_pool, x, out, given, ceil, both)
 
 
 def avg_pool1d(
@@ -232,18 +208,10 @@ def avg_pool1d(
     array([[2., 1.]])
     """
     x = pool_input("avg_pool1d", input, device)
-    g = pool_geometry(
-        "avg_pool1d",
-        1,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
+    ceil = flag("avg_pool1d", "ceil_mode", ceil_mode)
     include = flag("avg_pool1d", "count_include_pad", count_include_pad)
-    return averaged("avg_pool1d", x, g, out, include, divisor_override)
+    given = (1, kernel_size, stride, padding, layout, divisor_override)
+    return pooled("avg_pool1d", avg_pool, x, out, given, ceil, include)
 
 
 def avg_pool2d(
@@ -296,18 +264,10 @@ def avg_pool2d(
     array([[[3.5, 5.5]]])
     """
     x = pool_input("avg_pool2d", input, device)
-    g = pool_geometry(
-        "avg_pool2d",
-        2,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
+    ceil = flag("avg_pool2d", "ceil_mode", ceil_mode)
     include = flag("avg_pool2d", "count_include_pad", count_include_pad)
-    return averaged("avg_pool2d", x, g, out, include, divisor_override)
+    given = (2, kernel_size, stride, padding, layout, divisor_override)
+    return pooled("avg_pool2d", avg_pool, x, out, given, ceil, include)
 
 
 def avg_pool3d(
@@ -348,15 +308,7 @@ def avg_pool3d(
     array([[[[3.5]]]])
     """
     x = pool_input("avg_pool3d", input, device)
-    g = pool_geometry(
-        "avg_pool3d",
-        3,
-        x.shape,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        layout=layout,
-    )
+    ceil = flag("avg_pool3d", "ceil_mode", ceil_mode)
     include = flag("avg_pool3d", "count_include_pad", count_include_pad)
-    return averaged("avg_pool3d", x, g, out, include, divisor_override)
+    given = (3, kernel_size, stride, padding, layout, divisor_override)
+    return pooled("avg_pool3d", avg_pool, x, out, given, ceil, include)

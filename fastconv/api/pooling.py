@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.api.convolve import DEVICES
-from fastconv.dispatch.pooling import Counts, Divisor, reduce_axes
+from fastconv.api.convolve import DEVICES, is_simple
+from fastconv.dispatch.pooling import Counts, Divisor, Prepared, prepare
 from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, UnsupportedError
 from fastconv.geometry.arguments import LIMIT, check_keyword, integer, shown
 from fastconv.geometry.arrays import SUPPORTED, as_input, check_out, kind_of, usable_in_place
-from fastconv.geometry.pool import PoolGeometry
+from fastconv.geometry.pool import PoolGeometry, adaptive_geometry, global_geometry, pool_geometry
 from fastconv.geometry.windows import Axis
 
 _FLOAT32, _FLOAT64, _INT32, _INT64 = (SUPPORTED[np.dtype(d)] for d in ("float32", "float64", "int32", "int64"))
@@ -30,18 +30,133 @@ def pool_input(function: str, value: Any, device: str) -> np.ndarray:
     return x
 
 
-def maxima(function: str, x: np.ndarray, g: PoolGeometry, out: np.ndarray | None, return_indices: bool = False) -> Any:
-    """Return the maxima of windows, and with `return_indices` (maxima, indices)."""
-    if out is not None:
-        check_out(function, out, g.out_shape, x.dtype)
-    element = _compared(x.dtype)
-    plane = math.prod(axis.n for axis in g.axes)
-    if return_indices and element.itemsize == 4 and plane >= 2**31:
+class Pool(NamedTuple):
+    """A pool of arrays of one shape and dtype, ready to run."""
+
+    out_shape: tuple[int, ...]
+    dtype: np.dtype
+    element: np.dtype
+    prepared: Prepared
+    indices: bool
+
+    def run(self, function: str, x: np.ndarray, out: np.ndarray | None) -> Any:
+        """Return the result, and with `indices` also these."""
+        if out is not None:
+            check_out(function, out, self.out_shape, self.dtype)
+        direct = out is not None and out.dtype == self.element and usable_in_place(out, x)
+        target = out if out is not None and direct else np.empty(self.out_shape, self.element)
+        indices = np.empty(self.out_shape, np.int64) if self.indices else None
+        self.prepared.run(x if self.dtype is self.element else x.astype(self.element), target, indices)
+        if not direct and (out is not None or self.dtype != self.element):
+            # Float16 overflows to infinity, as its own arithmetic does.
+            with np.errstate(all="ignore"):
+                if out is None:
+                    target = target.astype(self.dtype)
+                else:
+                    out[...] = target
+        values = target if out is None else out
+        return values if indices is None else (values, indices)
+
+
+# Pools by the arguments as they were given: what is found here was validated before.
+_seen: dict[Any, Pool] = {}
+_SEEN_LIMIT = 1024
+
+
+def pooled(
+    function: str,
+    make: Callable[..., Pool],
+    x: np.ndarray,
+    out: np.ndarray | None,
+    given: tuple[Any, ...],
+    *flags: bool,
+) -> Any:
+    """Run ``make(function, x.dtype, x.shape, *given, *flags)``, which is remembered; flags were checked before."""
+    # True == 1 == 1.0, so only arguments of the plainest types may be looked up.
+    if not all(map(is_simple, given)):
+        return make(function, x.dtype, x.shape, *given, *flags).run(function, x, out)
+    key = (function, x.dtype, x.shape, given, flags)
+    pool = _seen.get(key)
+    if pool is None:
+        pool = make(function, x.dtype, x.shape, *given, *flags)
+        if len(_seen) >= _SEEN_LIMIT:
+            _seen.clear()
+        _seen[key] = pool
+    return pool.run(function, x, out)
+
+
+def max_pool(
+    function: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    axes: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    layout: str,
+    ceil_mode: bool,
+    indices: bool,
+) -> Pool:
+    """Return a maximum pool from the arguments of the public functions."""
+    g = pool_geometry(function, axes, shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    return maxima(dtype, g, indices)
+
+
+def avg_pool(
+    function: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    axes: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    layout: str,
+    divisor_override: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Pool:
+    """Return an average pool from the arguments of the public functions."""
+    g = pool_geometry(function, axes, shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    if divisor_override is None:
+        return averages(dtype, g, count_include_pad)
+    number = integer(function, "divisor_override", divisor_override, "an int other than 0, or None")
+    if number == 0 or abs(number) >= LIMIT:
+        raise OptionError(f"{function}: divisor_override = {shown(number)}, expected an int other than 0, below 2**47")
+    return averages(dtype, g, divisor=number)
+
+
+def adaptive_avg_pool(
+    function: str, dtype: np.dtype, shape: tuple[int, ...], axes: int, output_size: Any, layout: str
+) -> Pool:
+    """Return an adaptive average pool from the arguments of the public functions."""
+    return averages(dtype, adaptive_geometry(function, axes, shape, output_size, layout))
+
+
+def adaptive_max_pool(
+    function: str, dtype: np.dtype, shape: tuple[int, ...], axes: int, output_size: Any, layout: str, indices: bool
+) -> Pool:
+    """Return an adaptive maximum pool from the arguments of the public functions."""
+    return maxima(dtype, adaptive_geometry(function, axes, shape, output_size, layout), indices)
+
+
+def global_avg_pool(function: str, dtype: np.dtype, shape: tuple[int, ...], layout: str, keepdims: bool) -> Pool:
+    """Return a global average pool from the arguments of the public functions."""
+    return averages(dtype, global_geometry(function, shape, layout, keepdims))
+
+
+def global_max_pool(function: str, dtype: np.dtype, shape: tuple[int, ...], layout: str, keepdims: bool) -> Pool:
+    """Return a global maximum pool from the arguments of the public functions."""
+    return maxima(dtype, global_geometry(function, shape, layout, keepdims))
+
+
+def maxima(dtype: np.dtype, g: PoolGeometry, indices: bool = False) -> Pool:
+    """Return the pool of maxima."""
+    element = _compared(dtype)
+    if indices and element.itemsize == 4 and math.prod(axis.n for axis in g.axes) >= 2**31:
         # Indices have the size of elements on their way.
         element = _FLOAT64 if element.kind == "f" else _INT64
-    indices = np.empty(g.out_shape, np.int64) if return_indices else None
-    values = _reduced("max", x, element, g, out, indices)
-    return values if indices is None else (values, indices)
+    return _pool("max", dtype, element, g, indices)
 
 
 def _compared(dtype: np.dtype) -> np.dtype:
@@ -51,63 +166,27 @@ def _compared(dtype: np.dtype) -> np.dtype:
     return _INT64 if dtype.itemsize == 8 or dtype == np.uint32 else _INT32
 
 
-def averaged(
-    function: str,
-    x: np.ndarray,
-    g: PoolGeometry,
-    out: np.ndarray | None,
-    count_include_pad: bool = True,
-    divisor_override: Any = None,
-) -> np.ndarray:
-    """Return the averages of windows."""
-    if out is not None:
-        check_out(function, out, g.out_shape, x.dtype)
-    element = _compared(x.dtype) if kind_of(x.dtype) == "f" else _INT64
-    return _reduced("sum", x, element, g, out, None, _divisor(function, g, count_include_pad, divisor_override))
+def averages(dtype: np.dtype, g: PoolGeometry, count_include_pad: bool = True, divisor: Divisor | None = None) -> Pool:
+    """Return the pool of averages, by default over the elements of a window, with or without those in the padding."""
+    element = _compared(dtype) if kind_of(dtype) == "f" else _INT64
+    return _pool("sum", dtype, element, g, False, _counted(g, count_include_pad) if divisor is None else divisor)
 
 
-def _divisor(function: str, g: PoolGeometry, count_include_pad: bool, override: Any) -> Divisor:
-    """Return what sums are divided by: the elements of a window, with or without those in the padding."""
-    if override is not None:
-        number = integer(function, "divisor_override", override, "an int other than 0, or None")
-        if number == 0 or abs(number) >= LIMIT:
-            raise OptionError(f"{function}: divisor_override = {number}, expected an int other than 0, below 2**47")
-        return number
-    return _counted(g.axes, g.ends, count_include_pad)
-
-
-@lru_cache(maxsize=256)
-def _counted(axes: tuple[Axis, ...], ends: tuple[int, ...], count_include_pad: bool) -> Divisor:
+def _counted(g: PoolGeometry, count_include_pad: bool) -> Divisor:
     """Return how many elements windows have: one number if it is the same for all."""
-    sides = zip(axes, ends, strict=True)
+    sides = zip(g.axes, g.ends, strict=True)
     counts = [Counts(axis, -axis.before, end) if count_include_pad else Counts(axis, 0, axis.n) for axis, end in sides]
     numbers = [set(each.numbers().tolist()) for each in counts]
     return tuple(counts) if max(map(len, numbers)) > 1 else math.prod(n.pop() for n in numbers)
 
 
-def _reduced(
-    op: str,
-    x: np.ndarray,
-    element: np.dtype,
-    g: PoolGeometry,
-    out: np.ndarray | None,
-    indices: np.ndarray | None,
-    divisor: Divisor | None = None,
-) -> np.ndarray:
-    """Return the windows of an array of any real dtype, computed in `element`."""
-    direct = out is not None and out.dtype == element and usable_in_place(out, x)
-    target = out if direct and out is not None else np.empty(g.out_shape, element)
+def _pool(
+    op: str, dtype: np.dtype, element: np.dtype, g: PoolGeometry, indices: bool, divisor: Divisor | None = None
+) -> Pool:
     planes, lanes = (g.N * g.C, 1) if g.layout == "channels_first" else (g.N, g.C)
-    axes = _merged(g.axes) if lanes == 1 and indices is None else g.axes
-    reduce_axes(op, x.astype(element, copy=False), target, planes, lanes, axes, indices, divisor)
-    if out is None:
-        # Float16 overflows to infinity, as its own arithmetic does.
-        with np.errstate(all="ignore"):
-            return target.astype(x.dtype, copy=False)
-    if not direct:
-        with np.errstate(all="ignore"):
-            out[...] = target
-    return out
+    axes = _merged(g.axes) if lanes == 1 and not indices else g.axes
+    prepared = prepare(op, element.name, planes, lanes, axes, indices, divisor)
+    return Pool(g.out_shape, SUPPORTED.get(dtype, dtype), element, prepared, indices)
 
 
 def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -127,11 +206,11 @@ def lp_averaged(function: str, x: np.ndarray, g: PoolGeometry, norm_type: Any, o
     with np.errstate(all="ignore"):
         if math.isinf(p):
             sign = 1 if p > 0 else -1
-            y = sign * maxima(function, sign * np.abs(x), g, None)
+            y = sign * maxima(x.dtype, g).run(function, sign * np.abs(x), None)
         else:
             # Integers to an integer power stay integers, and so does their average.
             element = _INT64 if kind_of(x.dtype) == "i" and isinstance(p, int) and p > 0 else _compared(result)
-            mean = averaged(function, x.astype(element, copy=False) ** p, g, None)
+            mean = averages(element, g).run(function, x.astype(element, copy=False) ** p, None)
             size = math.prod(axis.kernel for axis in g.axes)
             y = (mean * size).astype(_compared(result), copy=False) ** (1.0 / p)
         if out is None:

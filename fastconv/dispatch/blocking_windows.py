@@ -13,6 +13,9 @@ from fastconv.geometry.windows import Axis, Windows
 BORDER_SHARE = 0.15
 # Outputs of a block that keeps no rows; its borders cost nothing.
 FIRST_ELEMENTS = 1 << 15
+# Planes with fewer columns of outputs, in vectors, and fewer elements are turned.
+TURNED_COLUMNS = 2
+TURNED_ELEMENTS = 1 << 12
 # More columns than this, times lanes, in one block only where nothing overlaps: rows of a block stay in L2.
 COLUMNS = 512
 
@@ -58,6 +61,38 @@ def window_blocking(g: Windows, target: Any) -> WindowBlocking:
     tasks = g.planes * blocks[0] * blocks[1]
     cycles = _cycles(g, w, h, VL)
     return WindowBlocking(RB, CB, *blocks, w, h, sliding, first, row_elements, rows, tasks, scratch_bytes, cycles)
+
+
+class TurnedBlocking(NamedTuple):
+    """Groups of VL small planes: `inner` blocks one group; offsets are those of windows_turned.py, in bytes."""
+
+    inner: WindowBlocking
+    VL: int
+    size: int
+    out_size: int
+    offsets: tuple[int, ...]
+    tasks: int
+    scratch_bytes: int
+    cycles: float
+
+
+def turned_blocking(g: Windows, target: Any) -> TurnedBlocking | None:
+    """Return the blocking of planes that are turned to lanes, or None where that does not pay."""
+    itemsize = np.dtype(g.dtype).itemsize
+    VL, size, out_size = target.lanes(8 * itemsize), g.h.n * g.w.n, g.h.out * g.w.out
+    small = g.w.out <= TURNED_COLUMNS * VL and size <= TURNED_ELEMENTS
+    if g.lanes > 1 or g.row_elements or g.planes < VL or size < VL or not small or (g.h.trivial and g.w.trivial):
+        return None
+    inner = window_blocking(g._replace(planes=1, lanes=VL, indices=g.indices and "narrow"), target)
+    # What is transposed back is read, and written, in whole squares.
+    out = (out_size + VL) * VL
+    offsets, at = [], 0
+    for elements in (size * VL, out, out if g.indices else 0, out):
+        offsets.append(at)
+        at += -(-elements * itemsize // 64) * 64
+    groups = -(-g.planes // VL)
+    cycles = groups * (inner.cycles + 2 * (size + out_size * (2 if g.indices else 1)) + 300)
+    return TurnedBlocking(inner, VL, size, out_size, (*offsets, at), groups, at + inner.scratch_bytes, cycles)
 
 
 def _slides(axis: Axis, w: Plan) -> bool:

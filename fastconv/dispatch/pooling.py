@@ -1,4 +1,4 @@
-"""Running windows over 1 to 3 axes: as one or two passes of the kernel for two axes."""
+"""Windows over 1 to 3 axes, prepared: one or two passes of the kernel for two axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fastconv.dispatch import load
-from fastconv.dispatch.blocking_windows import window_blocking
+from fastconv.dispatch.blocking_windows import turned_blocking, window_blocking
 from fastconv.dispatch.cost import HERTZ
 from fastconv.geometry.arrays import address
 from fastconv.geometry.windows import Axis, Windows, whole
@@ -37,93 +37,111 @@ class Counts(NamedTuple):
 Divisor: TypeAlias = int | tuple[Counts, ...]
 
 
-class Pass(NamedTuple):
-    """Windows, and what their sums are divided by at the end; hashable."""
+class _Pass:
+    """Windows over two axes, ready to run."""
 
-    windows: Windows
-    divisor: Divisor | None = None
-    fill: float = 0
+    __slots__ = ("program", "seconds")
+
+    def __init__(self, g: Windows, divisor: Divisor | None, fill: float):
+        target, divisors = load.target(), _divisors(g, divisor)
+        blocking = turned_blocking(g, target)
+        if blocking is None:
+            plain = window_blocking(g, target)
+            self.program = load.load("window_program:build")(g, plain, divisors, fill)
+            self.seconds = plain.cycles / HERTZ
+        else:
+            self.program = load.load("windows_turned:build")(g, blocking, divisors, fill)
+            self.seconds = blocking.cycles / HERTZ
+
+    def run(self, x: int, indices_in: int, out: int, indices: int) -> None:
+        """Fill the arrays at two addresses from those at two others; an address of 0: none."""
+        program = self.program
+        io = np.array((x, indices_in, out, indices), np.int64)
+        run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, self.seconds)
 
 
-@lru_cache(maxsize=256)
-def _prepared(g: Pass) -> tuple[Any, float]:
-    """Return the program of a pass and the seconds that it takes."""
-    blocking = window_blocking(g.windows, load.target())
-    # Threads that meet a new problem together would otherwise all compile its kernel.
-    with _lock:
-        program = load.load("window_program:build")(g.windows, blocking, _divisors(g), g.fill)
-    return program, blocking.cycles / HERTZ
-
-
-def _divisors(g: Pass) -> tuple[Any, Any] | None:
+def _divisors(g: Windows, divisor: Divisor | None) -> tuple[Any, Any] | None:
     """Return the factors along W and lanes, and along H."""
-    if g.divisor is None:
+    if divisor is None:
         return None
-    if isinstance(g.divisor, int):
-        return g.divisor, 1
-    h, *rest = [counts.numbers() for counts in g.divisor]
+    if isinstance(divisor, int):
+        return divisor, 1
+    h, *rest = [counts.numbers() for counts in divisor]
     if not rest:
-        h, rest = np.ones(g.windows.h.out, np.int64), [h]
+        h, rest = np.ones(g.h.out, np.int64), [h]
     w = rest[0]
     for counts in rest[1:]:
         w = np.multiply.outer(w, counts).ravel()
-    return np.repeat(w, g.windows.w.out * g.windows.lanes // len(w)), h
+    return np.repeat(w, g.w.out * g.lanes // len(w)), h
 
 
-def run_pass(
-    g: Pass, x: np.ndarray, out: np.ndarray, indices_in: np.ndarray | None = None, indices: np.ndarray | None = None
-) -> None:
-    """Fill `out` and `indices`, which overlap nothing else; all arrays are C-contiguous."""
-    if out.size == 0:
-        return
-    program, seconds = _prepared(g)
-    arrays = (x, indices_in, out, indices)
-    io = np.array([0 if a is None else address(a) for a in arrays], np.int64)
-    run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, seconds)
+class Prepared:
+    """Maxima, minima, sums or averages over windows of 1 to 3 axes, ready to run; immutable."""
+
+    __slots__ = ("_first", "_middle", "_second")
+
+    def __init__(self, g: Windows, d: Axis | None, divisor: Divisor | None, fill: float):
+        self._second = None
+        if d is None:
+            self._first = _Pass(g, divisor, fill)
+            return
+        h, w, planes = g.h, g.w, g.planes
+        self._middle = planes, d.n, h.out, w.out, g.lanes
+        first = g._replace(planes=planes * d.n, indices=g.indices and "narrow", divided="")
+        self._first = _Pass(first, None, fill)
+        fill = fill * h.kernel * w.kernel if g.op == "sum" else fill
+        self._second = _Pass(g._replace(h=d, w=whole(h.out * w.out), row_elements=h.n * w.n), divisor, fill)
+
+    def run(self, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None = None) -> None:
+        """Fill `out` and `indices`, which overlap nothing else; all arrays are C-contiguous."""
+        if out.size == 0:
+            return
+        which = 0 if indices is None else address(indices)
+        if self._second is None:
+            self._first.run(address(x), 0, address(out), which)
+            return
+        middle = np.empty(self._middle, x.dtype)
+        between = None if indices is None else np.empty(self._middle, f"i{x.itemsize}")
+        at = 0 if between is None else address(between)
+        self._first.run(address(x), 0, address(middle), at)
+        self._second.run(address(middle), at, address(out), which)
 
 
-def reduce_axes(
+@lru_cache(maxsize=512)
+def prepare(
     op: str,
-    x: np.ndarray,
-    out: np.ndarray,
+    dtype: str,
     planes: int,
     lanes: int,
     axes: tuple[Axis, ...],
-    indices: np.ndarray | None = None,
+    indices: bool = False,
     divisor: Divisor | None = None,
     fill: float = 0,
-) -> None:
-    """Fill `out` (planes, *outputs, lanes) with maxima, minima, sums or averages over windows of x (planes, *n, lanes).
+) -> Prepared:
+    """Return windows over arrays of shape (planes, *n, lanes), whose result has the shape (planes, *outputs, lanes).
 
     Parameters
     ----------
     op : {"max", "min", "sum"}
-    x, out : ndarray, C-contiguous, float32, float64, int32 or int64
+    dtype : {"float32", "float64", "int32", "int64"}
     axes : tuple of 1 to 3 Axis
-    indices : int64 ndarray, optional
-        Filled with the number, over `axes`, of the element that won.
+    indices : bool
+        Whether the number, over `axes`, of the element that won is wanted too, in int64.
     divisor : int or tuple of Counts, one for each axis, optional
     fill : float
         What stands outside of axes with the mode "fill".
     """
-    dtype, kind = x.dtype.name, "" if indices is None else "wide"
+    *depth, h, w = axes if len(axes) > 1 else (whole(1), axes[0])
+    kind = "wide" if indices else ""
     divided = "" if divisor is None else "constant" if isinstance(divisor, int) else "table"
-    if len(axes) < 3:
-        h, w = axes if len(axes) == 2 else (whole(1), axes[0])
-        if h == whole(1) and not kind:
-            # Rows of many planes make blocks together.
-            h, planes = whole(planes), 1
-            divisor = divisor[-1:] if isinstance(divisor, tuple) else divisor
-        run_pass(Pass(Windows(op, dtype, planes, lanes, h, w, kind, divided), divisor, fill), x, out, None, indices)
-        return
-    d, h, w = axes
-    sizes = (planes, d.n, h.out, w.out, lanes)
-    middle = np.empty(sizes, x.dtype)
-    which = None if indices is None else np.empty(sizes, f"i{x.itemsize}")
-    first = Windows(op, dtype, planes * d.n, lanes, h, w, kind and "narrow")
-    run_pass(Pass(first, None, fill), x, middle, None, which)
-    second = Windows(op, dtype, planes, lanes, d, whole(h.out * w.out), kind, divided, h.n * w.n)
-    run_pass(Pass(second, divisor, fill * h.kernel * w.kernel if op == "sum" else fill), middle, out, which, indices)
+    if h == whole(1) and not indices and not depth:
+        # Rows of many planes make blocks together.
+        h, planes = whole(planes), 1
+        divisor = divisor[-1:] if isinstance(divisor, tuple) else divisor
+    g = Windows(op, dtype, planes, lanes, h, w, kind, divided)
+    # Threads that meet a new problem together would otherwise all compile its kernel.
+    with _lock:
+        return Prepared(g, depth[0] if depth else None, divisor, fill)
 
 
 def _renew_lock() -> None:

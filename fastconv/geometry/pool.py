@@ -78,12 +78,11 @@ def pool_geometry(
     function: str,
     axes: int,
     shape: Sequence[int],
-    *,
     kernel_size: object,
     stride: object = None,
     padding: object = 0,
     dilation: object = 1,
-    ceil_mode: object = False,
+    ceil_mode: bool = False,
     layout: str = "channels_first",
 ) -> PoolGeometry:
     """Return the geometry of a pool, or raise an error that names the argument at fault.
@@ -114,10 +113,10 @@ def pool_geometry(
     N, C, sizes, batched = _split(function, shape, layout, axes)
     kernel = per_axis(function, "kernel_size", kernel_size, axes)
     strides = kernel if stride is None else per_axis(function, "stride", stride, axes)
-    rates, ceil = per_axis(function, "dilation", dilation, axes), flag(function, "ceil_mode", ceil_mode)
+    rates = per_axis(function, "dilation", dilation, axes)
     pads = resolve(function, padding, sizes, kernel, strides, rates)
     along = zip(_NAMES[-axes:], sizes, kernel, strides, rates, pads, strict=True)
-    windows = tuple(_axis(function, ceil, *numbers) for numbers in along)
+    windows = tuple(_axis(function, ceil_mode, *numbers) for numbers in along)
     if N * C * max(math.prod(sizes), math.prod(axis.out for axis in windows)) >= LIMIT:
         raise ShapeError(f"{function}: input or output has 2**47 elements or more; input.shape = {tuple(shape)}")
     ends = tuple(size + after for size, (_, after) in zip(sizes, pads, strict=True))

@@ -12,7 +12,7 @@ from fastconv.kernels.cpu import windows
 from fastconv.kernels.cpu.packing import source_index
 from fastconv.kernels.cpu.program import Program, address
 
-_OPS = ("max", "min", "sum")
+OPS = ("max", "min", "sum")
 
 
 def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: float = 0) -> Program:
@@ -61,7 +61,7 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
         values |= {"DIVIDE": problem.divided == "table", "DIVISORS_W": address(by[0]), "DIVISORS_H": address(by[1])}
     g = np.array([values.get(name, 0) for name in F.NAMES], np.int64)
     bits = 8 * size + (dtype.kind == "i")
-    kernel = windows.kernel(bits, _OPS.index(problem.op), int(indices))
+    kernel = windows.kernel(bits, OPS.index(problem.op), int(indices))
     return Program(kernel, g, b.tasks, b.scratch_bytes, (), tables)
 
 
