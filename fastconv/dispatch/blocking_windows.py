@@ -49,12 +49,11 @@ def window_blocking(g: Windows, target: Any) -> WindowBlocking:
     w, h = _plan_w(g.w, g.lanes, VL, repeatable), _plan_h(g.h, repeatable)
     sliding = w is not None and g.lanes == 1 and _slides(g.w, w)
     w = None if sliding else w
-    first = sliding and h is None and not g.indices and not g.h.trivial and g.h.mode == "clip"
-    RB, CB = _block(g, w, h, first, size * (2 if g.indices else 1), target)
+    first = h is None and not (g.indices or g.h.trivial or g.w.trivial)
+    RB, CB = _block_first(g, size, target) if first else _block(g, w, h, size * (2 if g.indices else 1), target)
     row_elements = _row_elements(g, w, CB, VL)
-    if first:
-        row_elements = min(g.w.n, (CB - 1) * g.w.stride + (g.w.kernel - 1) * g.w.dilation + 1) + VL
-    rows = 0 if first else _rows(g, h, RB)
+    # With H first, one row of the input's columns.
+    rows = -(-_reached(g.w, CB) // CB) if first else _rows(g, h, RB)
     scratch = (row_elements + (rows + 1) * CB * g.lanes + VL) * size
     blocks = -(-g.h.out // RB), -(-g.w.out // CB)
     scratch_bytes = (-(-scratch // 64) * 64) * (2 if g.indices else 1)
@@ -133,16 +132,27 @@ def _rows(g: Windows, h: Plan | None, RB: int) -> int:
         return 0
     if h is not None:
         return h.areas * (RB + h.reach)
-    if g.h.mode == "adaptive":
-        # Ends are rounded up and starts down, so RB windows reach over less than RB * n / out + 2 rows.
-        return min(g.h.n, -(-RB * g.h.n // g.h.out) + 1)
-    return min(g.h.n, (RB - 1) * g.h.stride + (g.h.kernel - 1) * g.h.dilation + 1)
+    return _reached(g.h, RB)
 
 
-def _block(g: Windows, w: Plan | None, h: Plan | None, first: bool, size: int, target: Any) -> tuple[int, int]:
+def _reached(axis: Axis, outputs: int) -> int:
+    """Return the most inputs that so many neighbouring outputs see."""
+    if axis.mode == "adaptive":
+        # Ends are rounded up and starts down, so n windows reach over less than n * axis.n / axis.out + 2 inputs.
+        return min(axis.n, -(-outputs * axis.n // axis.out) + 1)
+    return min(axis.n, (outputs - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1)
+
+
+def _block_first(g: Windows, size: int, target: Any) -> tuple[int, int]:
+    """Return (RB, CB) where rows are combined first: one row of a block stays in L1."""
+    CB = g.w.out
+    while CB > 1 and _reached(g.w, CB) * g.lanes * size > target.l1_bytes // 2:
+        CB = -(-CB // 2)
+    return min(g.h.out, max(1, FIRST_ELEMENTS // (CB * g.lanes))), CB
+
+
+def _block(g: Windows, w: Plan | None, h: Plan | None, size: int, target: Any) -> tuple[int, int]:
     """Return (RB, CB): blocks with little border whose rows stay in L1, else in L2."""
-    if first:
-        return min(g.h.out, max(1, FIRST_ELEMENTS // g.w.out)), g.w.out
     fixed_w = (w.reach if w else 0) if g.w.out else 0
     best = (float("inf"), 1, g.w.out)
     for CB in _column_choices(g, w):

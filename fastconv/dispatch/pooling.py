@@ -16,6 +16,9 @@ from fastconv.geometry.arrays import address
 from fastconv.geometry.windows import Axis, Windows, whole
 from fastconv.threads import run
 
+# Rows as short as this are not worth a reduction of their own: planes are turned to lanes.
+SHORT = 128
+
 _lock = threading.Lock()
 
 
@@ -134,7 +137,7 @@ def prepare(
     *depth, h, w = axes if len(axes) > 1 else (whole(1), axes[0])
     kind = "wide" if indices else ""
     divided = "" if divisor is None else "constant" if isinstance(divisor, int) else "table"
-    if h == whole(1) and not indices and not depth:
+    if h == whole(1) and not indices and not depth and w.n > SHORT:
         # Rows of many planes make blocks together.
         h, planes = whole(planes), 1
         divisor = divisor[-1:] if isinstance(divisor, tuple) else divisor

@@ -89,10 +89,11 @@ def _axis_tables(
     for stage, offsets in zip(staged.stages, taps, strict=True):
         lags[stage.area] = max(lags[a] + p for a, p in stage.taps)
         rows.append((stage.area * area, address(offsets), len(offsets), stage.extra, lags[stage.area]))
-    table, sources = np.array(rows, np.int64), _sources(axis, staged, op)
+    table, sources, listed = np.array(rows, np.int64), _sources(axis, staged, op), _listed(axis)
     fields = {"KIND": F.STAGED, "PHASES": staged.phases, "STRIDE": axis.stride, "BEFORE": axis.before}
     fields |= {"FULL": axis.out + staged.reach, "REACH": staged.reach, "MAP": address(sources)}
-    return [*taps, table, sources], fields | {"TABLE": address(table), "STAGES": len(rows)}
+    fields |= {"TABLE": address(table), "STAGES": len(rows), "LIST": address(listed)}
+    return [*taps, table, sources, listed], fields
 
 
 def _longest(axis: Any) -> int:

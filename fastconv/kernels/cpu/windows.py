@@ -184,7 +184,8 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
             start = 0 if staged else int_at(g[F.H_LIST], 4 * r0 + 2)
             filled, w0, w1 = start, 0, 0
             if g[F.H_FIRST]:
-                w0, w1 = int_at(g[F.W_LIST], 4 * c0 + 2), int_at(g[F.W_LIST], 4 * (c0 + cols) - 1)
+                w0 = int_at(g[F.W_LIST], 4 * c0 + 2) * g[F.L]
+                w1 = int_at(g[F.W_LIST], 4 * (c0 + cols) - 1) * g[F.L]
             if INDICES and g[F.W_KIND] == F.STAGED:
                 for j in range(g[F.W_PHASES]):
                     columns = g[F.COLUMNS] + size * (j * g[F.W_FULL] + c0) * g[F.L]
@@ -206,9 +207,10 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
                     if io[F.INDEX]:
                         isrc = io[F.INDEX] + size * (plane * g[F.H] + h) * W
                     if g[F.H_FIRST]:
-                        listed_down(BITS, OP, INDICES, g, scratch, h, x + size * w0, W, w1 - w0, scratch)
+                        src = scratch + g[F.ROWS_AT]
+                        listed_down(BITS, OP, INDICES, g, scratch, h, x + size * w0, W, w1 - w0, src)
                         # Columns are counted from the start of a row that is not there.
-                        src = scratch - size * w0
+                        src -= size * w0
                     if h < 0:
                         splat_row(BITS, dst, g[F.FILL] + size, n)
                     else:
