@@ -34,7 +34,7 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
     values |= {"LAST_AT": rows_at + b.rows * PITCH * size + half, "WIDE": problem.indices == "wide"}
     values |= {"H_WHOLE": problem.h.trivial, "ROW_ELEMENTS": problem.row_elements or problem.w.n}
     direct = b.first or (problem.w.trivial and not indices and b.h is None and not problem.h.trivial)
-    values |= {"H_DIRECT": direct, "H_FIRST": b.first, "KW": problem.w.kernel, "DW": problem.w.dilation}
+    values |= {"H_DIRECT": direct, "H_FIRST": b.first, "DW": problem.w.dilation}
     lowest = _neutral(problem.op, dtype)
     outside = fill if "fill" in (problem.w.mode, problem.h.mode) else lowest
     reduced = outside * problem.w.kernel if problem.op == "sum" else outside
@@ -51,7 +51,7 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
         # The whole windows are one run: they start inside, and end there.
         whole = np.flatnonzero(_listed(problem.w)[:, 1] == problem.w.kernel)
         values |= {"INNER": whole[0], "INNER_END": whole[-1] + 1} if len(whole) else {}
-    elif indices:
+    elif indices and b.w is not None:
         tables.append(_columns(problem, b, dtype))
         values["COLUMNS"] = address(tables[-1])
     values["DIVIDE"] = -1
@@ -135,5 +135,5 @@ def _sources(axis: Any, staged: Any, op: str) -> np.ndarray:
 
 def _columns(problem: Any, b: Any, dtype: np.dtype) -> np.ndarray:
     """Return the column of each element of a row, as it is copied."""
-    columns = np.arange(problem.w.n) if b.w is None else np.maximum(_sources(problem.w, b.w, problem.op), 0)
+    columns = np.maximum(_sources(problem.w, b.w, problem.op), 0)
     return np.repeat(columns, problem.lanes).astype(f"i{dtype.itemsize}")

@@ -81,8 +81,11 @@ def sliding(BITS, OP, INDICES, g, src, c0, cols, dst, idst, add):
 
 
 @inline
-def across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, add):
-    """Reduce the row at `src` along W to `cols` outputs from c0 on; `isrc`: indices of its elements, if not COLUMNS."""
+def across(BITS, OP, INDICES, COUNTED, g, scratch, src, isrc, c0, cols, dst, idst, add):
+    """Reduce the row at `src` along W to `cols` outputs from c0 on; `isrc`: indices of its elements, if not COLUMNS.
+
+    COUNTED is INDICES where indices follow from the number of a tap: 2.
+    """
     size, lanes = BITS // 8, g[F.L]
     if g[F.W_KIND] == F.SLIDING:
         sliding(BITS, OP, INDICES, g, src, c0, cols, dst, idst, add)
@@ -104,7 +107,8 @@ def across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, add):
     else:
         for c in range(cols):
             listed = g[F.W_LIST] + 32 * (c0 + c)
-            w, count, to = size * int_at(listed, 0) * lanes, int_at(listed, 1), dst + size * c * lanes
+            first, count, to = int_at(listed, 0), int_at(listed, 1), dst + size * c * lanes
+            w = size * first * lanes
             if count == 0:
                 splat_row(BITS, to, g[F.FILL], lanes)
                 if INDICES:
@@ -113,7 +117,7 @@ def across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, add):
                 reduce_row(BITS, OP, to, src + w, count)
             else:
                 ito = idst + size * c * lanes
-                reduce_taps(BITS, OP, INDICES, to, ito, src + w, g[F.COLUMNS] + w, g[F.W_TAPS], count, add, lanes)
+                reduce_taps(BITS, OP, COUNTED, to, ito, src + w, g[F.DW], g[F.W_TAPS], count, add + first, lanes)
 
 
 @inline
@@ -167,7 +171,8 @@ def rows_at(g, p, r0, rows, filled):
 @cache
 def kernel(BITS: int, OP: int, INDICES: int) -> Any:
     """Return the kernel of an operation; INDICES: also which element won."""
-    size = BITS // 8
+    # Literals: where pixels are taken one by one, their indices are counted.
+    size, COUNTED = BITS // 8, 2 * INDICES
 
     @njit(fastmath=False)
     def windows(g, io, scratch, lo, hi):
@@ -214,7 +219,21 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
                     if h < 0:
                         splat_row(BITS, dst, g[F.FILL] + size, n)
                     else:
-                        across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, h * g[F.ROW_ELEMENTS])
+                        across(
+                            BITS,
+                            OP,
+                            INDICES,
+                            COUNTED,
+                            g,
+                            scratch,
+                            src,
+                            isrc,
+                            c0,
+                            cols,
+                            dst,
+                            idst,
+                            h * g[F.ROW_ELEMENTS],
+                        )
                 for s in range(g[F.H_STAGES]):
                     table = g[F.H_TABLE] + 8 * F.STAGE_FIELDS * s
                     i = p - int_at(table, 4)
