@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Of each axis: KIND, one of those below; PHASES of STRIDE, each with FULL positions in MAP, which says which input is
 # there (-1: none), and REACH positions more than outputs in a block; STAGES rows of TABLE; or LIST, LIST_FIELDS an
-# output, and TAPS, the offsets of a window.
+# output, and TAPS, the offsets of a whole window.
 _AXIS = ("KIND", "PHASES", "STRIDE", "BEFORE", "FULL", "REACH", "MAP", "TABLE", "STAGES", "LIST", "TAPS")
 NAMES = (
     *("L", "H", "W", "OH", "OW", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS"),
@@ -39,9 +39,9 @@ LISTED, STAGED, SLIDING = range(3)
 # more than outputs it can run.
 STAGE_FIELDS = 5
 
-# First input and number of inputs of an output; the inputs from START to END - 1 contain those of all outputs from this
-# one on, and up to this one.
-LIST_FIELDS = ("FIRST", "COUNT", "START", "END")
+# Of each output: the first input and the number of inputs; the first one that an output from this one on sees, and the
+# end of those that an output up to this one sees; the address of the inputs' offsets from the first.
+LIST_FIELDS = 5
 
 # The addresses in `io`; INDEX: indices of the input's elements, or 0.
 X, INDEX, OUT, INDEX_OUT = range(4)

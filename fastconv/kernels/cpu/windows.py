@@ -52,7 +52,10 @@ def across_of(BITS: int, OP: int, INDICES: int) -> Any:
             dst, w0 = scratch + size * j * g[F.AREA], c0 * S + j - g[F.W_BEFORE]
             first, last = columns_inside(w0, S, g[F.W], n)
             inside = src + size * (w0 + first * S) * g[F.L]
-            if g[F.L] == 1:
+            if inside == dst + size * first * g[F.L]:
+                # The row was made where it is needed.
+                pass
+            elif g[F.L] == 1:
                 fill_rows(BITS, dst, inside, 1, 0, first, last, S, n)
             elif S == 1:
                 copy_row(BITS, dst + size * first * g[F.L], inside, (last - first) * g[F.L])
@@ -83,7 +86,7 @@ def across_of(BITS: int, OP: int, INDICES: int) -> Any:
         inner, inner_end = min(max(g[F.INNER], c0), end), max(min(g[F.INNER_END], end), min(max(g[F.INNER], c0), end))
         o = c0
         while o < end:
-            row, n, step = g[F.W_LIST] + 32 * o, 1, 1
+            row, n, step = g[F.W_LIST] + 8 * F.LIST_FIELDS * o, 1, 1
             w, count = int_at(row, 0), int_at(row, 1)
             if o == inner and inner_end > inner:
                 n, step = inner_end - inner, g[F.W_STRIDE]
@@ -119,7 +122,7 @@ def across_of(BITS: int, OP: int, INDICES: int) -> Any:
                 reduce(to, ito, base, index, int_at(row, 1), int_at(row, 2), plus, n)
         else:
             for c in range(cols):
-                listed = g[F.W_LIST] + 32 * (c0 + c)
+                listed = g[F.W_LIST] + 8 * F.LIST_FIELDS * (c0 + c)
                 first, count, to = int_at(listed, 0), int_at(listed, 1), dst + size * c * lanes
                 w = size * first * lanes
                 if count == 0:
@@ -144,10 +147,11 @@ def down_of(BITS: int, OP: int, INDICES: int) -> tuple[Any, Any, Any]:
     def listed_down(g, scratch, r, base, pitch, n, dst):
         """Reduce along H to n elements of output row r; input row h lies at ``base + h * pitch``."""
         last = scratch + g[F.LAST_AT]
-        h, count = int_at(g[F.H_LIST], 4 * r), int_at(g[F.H_LIST], 4 * r + 1)
+        row = g[F.H_LIST] + 8 * F.LIST_FIELDS * r
+        h, count = int_at(row, 0), int_at(row, 1)
         if count:
             src = base + size * h * pitch
-            reduce(dst, last, src, src + g[F.INDEX_AT], g[F.H_TAPS], count, 0, n)
+            reduce(dst, last, src, src + g[F.INDEX_AT], int_at(row, 4), count, 0, n)
         else:
             splat_row(BITS, dst, g[F.FILL] + size, n)
             if INDICES:
@@ -184,7 +188,7 @@ def rows_at(g, p, r0, rows, filled):
         return 1
     if g[F.H_KIND] == F.STAGED:
         return g[F.H_PHASES]
-    return 0 if g[F.H_DIRECT] else int_at(g[F.H_LIST], 4 * (r0 + p) + 3) - filled
+    return 0 if g[F.H_DIRECT] else int_at(g[F.H_LIST], F.LIST_FIELDS * (r0 + p) + 3) - filled
 
 
 @cache
@@ -205,11 +209,15 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
             rows, cols = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             n, x = cols * g[F.L], io[F.X] + size * plane * g[F.H] * W
             out = (plane * g[F.OH] + r0) * g[F.OW] * g[F.L] + c0 * g[F.L]
-            start = 0 if staged else int_at(g[F.H_LIST], 4 * r0 + 2)
-            filled, w0, w1 = start, 0, 0
+            start = 0 if staged else int_at(g[F.H_LIST], F.LIST_FIELDS * r0 + 2)
+            filled, w0, w1, between = start, 0, 0, 0
             if g[F.H_FIRST]:
-                w0 = int_at(g[F.W_LIST], 4 * c0 + 2) * g[F.L]
-                w1 = int_at(g[F.W_LIST], 4 * (c0 + cols) - 1) * g[F.L]
+                w0 = int_at(g[F.W_LIST], F.LIST_FIELDS * c0 + 2) * g[F.L]
+                w1 = int_at(g[F.W_LIST], F.LIST_FIELDS * (c0 + cols - 1) + 3) * g[F.L]
+                between = scratch + g[F.ROWS_AT]
+                if g[F.W_KIND] == F.STAGED and g[F.W_STRIDE] == 1:
+                    # Where the row would be copied to.
+                    between = scratch + size * (w0 - (c0 - g[F.W_BEFORE]) * g[F.L])
             if INDICES and g[F.W_KIND] == F.STAGED:
                 for j in range(g[F.W_PHASES]):
                     columns = g[F.COLUMNS] + size * (j * g[F.W_FULL] + c0) * g[F.L]
@@ -231,10 +239,9 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
                     if io[F.INDEX]:
                         isrc = io[F.INDEX] + size * (plane * g[F.H] + h) * W
                     if g[F.H_FIRST]:
-                        src = scratch + g[F.ROWS_AT]
-                        listed_down(g, scratch, h, x + size * w0, W, w1 - w0, src)
+                        listed_down(g, scratch, h, x + size * w0, W, w1 - w0, between)
                         # Columns are counted from the start of a row that is not there.
-                        src -= size * w0
+                        src = between - size * w0
                     if h < 0:
                         splat_row(BITS, dst, g[F.FILL] + size, n)
                     else:
