@@ -90,7 +90,7 @@ def demo(image: str | None, output: str, size: int) -> int:
     print(table(rows))
     print(f"\n{demo_pools.table(pools)}")
     print(f"\nsaved {output}")
-    passed = [row.passed for row in (*rows, *pools)]
+    passed = [row.passed for row in rows] + [row.passed for row in pools]
     failed = passed.count(False)
     if failed:
         print(f"fastconv demo: {failed} of {len(passed)} results are wrong", file=sys.stderr)
