@@ -5,6 +5,7 @@ The names follow torch.nn.functional; see `fastconv.conv2d` for the keywords tha
 
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
+from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
 from fastconv.api.plan import ConvPlan, plan_conv2d
@@ -39,6 +40,9 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "count_ops",
     "depthwise_conv2d",
     "devices",

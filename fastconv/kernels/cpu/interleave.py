@@ -1,0 +1,116 @@
+"""The memory side of transposed convolution: its weight cut by stride phase, its phases put together to the result.
+
+`regroup` copies the weight (IC, OC/groups, *K) into a weight (OC, IC/groups, *taps) for each phase, taps flipped: an
+output channel after the other, SPAN input channels at a time, so that each kernel's cache line comes once.
+
+`interleave` fills one band of the output, the rows of one phase along depth and height, from the dense results of its
+phases along the width, the sources. Two sources of single elements are zipped by shuffles of whole vectors; else each
+source's pieces (pixels, with channels last) are copied one by one, or a row as a whole where there is one source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from fastconv._jit import helper, njit
+from fastconv.kernels.cpu.moves import bits_of_size, copy_rows, zip_rows
+from fastconv.kernels.cpu.program import Program, address, table
+from fastconv.kernels.cpu.row_ops import int_at
+
+# Input channels that `regroup` takes at a time: their kernels stay in L1 while their taps are dealt out.
+SPAN = 16
+
+# Fields of the g of `regroup`. The table at TAPS has for each tap of the kernel: where its first element goes, elements
+# from group to group there, and how many taps its phase has (0: it is in no phase).
+ICG, OCG, KERNEL, TAPS = range(4)
+
+# Fields of the g of `interleave`. An output row is (outer, inner, depth, height); there are COUNTS of the last three,
+# and from row to row along all four there are STRIDES elements in the output. A row has LENGTH elements in pieces of
+# PIECE. Then come SOURCE_FIELDS for each source: strides along the four, first element, elements from piece to piece,
+# pieces, and which piece of a row is its first, of every STEP.
+COUNTS, STRIDES = 0, 3
+FIRST, LENGTH, PIECE, STEP, ZIPPED, SOURCES, SOURCE = range(7, 14)
+SOURCE_FIELDS = 8
+BEGIN, PITCH, PIECES, START = range(4, SOURCE_FIELDS)
+
+
+@helper
+def row_at(g, row, strides):
+    """Return where row (outer, inner, depth, height) is, by the four strides that stand from g[strides] on."""
+    height = row % g[COUNTS + 2]
+    row //= g[COUNTS + 2]
+    depth = row % g[COUNTS + 1]
+    row //= g[COUNTS + 1]
+    inner, outer = row % g[COUNTS], row // g[COUNTS]
+    return outer * g[strides] + inner * g[strides + 1] + depth * g[strides + 2] + height * g[strides + 3]
+
+
+@cache
+def _interleave_kernel(BITS: int) -> Any:
+    size = BITS // 8
+
+    @njit()
+    def interleave(g, io, scratch, lo, hi):
+        """Tasks are output rows; io = (sources, output)."""
+        line = lo
+        while line < hi:
+            rows = min(g[COUNTS + 2] - line % g[COUNTS + 2], hi - line)
+            dst, down = io[1] + size * (g[FIRST] + row_at(g, line, STRIDES)), g[STRIDES + 3]
+            if g[ZIPPED]:
+                one, two = SOURCE, SOURCE + SOURCE_FIELDS
+                even = io[0] + size * (g[one + BEGIN] + row_at(g, line, one))
+                odd = io[0] + size * (g[two + BEGIN] + row_at(g, line, two))
+                zip_rows(BITS, dst, down, even, g[one + 3], odd, g[two + 3], rows, g[LENGTH])
+            else:
+                for s in range(SOURCE, SOURCE + g[SOURCES] * SOURCE_FIELDS, SOURCE_FIELDS):
+                    src = io[0] + size * (g[s + BEGIN] + row_at(g, line, s))
+                    to = dst + size * g[s + START] * g[PIECE]
+                    for _ in range(rows):
+                        copy_rows(BITS, to, g[STEP] * g[PIECE], src, g[s + PITCH], g[s + PIECES], g[PIECE])
+                        to += size * down
+                        src += size * g[s + 3]
+            line += rows
+
+    return interleave
+
+
+def interleave(itemsize: int, moves: Any) -> Program:
+    """Return the program that fills the rows of a band; io = (sources, output)."""
+    sources = moves.sources
+    zipped = moves.piece == 1 and moves.step == 2 and [source.start for source in sources] == [0, 1]
+    numbers = [*moves.counts, *moves.strides, moves.first, moves.length, moves.piece, moves.step]
+    numbers += [int(zipped and all(source.pitch == 1 for source in sources)), len(sources)]
+    for source in sources:
+        numbers += [*source.strides, source.begin, source.pitch, source.pieces, source.start]
+    return Program(_interleave_kernel(bits_of_size(itemsize)), table(numbers), moves.rows, 0, ())
+
+
+@cache
+def _regroup_kernel(BITS: int) -> Any:
+    size = BITS // 8
+
+    @njit()
+    def regroup(g, io, scratch, lo, hi):
+        """Tasks are output channels; io = (weight, weights of the phases)."""
+        K, spread = g[KERNEL], g[OCG] * g[KERNEL]
+        for oc in range(lo, hi):
+            group, c = oc // g[OCG], oc % g[OCG]
+            for ic in range(0, g[ICG], SPAN):
+                rows = min(SPAN, g[ICG] - ic)
+                src = io[0] + size * ((group * g[ICG] + ic) * spread + c * K)
+                for k in range(K):
+                    taps = int_at(g[TAPS], 3 * k + 2)
+                    to = int_at(g[TAPS], 3 * k) + group * int_at(g[TAPS], 3 * k + 1) + (c * g[ICG] + ic) * taps
+                    if taps:
+                        copy_rows(BITS, io[1] + size * to, taps, src + size * k, spread, rows, 1)
+
+    return regroup
+
+
+def regroup(itemsize: int, groups: int, channels: tuple[int, int], taps: Sequence[tuple[int, int, int]]) -> Program:
+    """Return the program that cuts a weight by phase; `channels` are IC/groups and OC/groups, `taps` as TAPS says."""
+    entries = table(number for tap in taps for number in tap)
+    g = table((*channels, len(taps), address(entries)))
+    return Program(_regroup_kernel(bits_of_size(itemsize)), g, groups * channels[1], 0, (), [entries])
