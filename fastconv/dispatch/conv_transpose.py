@@ -7,6 +7,7 @@ there is one convolution, which writes the result itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,9 +18,10 @@ from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.choose import refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
+from fastconv.dispatch.cost import pack_seconds
 from fastconv.dispatch.measure import fastest_name
-from fastconv.dispatch.plan import Prepared, free_buffers, prepare
-from fastconv.dispatch.transpose_bands import bands_of, images_at_once, moves_of, taps_of
+from fastconv.dispatch.plan import free_buffers, prepare
+from fastconv.dispatch.transpose_bands import Band, bands_of, images_at_once, moves_of, taps_of
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry
@@ -32,33 +34,69 @@ TEMPORARY_BYTES = 4 << 20
 # Seconds to regroup an element of the weight and to move a byte of the result; they only decide about threads.
 _REGROUP_SECONDS, _MOVE_SECONDS = 1.5e-9, 2e-10
 
+# What the kernels of convolutions take (fields.py), the longest of all.
+_IO_LENGTH = 6
 
-class _Part(NamedTuple):
-    """A convolution of a band, for `starts` columns of each stride; its weight and its result in the buffer."""
 
-    prepared: Prepared
-    starts: int
-    weight: slice
-    result: slice
+# Where an address counts from: one of the arrays, nothing, or from _BIAS on the bias, repeated in one way or another.
+_X, _WEIGHT, _OUT, _BUFFER, _NOTHING, _BIAS = range(6)
+
+
+class _Launch(NamedTuple):
+    """A kernel with all that it takes but where arrays lie; that is row `io` of the addresses of a call."""
+
+    kernel: Any
+    g: np.ndarray
+    tasks: int
+    scratch_bytes: int
+    seconds: float
+    io: int
+    # Its tables, whose addresses stand in g, live as long as it does.
+    program: Any
+
+
+class _Addresses:
+    """Collects, for every launch, which addresses it takes, as (base, offset in bytes)."""
+
+    def __init__(self) -> None:
+        self.bases: list[list[int]] = []
+        self.offsets: list[list[int]] = []
+
+    def launch(self, program: Any, io: Sequence[tuple[int, int]], seconds: float) -> _Launch:
+        """Return the launch of a program, or a packer, on these addresses."""
+        rest = _IO_LENGTH - len(io)
+        self.bases.append([base for base, _ in io] + [_NOTHING] * rest)
+        self.offsets.append([offset for _, offset in io] + [0] * rest)
+        g, scratch = (program.p, 0) if hasattr(program, "p") else (program.g, program.scratch_bytes)
+        return _Launch(program.kernel, g, program.tasks, scratch, seconds, len(self.bases) - 1, program)
 
 
 class _Band(NamedTuple):
-    """Convolutions, and the program that interleaves their results; None: the only one writes the result itself."""
+    """What is run once, packing weights, and what is run for each part of the batch."""
 
-    parts: list[_Part]
-    moves: Any
+    once: list[_Launch]
+    each: list[_Launch]
 
 
 class PreparedTranspose:
-    """A transposed convolution ready but for the weight. Immutable, so any number of threads may run it."""
+    """A transposed convolution ready but for the weight. Immutable, so any number of threads may run it.
+
+    A call is a list of launches, of which all is known but where its arrays lie. Its buffer holds the regrouped
+    weight, then the packed weights of a band, then the results of the band's convolutions.
+    """
 
     __slots__ = (
         "_bands",
-        "_chunk",
+        "_bases",
+        "_bytes",
         "_constant",
-        "_elements",
+        "_offsets",
+        "_parts",
         "_regroup",
+        "_repeats",
+        "_zeros",
         "algorithm",
+        "convolutions",
         "dtype",
         "geometry",
         "out_shape",
@@ -66,30 +104,50 @@ class PreparedTranspose:
 
     def __init__(self, function: str, g: TransposeGeometry, activation: str | None, algorithm: str, precision: str):
         self.geometry, self.out_shape, self.dtype, self.algorithm = g, g.output_shape, np.dtype(g.dtype), algorithm
-        itemsize, direct = self.dtype.itemsize, g.stride == (1, 1, 1)
-        self._chunk = max(g.N, 1) if direct else images_at_once(g, TEMPORARY_BYTES // itemsize)
-        bands = bands_of(g, self._chunk)
+        itemsize, N = self.dtype.itemsize, max(g.N, 1)
+        images = N if g.stride == (1, 1, 1) else images_at_once(g, TEMPORARY_BYTES // itemsize)
+        self._parts = N // images
+        bands = bands_of(g, images)
         pieces = [piece for band in bands for piece in band.pieces]
-        _check_algorithm(function, [piece.conv for piece in pieces], algorithm, precision)
-        # The weights of all phases, then the results of one band.
-        weights = max((piece.weight.stop for piece in pieces), default=0)
-        results = max((piece.result.stop for piece in pieces), default=0)
-        self._elements = weights + (0 if direct else results)
-        self._regroup = load.load("interleave:regroup")(itemsize, g.G, (g.ICG, g.OCG), taps_of(g, bands))
-        interleave = load.load("interleave:interleave")
-        self._bands = []
-        for band in bands:
-            parts = []
-            for conv, phase, weight, result in band.pieces:
-                prepared = prepare(function, conv, activation, algorithm, precision)
-                parts.append(
-                    _Part(prepared, len(phase.starts), weight, slice(weights + result.start, weights + result.stop))
-                )
-            moves = None if direct else interleave(itemsize, moves_of(g, self._chunk, band, weights))
-            self._bands.append(_Band(parts, moves))
+        convs = {piece.conv: len(piece.phase.starts) for piece in pieces}
+        _check_algorithm(function, list(convs), algorithm, precision)
+        self.convolutions = {conv: prepare(function, conv, activation, algorithm, precision) for conv in convs}
+        self._repeats = sorted(set(convs.values()))
+        self._zeros = np.zeros(g.OC * max(self._repeats, default=1), self.dtype)
         self._constant = None
         if has_gaps(g):
             self._constant = prepare(function, constant_convolution(g), activation, "direct", precision)
+        addresses, size = _Addresses(), math.prod(g.weight_shape)
+        regroup = load.load("interleave:regroup")(itemsize, g.G, (g.ICG, g.OCG), taps_of(g, bands))
+        self._regroup = addresses.launch(regroup, [(_WEIGHT, 0), (_BUFFER, 0)], size * _REGROUP_SECONDS)
+        self._bytes, self._bands = 0, []
+        for band in bands:
+            self._bands.append(self._launches(addresses, band, images, _whole_lines(size * itemsize)))
+        self._bases, self._offsets = np.array(addresses.bases), np.array(addresses.offsets, np.int64)
+
+    def _launches(self, addresses: _Addresses, band: Band, images: int, at: int) -> _Band:
+        """Return what is to be run for a band; the first `at` bytes of the buffer are taken."""
+        g, itemsize, direct = self.geometry, self.dtype.itemsize, self.geometry.stride == (1, 1, 1)
+        once, weights = [], []
+        for piece in band.pieces:
+            weights.append((_BUFFER, piece.weight.start * itemsize))
+            for packer in self.convolutions[piece.conv].program.packers:
+                once.append(addresses.launch(packer, [weights[-1], (_BUFFER, at)], pack_seconds(packer.elements)))
+                weights[-1] = (_BUFFER, at)
+                at += _whole_lines(packer.elements * itemsize)
+        each = []
+        for piece, weight in zip(band.pieces, weights, strict=True):
+            one, bias = self.convolutions[piece.conv], _BIAS + self._repeats.index(len(piece.phase.starts))
+            out = (_OUT, 0) if direct else (_BUFFER, at + piece.result.start * itemsize)
+            io = [(_X, 0), weight, (bias, 0), (_NOTHING, 0), out, weight]
+            each.append(addresses.launch(one.program, io, one.seconds))
+        if not direct:
+            moves = load.load("interleave:interleave")(itemsize, moves_of(g, images, band))
+            length = band.pieces[-1].result.stop * itemsize if band.pieces else 0
+            each.append(addresses.launch(moves, [(_BUFFER, at), (_OUT, 0)], length * _MOVE_SECONDS))
+            at += length
+        self._bytes = max(self._bytes, at)
+        return _Band(once, each)
 
     def run_once(
         self,
@@ -104,42 +162,27 @@ class PreparedTranspose:
             return
         if self._constant is not None:
             self._fill(bias, out)
-        size = self._elements * self.dtype.itemsize
-        buffer = free_buffers.take(size)
+        biases = [self._repeated(bias, starts) for starts in self._repeats]
+        buffer = free_buffers.take(self._bytes)
         try:
-            memory = buffer[:size].view(self.dtype)
-            io = np.array((address(weights[0]), address(memory)), np.int64)
-            seconds = weights[0].size * _REGROUP_SECONDS
-            run(self._regroup.kernel, self._regroup.g, io, self._regroup.tasks, 0, seconds)
-            x, out = x.reshape(-1), out.reshape(-1)
-            for band in self._bands:
-                self._run_band(band, x, memory, bias, out)
+            arrays = [address(array) for array in (x, weights[0], out, buffer)]
+            bases = np.array([*arrays, 0, *(address(array) for array in biases)], np.int64)
+            step = np.zeros_like(bases)
+            step[[_X, _OUT]] = x.nbytes // self._parts, out.nbytes // self._parts
+            addresses = [(bases + part * step)[self._bases] + self._offsets for part in range(self._parts)]
+            _run([self._regroup], addresses[0])
+            for once, each in self._bands:
+                _run(once, addresses[0])
+                for part in addresses:
+                    _run(each, part)
         finally:
             free_buffers.give_back(buffer)
 
-    def _run_band(
-        self, band: _Band, x: np.ndarray, memory: np.ndarray, bias: np.ndarray | None, out: np.ndarray
-    ) -> None:
-        chunks = max(self.geometry.N, 1) // self._chunk
-        biases = [self._repeated(bias, part.starts) for part in band.parts]
-        if chunks > 1:
-            packed = [part.prepared.pack([memory[part.weight]]) for part in band.parts]
-        for chunk in range(chunks):
-            images, results = (a[chunk * (a.size // chunks) : (chunk + 1) * (a.size // chunks)] for a in (x, out))
-            for i, (prepared, _, weight, result) in enumerate(band.parts):
-                target = results if band.moves is None else memory[result]
-                if chunks > 1:
-                    prepared.run(images, packed[i], biases[i], None, target)
-                else:
-                    prepared.run_once(images, [memory[weight]], biases[i], None, target)
-            if band.moves is not None:
-                io = np.array((address(memory), address(results)), np.int64)
-                seconds = results.nbytes / len(self._bands) * _MOVE_SECONDS
-                run(band.moves.kernel, band.moves.g, io, band.moves.tasks, 0, seconds)
-
-    def _repeated(self, bias: np.ndarray | None, starts: int) -> np.ndarray | None:
+    def _repeated(self, bias: np.ndarray | None, starts: int) -> np.ndarray:
         """Return the bias of a convolution with the channels (group, start, channel of the group)."""
-        if bias is None or starts == 1:
+        if bias is None:
+            return self._zeros
+        if starts == 1:
             return bias
         return bias.reshape(self.geometry.G, 1, -1).repeat(starts, 1).reshape(-1)
 
@@ -152,6 +195,16 @@ class PreparedTranspose:
             out.reshape(g.N, g.OC, -1)[...] = constant[:, None]
         else:
             out.reshape(-1, g.OC)[...] = constant
+
+
+def _run(launches: Sequence[_Launch], addresses: np.ndarray) -> None:
+    for kernel, g, tasks, scratch_bytes, seconds, io, _ in launches:
+        run(kernel, g, addresses[io], tasks, scratch_bytes, seconds)
+
+
+def _whole_lines(size: int) -> int:
+    """Round bytes up to whole cache lines."""
+    return -(-size // 64) * 64
 
 
 def _check_algorithm(function: str, convs: Sequence[ConvGeometry], algorithm: str, precision: str) -> None:

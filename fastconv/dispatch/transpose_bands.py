@@ -103,8 +103,8 @@ def _flipped(phase: Phase, start: int) -> Iterator[int]:
     return (phase.first[start] - j * phase.step for j in range(phase.taps))
 
 
-def moves_of(g: TransposeGeometry, N: int, band: Band, at: int) -> Moves:
-    """Return how N images of a band, whose results begin at element `at`, become output rows."""
+def moves_of(g: TransposeGeometry, N: int, band: Band) -> Moves:
+    """Return how N images of a band become output rows."""
     first = g.layout == "channels_first"
     (_, OH, OW), (SD, SH, SW) = g.outputs, g.stride
     # Elements of a pixel; planes of one channel with channels first, of all channels with channels last.
@@ -124,7 +124,7 @@ def moves_of(g: TransposeGeometry, N: int, band: Band, at: int) -> Moves:
         across = planes * starts * volume if first else volume * pitch
         along = (across, volume * pitch, conv.OH * line, line)
         for p, start in enumerate(piece.phase.starts[: 1 if whole else None]):
-            offset = at + piece.result.start + p * (planes * volume if first else pixel)
+            offset = piece.result.start + p * (planes * volume if first else pixel)
             pieces = 1 if whole else -(-(OW - start) // SW)
             sources.append(Source(along, offset, pitch, pieces, start))
     length = OW * pixel

@@ -1,7 +1,7 @@
 """The memory side of transposed convolution: its weight cut by stride phase, its phases put together to the result.
 
-`regroup` copies the weight (IC, OC/groups, *K) into a weight (OC, IC/groups, *taps) for each phase, taps flipped: an
-output channel after the other, SPAN input channels at a time, so that each kernel's cache line comes once.
+`regroup` copies the weight (IC, OC/groups, *K) into a weight (OC, IC/groups, *taps) for each phase, taps flipped,
+some input and output channels at a time, so that each cache line of the weight comes once.
 
 `interleave` fills one band of the output, the rows of one phase along depth and height, from the dense results of its
 phases along the width, the sources. Two sources of single elements are zipped by shuffles of whole vectors; else each
@@ -19,8 +19,9 @@ from fastconv.kernels.cpu.moves import bits_of_size, copy_rows, zip_rows
 from fastconv.kernels.cpu.program import Program, address, table
 from fastconv.kernels.cpu.row_ops import int_at
 
-# Input channels that `regroup` takes at a time: their kernels stay in L1 while their taps are dealt out.
-SPAN = 16
+# `regroup` takes so many input and output channels at a time. Their kernels stay in L1 while the taps are dealt
+# out, also where those of the input channels, a power of two apart, fall into the same sets.
+BLOCK = 8
 
 # Fields of the g of `regroup`. The table at TAPS has for each tap of the kernel: where its first element goes, elements
 # from group to group there, and how many taps its phase has (0: it is in no phase).
@@ -37,13 +38,19 @@ BEGIN, PITCH, PIECES, START = range(4, SOURCE_FIELDS)
 
 
 @helper
-def row_at(g, row, strides):
-    """Return where row (outer, inner, depth, height) is, by the four strides that stand from g[strides] on."""
+def place_of(g, row):
+    """Return the (outer, inner, depth, height) of a row."""
     height = row % g[COUNTS + 2]
     row //= g[COUNTS + 2]
     depth = row % g[COUNTS + 1]
     row //= g[COUNTS + 1]
-    inner, outer = row % g[COUNTS], row // g[COUNTS]
+    return row // g[COUNTS], row % g[COUNTS], depth, height
+
+
+@helper
+def offset_at(g, strides, place):
+    """Return where a row is, by the four strides that stand from g[strides] on."""
+    outer, inner, depth, height = place
     return outer * g[strides] + inner * g[strides + 1] + depth * g[strides + 2] + height * g[strides + 3]
 
 
@@ -54,18 +61,19 @@ def _interleave_kernel(BITS: int) -> Any:
     @njit()
     def interleave(g, io, scratch, lo, hi):
         """Tasks are output rows; io = (sources, output)."""
-        line = lo
+        line, down = lo, g[STRIDES + 3]
         while line < hi:
-            rows = min(g[COUNTS + 2] - line % g[COUNTS + 2], hi - line)
-            dst, down = io[1] + size * (g[FIRST] + row_at(g, line, STRIDES)), g[STRIDES + 3]
+            place = place_of(g, line)
+            rows = min(g[COUNTS + 2] - place[3], hi - line)
+            dst = io[1] + size * (g[FIRST] + offset_at(g, STRIDES, place))
             if g[ZIPPED]:
                 one, two = SOURCE, SOURCE + SOURCE_FIELDS
-                even = io[0] + size * (g[one + BEGIN] + row_at(g, line, one))
-                odd = io[0] + size * (g[two + BEGIN] + row_at(g, line, two))
+                even = io[0] + size * (g[one + BEGIN] + offset_at(g, one, place))
+                odd = io[0] + size * (g[two + BEGIN] + offset_at(g, two, place))
                 zip_rows(BITS, dst, down, even, g[one + 3], odd, g[two + 3], rows, g[LENGTH])
             else:
                 for s in range(SOURCE, SOURCE + g[SOURCES] * SOURCE_FIELDS, SOURCE_FIELDS):
-                    src = io[0] + size * (g[s + BEGIN] + row_at(g, line, s))
+                    src = io[0] + size * (g[s + BEGIN] + offset_at(g, s, place))
                     to = dst + size * g[s + START] * g[PIECE]
                     for _ in range(rows):
                         copy_rows(BITS, to, g[STEP] * g[PIECE], src, g[s + PITCH], g[s + PIECES], g[PIECE])
@@ -93,18 +101,19 @@ def _regroup_kernel(BITS: int) -> Any:
 
     @njit()
     def regroup(g, io, scratch, lo, hi):
-        """Tasks are output channels; io = (weight, weights of the phases)."""
-        K, spread = g[KERNEL], g[OCG] * g[KERNEL]
-        for oc in range(lo, hi):
-            group, c = oc // g[OCG], oc % g[OCG]
-            for ic in range(0, g[ICG], SPAN):
-                rows = min(SPAN, g[ICG] - ic)
-                src = io[0] + size * ((group * g[ICG] + ic) * spread + c * K)
-                for k in range(K):
-                    taps = int_at(g[TAPS], 3 * k + 2)
-                    to = int_at(g[TAPS], 3 * k) + group * int_at(g[TAPS], 3 * k + 1) + (c * g[ICG] + ic) * taps
-                    if taps:
-                        copy_rows(BITS, io[1] + size * to, taps, src + size * k, spread, rows, 1)
+        """Tasks are blocks of output channels of a group; io = (weight, weights of the phases)."""
+        K, spread, blocks = g[KERNEL], g[OCG] * g[KERNEL], (g[OCG] + BLOCK - 1) // BLOCK
+        for t in range(lo, hi):
+            group, first = t // blocks, t % blocks * BLOCK
+            for ic in range(0, g[ICG], BLOCK):
+                rows = min(BLOCK, g[ICG] - ic)
+                for c in range(first, min(first + BLOCK, g[OCG])):
+                    src = io[0] + size * ((group * g[ICG] + ic) * spread + c * K)
+                    for k in range(K):
+                        taps = int_at(g[TAPS], 3 * k + 2)
+                        to = int_at(g[TAPS], 3 * k) + group * int_at(g[TAPS], 3 * k + 1) + (c * g[ICG] + ic) * taps
+                        if taps:
+                            copy_rows(BITS, io[1] + size * to, taps, src + size * k, spread, rows, 1)
 
     return regroup
 
@@ -113,4 +122,4 @@ def regroup(itemsize: int, groups: int, channels: tuple[int, int], taps: Sequenc
     """Return the program that cuts a weight by phase; `channels` are IC/groups and OC/groups, `taps` as TAPS says."""
     entries = table(number for tap in taps for number in tap)
     g = table((*channels, len(taps), address(entries)))
-    return Program(_regroup_kernel(bits_of_size(itemsize)), g, groups * channels[1], 0, (), [entries])
+    return Program(_regroup_kernel(bits_of_size(itemsize)), g, groups * -(-channels[1] // BLOCK), 0, (), [entries])

@@ -6,6 +6,8 @@ read or written.
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import config
@@ -54,11 +56,19 @@ def copy_rows_twin(BITS, dst, ldd, src, lds, rows, n):
         elements(BITS, dst + size * r * ldd, n)[:] = elements(BITS, src + size * r * lds, n)
 
 
+def _zip(v: Lanes, width: int, target: Any, one: Any, two: Any) -> None:
+    """Emit target[2i] = one[i], target[2i + 1] = two[i], i < width."""
+    b, kind, align = v.b, ir.VectorType(v.scalar, width), v.bits // 8
+    parts = [b.load(pointer, align=align, typ=kind) for pointer in (one, two)]
+    order = ir.Constant(ir.VectorType(I32, 2 * width), [i // 2 + i % 2 * width for i in range(2 * width)])
+    b.store(b.shuffle_vector(*parts, order), target, align=align)
+
+
 @intrinsic(prefer_literal=True)
 def _zip_rows(typing, BITS, dst, ldd, even, lde, odd, ldo, rows, n):
     """dst[r * ldd + 2i] = even[r * lde + i], dst[r * ldd + 2i + 1] = odd[r * ldo + i], for all places below n of a row.
 
-    Whole vectors are interleaved by shuffles; the last ones of a row overlap their neighbours.
+    Vectors are interleaved by shuffles, the rest of a row in shorter ones.
     """
     value = literals(BITS)
     if value is None:
@@ -69,27 +79,15 @@ def _zip_rows(typing, BITS, dst, ldd, even, lde, odd, ldo, rows, n):
         (dst, even, odd), (rows, n) = (v.pointer(args[i]) for i in (0, 2, 4)), args[6:]
         ldd, lde, ldo = (args[i] for i in (1, 3, 5))
         pairs = b.sdiv(n, const(2))
-        whole = b.sdiv(pairs, const(v.VL))
-        halves = [[lane // 2 + first + (lane % 2) * v.VL for lane in range(v.VL)] for first in (0, v.VL // 2)]
-        masks = [ir.Constant(ir.VectorType(I32, v.VL), half) for half in halves]
-
-        def one_vector(target, one, two, i):
-            parts = v.load(v.at(one, i)), v.load(v.at(two, i))
-            for part, mask in enumerate(masks):
-                to = v.at(target, b.add(b.mul(i, const(2)), const(part * v.VL)))
-                v.store(b.shuffle_vector(*parts, mask), to)
-
         with counted(b, rows) as (r, _, _):
             target, one, two = v.at(dst, b.mul(r, ldd)), v.at(even, b.mul(r, lde)), v.at(odd, b.mul(r, ldo))
-            with counted(b, whole) as (i, _, _):
-                one_vector(target, one, two, b.mul(i, const(v.VL)))
-            with b.if_else(b.icmp_signed(">", whole, const(0))) as (long, short):
-                with long:
-                    one_vector(target, one, two, b.sub(pairs, const(v.VL)))
-                with short, counted(b, pairs) as (i, _, _):
-                    at = v.at(target, b.mul(i, const(2)))
-                    v.store_scalar(v.load_scalar(v.at(one, i)), at)
-                    v.store_scalar(v.load_scalar(v.at(two, i)), v.at(at, 1))
+            done = const(0)
+            for width in (v.VL, 4, 1):
+                count = b.sdiv(b.sub(pairs, done), const(width))
+                with counted(b, count) as (i, _, _):
+                    i = b.add(done, b.mul(i, const(width)))
+                    _zip(v, width, v.at(target, b.mul(i, const(2))), v.at(one, i), v.at(two, i))
+                done = b.add(done, b.mul(count, const(width)))
             with b.if_then(b.icmp_signed("<", b.mul(pairs, const(2)), n)):
                 v.store_scalar(v.load_scalar(v.at(one, pairs)), v.at(target, b.sub(n, const(1))))
 
