@@ -7,6 +7,7 @@ there is one convolution, which writes the result itself.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +22,7 @@ from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import pack_seconds
 from fastconv.dispatch.measure import fastest_name
 from fastconv.dispatch.plan import free_buffers, prepare
-from fastconv.dispatch.transpose_bands import Band, bands_of, images_at_once, moves_of, taps_of
+from fastconv.dispatch.transpose_bands import Band, Piece, bands_of, images_at_once, moves_of, regrouped, taps_of
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry
@@ -34,6 +35,8 @@ TEMPORARY_BYTES = 4 << 20
 # Seconds to regroup an element of the weight and to move a byte of the result; they only decide about threads.
 _REGROUP_SECONDS, _MOVE_SECONDS = 1.5e-9, 2e-10
 
+# Of the widest vectors, for what packing has to write to nowhere.
+_VECTOR_BYTES = 64
 # What the kernels of convolutions take (fields.py), the longest of all.
 _IO_LENGTH = 6
 
@@ -71,18 +74,11 @@ class _Addresses:
         return _Launch(program.kernel, g, program.tasks, scratch, seconds, len(self.bases) - 1, program)
 
 
-class _Band(NamedTuple):
-    """What is run once, packing weights, and what is run for each part of the batch."""
-
-    once: list[_Launch]
-    each: list[_Launch]
-
-
 class PreparedTranspose:
     """A transposed convolution ready but for the weight. Immutable, so any number of threads may run it.
 
-    A call is a list of launches, of which all is known but where its arrays lie. Its buffer holds the regrouped
-    weight, then the packed weights of a band, then the results of the band's convolutions.
+    A call is a list of launches, of which all is known but where its arrays lie. Its buffer holds the weights of all
+    phases, as `_pack` says, then the results of a band's convolutions.
     """
 
     __slots__ = (
@@ -91,8 +87,8 @@ class PreparedTranspose:
         "_bytes",
         "_constant",
         "_offsets",
+        "_packing",
         "_parts",
-        "_regroup",
         "_repeats",
         "_zeros",
         "algorithm",
@@ -117,37 +113,56 @@ class PreparedTranspose:
         self._constant = None
         if has_gaps(g):
             self._constant = prepare(function, constant_convolution(g), activation, "direct", precision)
-        addresses, size = _Addresses(), math.prod(g.weight_shape)
-        regroup = load.load("interleave:regroup")(itemsize, g.G, (g.ICG, g.OCG), taps_of(g, bands))
-        self._regroup = addresses.launch(regroup, [(_WEIGHT, 0), (_BUFFER, 0)], size * _REGROUP_SECONDS)
-        self._bytes, self._bands = 0, []
+        addresses = _Addresses()
+        self._packing, weights, begin = self._pack(addresses, pieces, taps_of(g, bands))
+        self._bytes, self._bands = begin, []
         for band in bands:
-            self._bands.append(self._launches(addresses, band, images, _whole_lines(size * itemsize)))
+            own, weights = weights[: len(band.pieces)], weights[len(band.pieces) :]
+            self._bands.append(self._launches(addresses, band, images, own, begin))
         self._bases, self._offsets = np.array(addresses.bases), np.array(addresses.offsets, np.int64)
 
-    def _launches(self, addresses: _Addresses, band: Band, images: int, at: int) -> _Band:
-        """Return what is to be run for a band; the first `at` bytes of the buffer are taken."""
+    def _pack(
+        self, addresses: _Addresses, pieces: Sequence[Piece], taps: Sequence[tuple[int, int, int] | None]
+    ) -> tuple[list[_Launch], list[int], int]:
+        """Return what packs the weights, where in the buffer that of each piece then is, and where they all end."""
+        g, itemsize = self.geometry, self.dtype.itemsize
+        seconds, channels = math.prod(g.weight_shape) * _REGROUP_SECONDS, (g.G, g.ICG, g.OCG)
+        packers = [next(iter(self.convolutions[piece.conv].program.packers), None) for piece in pieces]
+        lengths = [_whole_lines(packer.elements * itemsize) if packer else 0 for packer in packers]
+        packed = list(itertools.accumulate(lengths, initial=0))
+        begins, nowhere = [at // itemsize for at in packed], packed[-1] // itemsize
+        program = load.load("phase_packing:pack_lanes")(itemsize, channels, taps, packers, begins, nowhere)
+        if program is not None:
+            launch = addresses.launch(program, [(_WEIGHT, 0), (_BUFFER, 0)], seconds)
+            return [launch], packed[:-1], packed[-1] + _VECTOR_BYTES
+        program = load.load("phase_packing:regroup")(itemsize, channels, [regrouped(g, pieces, tap) for tap in taps])
+        launches = [addresses.launch(program, [(_WEIGHT, 0), (_BUFFER, packed[-1])], seconds)]
+        weights = []
+        for piece, packer, at in zip(pieces, packers, packed[:-1], strict=True):
+            weights.append(packed[-1] + piece.weight.start * itemsize)
+            if packer is not None:
+                io = [(_BUFFER, weights[-1]), (_BUFFER, at)]
+                launches.append(addresses.launch(packer, io, pack_seconds(packer.elements)))
+                weights[-1] = at
+        return launches, weights, packed[-1] + _whole_lines(math.prod(g.weight_shape) * itemsize)
+
+    def _launches(
+        self, addresses: _Addresses, band: Band, images: int, weights: Sequence[int], begin: int
+    ) -> list[_Launch]:
+        """Return what computes a band for each part of the batch; its results stand in the buffer from `begin` on."""
         g, itemsize, direct = self.geometry, self.dtype.itemsize, self.geometry.stride == (1, 1, 1)
-        once, weights = [], []
-        for piece in band.pieces:
-            weights.append((_BUFFER, piece.weight.start * itemsize))
-            for packer in self.convolutions[piece.conv].program.packers:
-                once.append(addresses.launch(packer, [weights[-1], (_BUFFER, at)], pack_seconds(packer.elements)))
-                weights[-1] = (_BUFFER, at)
-                at += _whole_lines(packer.elements * itemsize)
-        each = []
+        launches = []
         for piece, weight in zip(band.pieces, weights, strict=True):
             one, bias = self.convolutions[piece.conv], _BIAS + self._repeats.index(len(piece.phase.starts))
-            out = (_OUT, 0) if direct else (_BUFFER, at + piece.result.start * itemsize)
-            io = [(_X, 0), weight, (bias, 0), (_NOTHING, 0), out, weight]
-            each.append(addresses.launch(one.program, io, one.seconds))
+            out = (_OUT, 0) if direct else (_BUFFER, begin + piece.result.start * itemsize)
+            io = [(_X, 0), (_BUFFER, weight), (bias, 0), (_NOTHING, 0), out, (_BUFFER, weight)]
+            launches.append(addresses.launch(one.program, io, one.seconds))
         if not direct:
             moves = load.load("interleave:interleave")(itemsize, moves_of(g, images, band))
-            length = band.pieces[-1].result.stop * itemsize if band.pieces else 0
-            each.append(addresses.launch(moves, [(_BUFFER, at), (_OUT, 0)], length * _MOVE_SECONDS))
-            at += length
-        self._bytes = max(self._bytes, at)
-        return _Band(once, each)
+            length = band.pieces[-1].result.stop * itemsize
+            launches.append(addresses.launch(moves, [(_BUFFER, begin), (_OUT, 0)], length * _MOVE_SECONDS))
+            self._bytes = max(self._bytes, begin + length)
+        return launches
 
     def run_once(
         self,
@@ -170,11 +185,10 @@ class PreparedTranspose:
             step = np.zeros_like(bases)
             step[[_X, _OUT]] = x.nbytes // self._parts, out.nbytes // self._parts
             addresses = [(bases + part * step)[self._bases] + self._offsets for part in range(self._parts)]
-            _run([self._regroup], addresses[0])
-            for once, each in self._bands:
-                _run(once, addresses[0])
+            _run(self._packing, addresses[0])
+            for launches in self._bands:
                 for part in addresses:
-                    _run(each, part)
+                    _run(launches, part)
         finally:
             free_buffers.give_back(buffer)
 

@@ -63,7 +63,7 @@ def bands_of(g: TransposeGeometry, N: int) -> list[Band]:
     merged = g.layout == "channels_first" or g.G == 1
     along = [phases(g, axis, merged and axis == 2) for axis in range(3)]
     bands, weight = [], 0
-    for depth, height in itertools.product(*along[:2]):
+    for depth, height in itertools.product(*along[:2]) if along[2] else ():
         pieces, result = [], 0
         for width in along[2]:
             conv = phase_convolution(g, N, (depth, height, width))
@@ -77,25 +77,34 @@ def bands_of(g: TransposeGeometry, N: int) -> list[Band]:
 
 def images_at_once(g: TransposeGeometry, elements: int) -> int:
     """Return the largest divisor of the batch size whose bands have at most so many elements, at least 1."""
-    largest = max((band.pieces[-1].result.stop for band in bands_of(g, 1) if band.pieces), default=1)
+    largest = max((band.pieces[-1].result.stop for band in bands_of(g, 1)), default=1)
     most = max(1, min(g.N, elements // largest))
     return next(n for n in range(most, 0, -1) if g.N % n == 0)
 
 
-def taps_of(g: TransposeGeometry, bands: Sequence[Band]) -> list[tuple[int, int, int]]:
-    """Return where each tap of the weight goes, as the table of `regroup` in kernels/cpu/interleave.py says."""
+def taps_of(g: TransposeGeometry, bands: Sequence[Band]) -> list[tuple[int, int, int] | None]:
+    """Return for each tap of the weight (piece, start, place among the taps of that), or None: it is in no phase.
+
+    Pieces are counted over all bands.
+    """
     _, KH, KW = g.kernel
-    table = [(0, 0, 0)] * math.prod(g.kernel)
-    for band in bands:
-        for piece in band.pieces:
-            starts, conv = len(piece.phase.starts), piece.conv
-            taps = conv.KD * conv.KH * conv.KW
-            for p in range(starts):
-                at = piece.weight.start + p * g.OCG * g.ICG * taps
-                lines = (_flipped(band.depth, 0), _flipped(band.height, 0), _flipped(piece.phase, p))
-                for j, (kd, kh, kw) in enumerate(itertools.product(*lines)):
-                    table[(kd * KH + kh) * KW + kw] = (at + j, starts * g.OCG * g.ICG * taps, taps)
-    return table
+    taps: list[tuple[int, int, int] | None] = [None] * math.prod(g.kernel)
+    pieces = [(band, piece.phase) for band in bands for piece in band.pieces]
+    for i, (band, width) in enumerate(pieces):
+        for start in range(len(width.starts)):
+            lines = (_flipped(band.depth, 0), _flipped(band.height, 0), _flipped(width, start))
+            for place, (kd, kh, kw) in enumerate(itertools.product(*lines)):
+                taps[(kd * KH + kh) * KW + kw] = (i, start, place)
+    return taps
+
+
+def regrouped(g: TransposeGeometry, pieces: Sequence[Piece], tap: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Return where a tap goes in the weights of all pieces, as the table of `regroup` in phase_packing.py says."""
+    if tap is None:
+        return 0, 0, 0
+    piece, (_, start, place) = pieces[tap[0]], tap
+    taps, channels = piece.conv.KD * piece.conv.KH * piece.conv.KW, g.OCG * g.ICG
+    return piece.weight.start + start * channels * taps + place, len(piece.phase.starts) * channels * taps, taps
 
 
 def _flipped(phase: Phase, start: int) -> Iterator[int]:

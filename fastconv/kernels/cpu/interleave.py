@@ -1,7 +1,4 @@
-"""The memory side of transposed convolution: its weight cut by stride phase, its phases put together to the result.
-
-`regroup` copies the weight (IC, OC/groups, *K) into a weight (OC, IC/groups, *taps) for each phase, taps flipped,
-some input and output channels at a time, so that each cache line of the weight comes once.
+"""The results of a transposed convolution's stride phases, put together.
 
 `interleave` fills one band of the output, the rows of one phase along depth and height, from the dense results of its
 phases along the width, the sources. Two sources of single elements are zipped by shuffles of whole vectors; else each
@@ -10,22 +7,12 @@ source's pieces (pixels, with channels last) are copied one by one, or a row as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from fastconv._jit import helper, njit
 from fastconv.kernels.cpu.moves import bits_of_size, copy_rows, zip_rows
-from fastconv.kernels.cpu.program import Program, address, table
-from fastconv.kernels.cpu.row_ops import int_at
-
-# `regroup` takes so many input and output channels at a time. Their kernels stay in L1 while the taps are dealt
-# out, also where those of the input channels, a power of two apart, fall into the same sets.
-BLOCK = 8
-
-# Fields of the g of `regroup`. The table at TAPS has for each tap of the kernel: where its first element goes, elements
-# from group to group there, and how many taps its phase has (0: it is in no phase).
-ICG, OCG, KERNEL, TAPS = range(4)
+from fastconv.kernels.cpu.program import Program, table
 
 # Fields of the g of `interleave`. An output row is (outer, inner, depth, height); there are COUNTS of the last three,
 # and from row to row along all four there are STRIDES elements in the output. A row has LENGTH elements in pieces of
@@ -93,33 +80,3 @@ def interleave(itemsize: int, moves: Any) -> Program:
     for source in sources:
         numbers += [*source.strides, source.begin, source.pitch, source.pieces, source.start]
     return Program(_interleave_kernel(bits_of_size(itemsize)), table(numbers), moves.rows, 0, ())
-
-
-@cache
-def _regroup_kernel(BITS: int) -> Any:
-    size = BITS // 8
-
-    @njit()
-    def regroup(g, io, scratch, lo, hi):
-        """Tasks are blocks of output channels of a group; io = (weight, weights of the phases)."""
-        K, spread, blocks = g[KERNEL], g[OCG] * g[KERNEL], (g[OCG] + BLOCK - 1) // BLOCK
-        for t in range(lo, hi):
-            group, first = t // blocks, t % blocks * BLOCK
-            for ic in range(0, g[ICG], BLOCK):
-                rows = min(BLOCK, g[ICG] - ic)
-                for c in range(first, min(first + BLOCK, g[OCG])):
-                    src = io[0] + size * ((group * g[ICG] + ic) * spread + c * K)
-                    for k in range(K):
-                        taps = int_at(g[TAPS], 3 * k + 2)
-                        to = int_at(g[TAPS], 3 * k) + group * int_at(g[TAPS], 3 * k + 1) + (c * g[ICG] + ic) * taps
-                        if taps:
-                            copy_rows(BITS, io[1] + size * to, taps, src + size * k, spread, rows, 1)
-
-    return regroup
-
-
-def regroup(itemsize: int, groups: int, channels: tuple[int, int], taps: Sequence[tuple[int, int, int]]) -> Program:
-    """Return the program that cuts a weight by phase; `channels` are IC/groups and OC/groups, `taps` as TAPS says."""
-    entries = table(number for tap in taps for number in tap)
-    g = table((*channels, len(taps), address(entries)))
-    return Program(_regroup_kernel(bits_of_size(itemsize)), g, groups * -(-channels[1] // BLOCK), 0, (), [entries])

@@ -14,7 +14,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from fastconv.kernels.cpu.ir_builder import I32, Lanes, const, counted, literals, outlined
-from fastconv.kernels.cpu.memory import elements
+from fastconv.kernels.cpu.memory import elements, ints
 from fastconv.kernels.cpu.row_ops import each_vector
 
 N = types.intp
@@ -107,7 +107,27 @@ def zip_rows_twin(BITS, dst, ldd, even, lde, odd, ldo, rows, n):
         row[1::2] = elements(BITS, odd + size * r * ldo, n // 2)
 
 
+@intrinsic
+def _add_ints(typing, dst, one, two, n):
+    """dst[0:n] = one[0:n] + two[0:n], int64; n is a multiple of its lanes."""
+
+    def codegen(context, builder, signature, args):
+        v = Lanes(builder, 65)
+        dst, one, two = (v.pointer(address) for address in args[:3])
+        with counted(builder, builder.sdiv(args[3], const(v.VL))) as (i, _, _):
+            i = builder.mul(i, const(v.VL))
+            v.store(v.add(v.load(v.at(one, i)), v.load(v.at(two, i))), v.at(dst, i))
+        return context.get_dummy_value()
+
+    return types.void(N, N, N, N), codegen
+
+
+def add_ints_twin(dst, one, two, n):
+    """Python twin of `add_ints`."""
+    ints(dst, n)[:] = ints(one, n) + ints(two, n)
+
+
 if config.DISABLE_JIT:
-    copy_rows, zip_rows = copy_rows_twin, zip_rows_twin
+    add_ints, copy_rows, zip_rows = add_ints_twin, copy_rows_twin, zip_rows_twin
 else:
-    copy_rows, zip_rows = _copy_rows, _zip_rows
+    add_ints, copy_rows, zip_rows = _add_ints, _copy_rows, _zip_rows
