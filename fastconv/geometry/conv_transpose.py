@@ -292,8 +292,9 @@ def _check_outputs(
         if size < 1:
             message = f"the output has {axis} = {size}, expected at least 1 (padding = {pad} along {axis} crops all)"
             raise _error(function, message, x, w)
+        if size >= LIMIT:
+            raise _error(function, f"the output has {axis} = {size}, expected fewer than 2**47", x, w)
     counts = {"input": math.prod(x), "weight": math.prod(w), "output": images * math.prod(outputs)}
     for name, count in counts.items():
-        # Also where the batch is empty, the sizes must be ones that kernels can count to.
-        if max(count, *outputs) >= LIMIT:
+        if count >= LIMIT:
             raise _error(function, f"{name} has {count} elements, expected fewer than 2**47", x, w)
