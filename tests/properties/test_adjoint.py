@@ -10,7 +10,7 @@ import fastconv as fc
 from tests.properties.strategies import convolve, drawn, exactly, problems, seeds, to_first, to_last
 
 TRANSPOSED = {1: fc.conv_transpose1d, 2: fc.conv_transpose2d, 3: fc.conv_transpose3d}
-exact = st.sampled_from(["float32", "float32", "float32", "float64", "int32"])
+exact = st.just("float32")
 
 
 def back(p, y):
