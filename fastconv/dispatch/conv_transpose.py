@@ -17,9 +17,9 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
-from fastconv.dispatch.choose import refusal
+from fastconv.dispatch.choose import Candidate, judge, refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
-from fastconv.dispatch.cost import pack_seconds
+from fastconv.dispatch.cost import Cost, OpCount, pack_seconds, transpose_ops
 from fastconv.dispatch.measure import fastest_name
 from fastconv.dispatch.plan import free_buffers, prepare
 from fastconv.dispatch.transpose_bands import Band, Piece, bands_of, images_at_once, moves_of, regrouped, taps_of
@@ -91,15 +91,18 @@ class PreparedTranspose:
         "_parts",
         "_repeats",
         "_zeros",
+        "activation",
         "algorithm",
         "convolutions",
         "dtype",
         "geometry",
         "out_shape",
+        "precision",
     )
 
     def __init__(self, function: str, g: TransposeGeometry, activation: str | None, algorithm: str, precision: str):
         self.geometry, self.out_shape, self.dtype, self.algorithm = g, g.output_shape, np.dtype(g.dtype), algorithm
+        self.activation, self.precision = activation, precision
         itemsize, N = self.dtype.itemsize, max(g.N, 1)
         images = N if g.stride == (1, 1, 1) else images_at_once(g, TEMPORARY_BYTES // itemsize)
         self._parts = N // images
@@ -237,6 +240,24 @@ def _refusal(convs: Sequence[ConvGeometry], row: Algorithm, precision: str) -> s
         return "it takes one kernel, which transposed convolution cuts in stride phases"
     reasons = (refusal(conv, row, precision) for conv in convs)
     return next((f"{reason} (in a stride phase)" for reason in reasons if reason is not None), None)
+
+
+def judge_transpose(g: TransposeGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
+    """Return what a row says to a problem: the sum over its phases, which share one scratch."""
+    convs = [piece.conv for band in bands_of(g, max(g.N, 1)) for piece in band.pieces]
+    refused = _refusal(convs, row, precision)
+    if refused is not None:
+        return Candidate(row, refused, None, None)
+    costs = [cost for conv in convs if (cost := judge(conv, row, precision).cost) is not None]
+    scratch, seconds = max((cost.scratch_bytes for cost in costs), default=0), sum(cost.seconds for cost in costs)
+    return Candidate(row, None, None, Cost(transpose_ops(g, bias), scratch, seconds))
+
+
+def count_transpose(function: str, g: TransposeGeometry, algorithm: str, precision: str, bias: bool) -> OpCount:
+    """Return the operations of a problem, or raise if the named algorithm cannot do it; no kernel is prepared."""
+    convs = [piece.conv for band in bands_of(g, max(g.N, 1)) for piece in band.pieces]
+    _check_algorithm(function, convs, "auto" if algorithm == "measure" else algorithm, precision)
+    return transpose_ops(g, bias)
 
 
 @lru_cache(maxsize=512)

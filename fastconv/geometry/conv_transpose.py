@@ -82,6 +82,22 @@ class TransposeGeometry(NamedTuple):
         """Shape of the batched output."""
         return self._shape(self.OC, self.outputs)
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates by the definition; products that are cropped away are counted."""
+        return self.N * self.IC * self.OCG * math.prod(self.sizes) * math.prod(self.kernel)
+
+    @property
+    def problem(self) -> str:
+        """The problem in one word, as of `ConvGeometry`, and ``_transposed``; output_padding counts as padding."""
+        sizes, spans = self.sizes, [rate * (taps - 1) for rate, taps in zip(self.dilation, self.kernel, strict=True)]
+        whole = [(n - 1) * step + span + 1 for n, step, span in zip(sizes, self.stride, spans, strict=True)]
+        after = [n - pad - out for n, pad, out in zip(whole, self.before, self.outputs, strict=True)]
+        (PF, PT, PL), (PK, PB, PR) = self.before, after
+        spatial = (*sizes, *self.outputs, *self.kernel, *self.stride, PF, PK, PT, PB, PL, PR, *self.dilation)
+        named = ConvGeometry(self.N, self.G, self.IC, self.OC, *spatial, self.layout, self.dtype, "zeros", self.axes)  # type: ignore[misc]
+        return f"{named.problem}_transposed"
+
     def _shape(self, channels: int, sizes: Triple) -> tuple[int, ...]:
         spatial = sizes[-self.axes :]
         return (self.N, channels, *spatial) if self.layout == "channels_first" else (self.N, *spatial, channels)
