@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linu
 PROBLEMS = (
     ((2, 3, 5, 6), (3, 32, 4, 4), {"stride": 2, "padding": 1}),
     ((1, 6, 3, 4), (6, 32, 3, 2), {"stride": 2, "groups": 2, "dilation": 3}),
+    ((1, 3, 2, 3), (3, 48, 2, 2), {"stride": 2}),
     ((2, 5, 4, 9), (5, 3, 2, 2), {"stride": 2}),
     ((2, 5, 4, 9), (5, 3, 4, 3), {"stride": (1, 3), "output_padding": (0, 2)}),
     ((1, 7, 5, 6), (7, 1, 3, 3), {"stride": 2, "groups": 7, "padding": ((-2, 1), (1, -3))}),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastconv._jit import njit
-from fastconv.kernels.cpu import moves, phase_packing
+from fastconv.kernels.cpu import moves, phase_packing, target
 from tests import guard
 
 needs_pages = pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
@@ -19,7 +19,7 @@ LENGTHS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33, 40)
 @cache
 def kernels(BITS):
     """Return the compiled operations of one element size."""
-    copy_rows, zip_rows, add_ints = moves.copy_rows, moves.zip_rows, moves.add_ints
+    copy_rows, zip_rows, add_ints, deal_four = moves.copy_rows, moves.zip_rows, moves.add_ints, moves.deal_four
 
     @njit()
     def copied(dst, ldd, src, lds, rows, n):
@@ -33,7 +33,11 @@ def kernels(BITS):
     def added(dst, one, two, n):
         add_ints(dst, one, two, n)
 
-    return copied, zipped, added
+    @njit()
+    def dealt(dst, to, src):
+        deal_four(BITS, dst, to, src)
+
+    return copied, zipped, added, dealt
 
 
 def check_copies(bits, place):
@@ -68,6 +72,18 @@ def test_moves_are_those_of_the_twins():
     for bits in (33, 65):
         check_copies(bits, lambda array: array)
         check_zips(bits, lambda array: array)
+        check_deals(bits, lambda array: array)
+
+
+def check_deals(bits, place):
+    """Deal the kernels of a vector of channels out to four vectors."""
+    lanes, dtype = target.current().lanes(bits), np.dtype(f"i{bits // 8}")
+    src, to = place(np.arange(4 * lanes).astype(dtype)), np.array([2, 0, 3, 1]) * lanes
+    got, want = (place(np.full(4 * lanes, -1, dtype)) for _ in range(2))
+    kernels(bits)[3](got.ctypes.data, to.ctypes.data, src.ctypes.data)
+    np.testing.assert_array_equal(got.reshape(4, lanes)[[2, 0, 3, 1]].T.ravel(), src)
+    moves.deal_four_twin(bits, want.ctypes.data, to.ctypes.data, src.ctypes.data)
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.targets
@@ -88,6 +104,7 @@ def check_pages():
         with guard.Pages() as pages:
             check_copies(bits, lambda array: pages.copy(array, side))  # noqa: B023
             check_zips(bits, lambda array: pages.copy(array, side))  # noqa: B023
+            check_deals(bits, lambda array: pages.copy(array, side))  # noqa: B023
 
 
 @pytest.mark.targets

@@ -13,6 +13,7 @@ from numba import types
 from numba.core import config
 from numba.extending import intrinsic
 
+from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I32, Lanes, const, counted, literals, outlined
 from fastconv.kernels.cpu.memory import elements, ints
 from fastconv.kernels.cpu.row_ops import each_vector
@@ -107,6 +108,35 @@ def zip_rows_twin(BITS, dst, ldd, even, lde, odd, ldo, rows, n):
         row[1::2] = elements(BITS, odd + size * r * ldo, n // 2)
 
 
+@intrinsic(prefer_literal=True)
+def _deal_four(typing, BITS, dst, to, src):
+    """dst[to[k] + i] = src[4 * i + k], k < 4, i < VL: four vectors are halved twice into even and odd places."""
+    value = literals(BITS)
+    if value is None:
+        return None
+
+    def codegen(context, builder, signature, args):
+        v = Lanes(builder, *value)
+        dst, to, src = (v.pointer(address) for address in args[1:])
+        vectors = [v.load(v.at(src, i * v.VL)) for i in range(4)]
+        halves = [ir.Constant(ir.VectorType(I32, v.VL), list(range(odd, 2 * v.VL, 2))) for odd in (0, 1)]
+        # After the first round: places 0 and 2 (mod 4) of both pairs, then 1 and 3.
+        once = [[builder.shuffle_vector(*vectors[i : i + 2], half) for i in (0, 2)] for half in halves]
+        for k in range(4):
+            vector = builder.shuffle_vector(*once[k % 2], halves[k // 2])
+            v.store(vector, v.at(dst, v.int_at(to, const(k))))
+        return context.get_dummy_value()
+
+    return types.void(BITS, N, N, N), codegen
+
+
+def deal_four_twin(BITS, dst, to, src):
+    """Python twin of `deal_four`."""
+    lanes, size = targets.current().lanes(BITS), BITS // 8
+    for k, place in enumerate(ints(to, 4)):
+        elements(BITS, dst + size * int(place), lanes)[:] = elements(BITS, src, 4 * lanes)[k::4]
+
+
 @intrinsic
 def _add_ints(typing, dst, one, two, n):
     """dst[0:n] = one[0:n] + two[0:n], int64; n is a multiple of its lanes."""
@@ -128,6 +158,6 @@ def add_ints_twin(dst, one, two, n):
 
 
 if config.DISABLE_JIT:
-    add_ints, copy_rows, zip_rows = add_ints_twin, copy_rows_twin, zip_rows_twin
+    add_ints, copy_rows, deal_four, zip_rows = add_ints_twin, copy_rows_twin, deal_four_twin, zip_rows_twin
 else:
-    add_ints, copy_rows, zip_rows = _add_ints, _copy_rows, _zip_rows
+    add_ints, copy_rows, deal_four, zip_rows = _add_ints, _copy_rows, _deal_four, _zip_rows

@@ -20,9 +20,9 @@ import numpy as np
 from fastconv._jit import njit
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu import weight_packers as W
-from fastconv.kernels.cpu.moves import add_ints, bits_of_size, copy_rows
+from fastconv.kernels.cpu.moves import add_ints, bits_of_size, copy_rows, deal_four
 from fastconv.kernels.cpu.program import Packer, Program, address, aligned, table
-from fastconv.kernels.cpu.row_ops import int_at, transpose
+from fastconv.kernels.cpu.row_ops import int_at, transpose, zero_row
 
 # `regroup` takes so many input and output channels at a time. Their kernels stay in L1 while the taps are dealt out,
 # also where those of the input channels, a power of two apart, fall into the same sets.
@@ -32,8 +32,9 @@ BLOCK = 8
 # from group to group there, and how many taps its phase has (0: it is in no phase). Of `pack_lanes`: STEPS is a table
 # [ICG][ROUNDED] of what each input channel adds to where a tap goes, BLOCKS one [G * OCG / VL][ROUNDED] of where that
 # is for a block of VL output channels; rows have ROUNDED entries, whole vectors, those behind the kernel lead nowhere.
+# MISSING is a table of how many lanes follow a tap's last channel in its tile: zeros.
 GROUPS, ICG, OCG, KERNEL, TAPS = range(5)
-STEPS, BLOCKS, ROUNDED = range(4, 7)
+STEPS, BLOCKS, ROUNDED, MISSING = range(4, 8)
 
 
 @cache
@@ -81,13 +82,18 @@ def _lanes_kernel(BITS: int, VL: int) -> Any:
                 places, channel = scratch, group * g[ICG] + ic
                 add_ints(places, g[BLOCKS] + 8 * t * rounded, g[STEPS] + 8 * ic * rounded, rounded)
                 src = io[0] + size * (channel * g[OCG] + c) * K
+                if K == 4:
+                    deal_four(BITS, io[1], places, src)
                 # A vector reads on behind its kernel, so the last ones of the weight are moved by element.
-                if rounded == K or c + VL < g[OCG] or channel + 1 < g[GROUPS] * g[ICG]:
+                elif rounded == K or c + VL < g[OCG] or channel + 1 < g[GROUPS] * g[ICG]:
                     for k in range(0, rounded, VL):
                         transpose(BITS, io[1], places + 8 * k, src + size * k, K)
                 else:
                     for k in range(K):
                         copy_rows(BITS, io[1] + size * int_at(places, k), 1, src + size * k, K, VL, 1)
+                if c + VL == g[OCG]:
+                    for k in range(K):
+                        zero_row(BITS, io[1] + size * (int_at(places, k) + VL), int_at(g[MISSING], k))
 
     return pack_lanes
 
@@ -107,10 +113,11 @@ def pack_lanes(
     from which on VL may be overwritten.
     """
     (G, IC, OC), VL = channels, targets.current().lanes(8 * itemsize)
-    if OC % VL or not all(packer and _has_whole_lanes(packer, G) for packer in packers):
+    if OC % VL or not all(packer and _has_lanes(packer, G) for packer in packers):
         return None
     rounded = -(-len(taps) // VL) * VL
     steps, blocks = np.zeros((IC, rounded), np.int64), np.full((G, OC // VL, rounded), nowhere, np.int64)
+    missing = np.zeros(len(taps), np.int64)
     for k, tap in enumerate(taps):
         if tap is None:
             continue
@@ -123,16 +130,14 @@ def pack_lanes(
         tile, lane = np.divmod(start * OC + np.arange(0, OC, VL), NR)
         tiles = np.arange(G)[:, None] * p[W.TILES] + tile
         blocks[:, :, k] = begins[phase] + tiles * p[W.PANEL] + lane
-    g = table((*channels, len(taps), address(steps), address(blocks), rounded))
+        if (start + 1) * OC == p[W.OCG]:
+            missing[k] = p[W.TILES] * NR - p[W.OCG]
+    g = table((*channels, len(taps), address(steps), address(blocks), rounded, address(missing)))
     return Program(
-        _lanes_kernel(bits_of_size(itemsize), VL), g, G * OC // VL, aligned(8 * rounded), (), [steps, blocks]
+        _lanes_kernel(bits_of_size(itemsize), VL), g, G * OC // VL, aligned(8 * rounded), (), [steps, blocks, missing]
     )
 
 
-def _has_whole_lanes(packer: Packer, G: int) -> bool:
-    """Return whether a packer makes rows of lanes, all of which are channels of the tile's group."""
-    # In depthwise convolution a tile has many groups.
-    if not packer.tables or packer.tasks != G * packer.p[W.TILES]:
-        return False
-    NR = packer.p[W.PANEL] // packer.p[W.K_ALL]
-    return bool(packer.p[W.OCG] == packer.p[W.TILES] * NR)
+def _has_lanes(packer: Packer, G: int) -> bool:
+    """Return whether a packer makes rows of lanes that are channels of one group; in depthwise ones there are many."""
+    return bool(packer.tables) and packer.tasks == G * packer.p[W.TILES]
