@@ -44,6 +44,7 @@ __all__ = [
     "devices",
     "explain",
     "get_num_threads",
+    "ndimage",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("activations", "signal", "testing")
+_NAMESPACES = ("activations", "ndimage", "signal", "testing")
 
 
 def __getattr__(name: str) -> object:

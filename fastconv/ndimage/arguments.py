@@ -29,11 +29,22 @@ MODES: Final = {
 _CALLER = 4
 
 
+def as_array(value: Any) -> np.ndarray:
+    """Return what the user gave as an array in the byte order of the machine."""
+    x = np.asarray(value)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
 class Target(NamedTuple):
     """Where a result goes: a new array of `dtype`, or `array`, which the user gave."""
 
     dtype: np.dtype
     array: np.ndarray | None
+
+    @property
+    def native(self) -> np.dtype:
+        """The dtype in the byte order of the machine."""
+        return self.dtype.newbyteorder("=")
 
     def check_writable(self) -> None:
         """Raise if the array is read-only."""

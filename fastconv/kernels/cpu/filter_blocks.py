@@ -1,10 +1,10 @@
 """Filters of an array of any element type in double precision, with the bits of SciPy's C code.
 
-    out[p, h, w, i] = op over kd, kh, kw of x[plane(p, kd), h + kh - PT, w + kw - PL, i]
+    out[p, h, w, c] = op over kd, kh, kw of x[plane(p, kd), h + kh - PT, w + kw - PL, c]
 
 A block of the array, with its border, is widened to doubles in scratch, which stay in L1 or L2; each row of outputs is
-made of whole vectors of it (filter_taps.py) and narrowed again. I elements that no tap moves between are the innermost
-axis, so one pass along any axis of an array has H = what stands before it, W = the axis, I = what stands behind.
+made of whole vectors of it (filter_taps.py) and narrowed again. C elements that no tap moves between are the innermost
+axis, so one pass along any axis of an array has H = what stands before it, W = the axis, C = what stands behind.
 Element types are fields of g: the kernel of each op is compiled once.
 """
 
@@ -25,13 +25,13 @@ from fastconv.kernels.cpu.program import Program
 from fastconv.kernels.cpu.row_ops import int_at
 
 NAMES: Final = (
-    *("H", "W", "I", "KD", "KH", "KW", "PT", "PL", "MODE", "KIND", "SIZE", "OUT_KIND", "OUT_SIZE"),
+    *("H", "W", "C", "KD", "KH", "KW", "PT", "PL", "MODE", "KIND", "SIZE", "OUT_KIND", "OUT_SIZE"),
     # A block: ROWS x COLUMNS pixels of LANES elements; PITCH doubles from line to line, PLANE from plane to plane.
     *("ROWS", "COLUMNS", "LANES", "ROW_BLOCKS", "COLUMN_BLOCKS", "LANE_BLOCKS", "PITCH", "PLANE", "ROW_AT"),
 )
 # fmt: off
 (
-    H, W, I, KD, KH, KW, PT, PL, MODE, KIND, SIZE, OUT_KIND, OUT_SIZE,
+    H, W, C, KD, KH, KW, PT, PL, MODE, KIND, SIZE, OUT_KIND, OUT_SIZE,
     ROWS, COLUMNS, LANES, ROW_BLOCKS, COLUMN_BLOCKS, LANE_BLOCKS, PITCH, PLANE, ROW_AT,
 ) = range(len(NAMES))
 # fmt: on
@@ -45,12 +45,12 @@ _NARROW = 256
 
 
 class Problem(NamedTuple):
-    """What is filtered: `planes` output planes of H x W x I elements by KD x KH x KW taps."""
+    """What is filtered: `planes` output planes of H x W x C elements by KD x KH x KW taps."""
 
     planes: int
     H: int
     W: int
-    I: int  # noqa: E741
+    C: int
     KD: int
     KH: int
     KW: int
@@ -73,7 +73,7 @@ class Filter(NamedTuple):
 @inline
 def load_line(g, io, line, row, c0, columns, lane, lanes):
     """line[c][i] = the elements of `row` from column c0 - PL on, with what stands beyond its ends."""
-    c, dense = 0, lanes == g[I] and lanes == g[LANES]
+    c, dense = 0, lanes == g[C] and lanes == g[LANES]
     while c < columns:
         w, n = source_index(c0 + c - g[PL], g[W], g[MODE]), 1
         dst = line + 8 * c * g[LANES]
@@ -82,7 +82,7 @@ def load_line(g, io, line, row, c0, columns, lane, lanes):
         else:
             if dense and w == c0 + c - g[PL]:
                 n = min(g[W] - w, columns - c)
-            widen_row(dst, row + g[SIZE] * (w * g[I] + lane), g[KIND], n * lanes)
+            widen_row(dst, row + g[SIZE] * (w * g[C] + lane), g[KIND], n * lanes)
         c += n
 
 
@@ -98,18 +98,18 @@ def load_block(g, io, scratch, plane, r0, rows, c0, columns, lane, lanes):
             if h < 0:
                 widen_row(line, io[VALUE], CONSTANT, border * g[LANES])
             else:
-                row = io[X] + g[SIZE] * (source * g[H] + h) * g[W] * g[I]
+                row = io[X] + g[SIZE] * (source * g[H] + h) * g[W] * g[C]
                 load_line(g, io, line, row, c0, border, lane, lanes)
 
 
 @inline
 def store_row(g, io, src, row, c0, columns, lane, lanes):
     """Narrow a row of a block to row number `row` of the result."""
-    if lanes == g[I] and lanes == g[LANES]:
-        narrow_row(io[OUT] + g[OUT_SIZE] * (row * g[W] + c0) * g[I], src, g[OUT_KIND], columns * lanes)
+    if lanes == g[C] and lanes == g[LANES]:
+        narrow_row(io[OUT] + g[OUT_SIZE] * (row * g[W] + c0) * g[C], src, g[OUT_KIND], columns * lanes)
         return
     for c in range(columns):
-        dst = io[OUT] + g[OUT_SIZE] * ((row * g[W] + c0 + c) * g[I] + lane)
+        dst = io[OUT] + g[OUT_SIZE] * ((row * g[W] + c0 + c) * g[C] + lane)
         narrow_row(dst, src + 8 * c * g[LANES], g[OUT_KIND], lanes)
 
 
@@ -124,7 +124,7 @@ def _filter_kernel(OP):
             t //= g[LANE_BLOCKS] * g[COLUMN_BLOCKS]
             r0, plane = t % g[ROW_BLOCKS] * g[ROWS], t // g[ROW_BLOCKS]
             rows, columns = min(g[ROWS], g[H] - r0), min(g[COLUMNS], g[W] - c0)
-            lanes = min(g[LANES], g[I] - lane)
+            lanes = min(g[LANES], g[C] - lane)
             load_block(g, io, scratch, plane, r0, rows, c0, columns, lane, lanes)
             for r in range(rows):
                 line, dst, n = scratch + 8 * r * g[PITCH], scratch + g[ROW_AT], columns * g[LANES]
@@ -146,10 +146,10 @@ def _block(op: str, p: Problem, lanes_of_vector: int) -> tuple[int, int, int]:
     """Return (ROWS, COLUMNS, LANES)."""
     if op == "mean":
         # A running sum needs all of its axis; lanes are whole vectors.
-        lanes = 1 if p.I == 1 else lanes_of_vector * min(2, -(-p.I // lanes_of_vector))
+        lanes = 1 if p.C == 1 else lanes_of_vector * min(2, -(-p.C // lanes_of_vector))
         columns = p.W
     else:
-        lanes = p.I if p.I <= 2 * _NARROW else _NARROW
+        lanes = p.C if p.C <= 2 * _NARROW else _NARROW
         line = _LINE if p.KD * p.KH > 1 else _LONG_LINE
         columns = min(p.W, max(line // lanes, 4 * p.KW))
     size = (columns + p.KW - 1) * lanes
@@ -180,7 +180,7 @@ def build(op: str, p: Problem) -> Filter:
         "LANES": lanes,
         "ROW_BLOCKS": -(-p.H // rows),
         "COLUMN_BLOCKS": -(-p.W // columns),
-        "LANE_BLOCKS": -(-p.I // lanes),
+        "LANE_BLOCKS": -(-p.C // lanes),
         "PITCH": pitch,
         "PLANE": plane,
         "ROW_AT": 8 * (p.KD * plane + slack),

@@ -28,7 +28,7 @@ KINDS: Final = (
 )
 CONSTANT: Final = KINDS.index("constant")
 BY_MAGNITUDE: Final = KINDS.index("uint64 by magnitude")
-SIZES: Final = tuple(np.dtype(name).itemsize for name in KINDS[:CONSTANT]) + (0, 8)
+SIZES: Final = (*(np.dtype(name).itemsize for name in KINDS[:CONSTANT]), 0, 8)
 
 _DOUBLE = ir.DoubleType()
 

@@ -81,7 +81,7 @@ def _blocks(v: Lanes, n: Any, emit: Any) -> None:
 
 @intrinsic
 def _sum_taps(typing, dst, src, table, n):
-    """dst[i] = start + sum of w * src[i + a] over the singles + sum of w * (src[i + a] +- src[i + b]) over the pairs."""
+    """dst[i] = start + sum of w * src[i + a] over the singles + sum of w * (src[i + a] +- src[i + b]) over pairs."""
 
     def emit(b, args):
         v = Lanes(b, 64)
@@ -173,7 +173,7 @@ def _read(table):
 
 @intrinsic
 def _running_mean(typing, dst, src, size, n, pitch):
-    """dst[l] = mean of lines l to l + size of src, l < n, from the sum for the line before; lines of `pitch` doubles."""
+    """dst[l] = mean of lines l to l + size of src, l < n, by a running sum; lines of `pitch` doubles."""
 
     def emit(b, args):
         v = Lanes(b, 64)
