@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fastconv.api.convolve import Options, convolve
 from fastconv.ndimage.blocks import Taps, filtered, kernel_taps, line_taps
 from fastconv.ndimage.windows import reduce_windows
 from fastconv.signal.sums import sums_of_products
+from fastconv.threads import run
 
 # Below this many elements both ways take about the same time, and one kernel serves all types.
 LEAST_ELEMENTS: Final = 1 << 15
@@ -26,6 +27,11 @@ _RANGE: Final = (1e-25, 1e25)
 _MOST_TAPS: Final = 32
 # With fewer elements behind an axis than fill a vector, a convolution along it has nothing to work on.
 _LEAST_INNER: Final = 16
+# A kernel of so few taps is faster as it is than as its factors.
+_FEW_TAPS: Final = 9
+# Elements that one thread looks at at once, and what each takes.
+_BLOCK: Final = 1 << 16
+_SECONDS: Final = 0.25e-9
 
 
 class Pass(NamedTuple):
@@ -131,10 +137,16 @@ def _is_fast(x: np.ndarray, dtype: np.dtype, weights: np.ndarray, mode: str, cva
     return bool(((sizes == 0) | ((sizes >= _RANGE[0]) & (sizes <= _RANGE[1]))).all())
 
 
-@np.errstate(all="ignore")
 def _is_finite(out: np.ndarray) -> bool:
-    """Return whether all numbers are finite; if the sum of them overflows, the answer is no as well."""
-    return math.isfinite(out.sum())
+    """Return whether all numbers are finite; if a sum of many of them overflows, the answer is no as well."""
+    numbers, sums = out.reshape(-1), []
+
+    def add(g: Any, io: Any, scratch: int, lo: int, hi: int) -> None:
+        with np.errstate(all="ignore"):
+            sums.append(float(numbers[lo * _BLOCK : hi * _BLOCK].sum()))
+
+    run(add, None, None, -(-out.size // _BLOCK), 0, out.size * _SECONDS)
+    return all(map(math.isfinite, sums))
 
 
 def _exact_pass(x: np.ndarray, dtype: np.dtype, p: Pass) -> np.ndarray:
@@ -188,6 +200,13 @@ def _fit_together(one: Pass, other: Pass) -> bool:
 
 
 def _two_at_once(function: str, x: np.ndarray, column: Pass, row: Pass) -> np.ndarray:
+    if len(column.weights) * len(row.weights) <= _FEW_TAPS:
+        sizes, befores = _line_sizes(x.ndim, x.ndim - 1, len(row.weights), row.before)
+        sizes[-2], befores[-2] = len(column.weights), column.before
+        kernel = np.outer(column.weights, row.weights).reshape(sizes)
+        found = _by_convolution(function, x, kernel, befores, column.mode, 0.0)
+        if found is not None:
+            return found
     pads = tuple((p.before, len(p.weights) - 1 - p.before) for p in (column, row))
     factors = (column.weights[None].astype(x.dtype), row.weights[None].astype(x.dtype))
     with np.errstate(all="ignore"):
