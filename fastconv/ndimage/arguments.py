@@ -161,6 +161,14 @@ def before_of(size: int, origin: Any, message: str) -> int:
         raise ArgumentTypeError(str(error)) from None
 
 
+def flipped_origin(size: int, origin: Any) -> Any:
+    """Return the origin of the flipped kernel, with which a correlation is the convolution."""
+    try:
+        return -origin - (not size % 2)
+    except TypeError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def expanded(values: Sequence[Any], axes: Sequence[int], ndim: int, default: Any) -> list[Any]:
     """Return one value per axis of the array from one for each of `axes`."""
     found = [default] * ndim

@@ -17,6 +17,7 @@ from fastconv.ndimage.arguments import (
     before_of,
     check_complex,
     expanded,
+    flipped_origin,
     is_sequence,
     padding_mode,
     real_number,
@@ -144,7 +145,7 @@ def _kernel(ndim: int, w: np.ndarray, origin: Any, axes: Any, flips: bool) -> tu
     w, origins = over_all_axes(ndim, along, w, "weights", origin)
     if flips:
         w = w[(slice(None, None, -1),) * ndim]
-        origins = [-shift - (not size % 2) for shift, size in zip(origins, w.shape, strict=True)]
+        origins = [flipped_origin(size, shift) for size, shift in zip(w.shape, origins, strict=True)]
     return w, [before_of(size, shift, _ORIGIN) for size, shift in zip(w.shape, origins, strict=True)]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError
 from fastconv.ndimage import others
-from fastconv.ndimage.arguments import as_array, axis_of, before_of, padding_mode, real_number, target_of
+from fastconv.ndimage.arguments import as_array, axis_of, before_of, flipped_origin, padding_mode, real_number, target_of
 from fastconv.ndimage.correlation import in_parts
 from fastconv.ndimage.errors import FilterError
 from fastconv.ndimage.sums import Mean, Pass, averaged, passed
@@ -85,7 +85,7 @@ def convolve1d(
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
     w = np.asarray(weights)[::-1]
-    shift = -origin - (not w.shape[0] % 2)
+    shift = flipped_origin(len(w), origin)
     return _line("convolve1d", (input, weights, axis, output, mode, cval, origin), w.conj(), shift)
 
 

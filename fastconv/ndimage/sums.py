@@ -24,7 +24,7 @@ LEAST_ELEMENTS: Final = 1 << 15
 # Weights of this size neither vanish nor overflow in float32.
 _RANGE: Final = (1e-25, 1e25)
 # Windows longer than this, altogether, are summed by halves instead of tap by tap.
-_MOST_TAPS: Final = 32
+_MOST_TAPS: Final = 160
 # With fewer elements behind an axis than fill a vector, a convolution along it has nothing to work on.
 _LEAST_INNER: Final = 16
 # A kernel of so few taps is faster as it is than as its factors.
