@@ -116,11 +116,15 @@ def filtered(
     words = taps.table(np.tensordot(strides, places, 1))
     source = np.ascontiguousarray(x, x.dtype.newbyteorder("="))
     source = source if source.flags.aligned else source.copy()
-    out, value = np.empty(x.shape, names[1]), np.array([cval])
+    out, value = _result(x.shape, names[1]), np.array([cval])
     io = np.array([address(a) for a in (source, out, table, words, value)], np.int64)
     seconds = x.size * (_SECONDS + _TAP_SECONDS * (len(taps.singles) + 2 * len(taps.pairs)))
     run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, seconds)
     return out
+
+
+def _result(shape: Sequence[int], dtype: str) -> np.ndarray:
+    return np.empty(shape, dtype)
 
 
 def _element(dtype: np.dtype) -> str:

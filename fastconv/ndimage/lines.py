@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError
 from fastconv.ndimage import others
-from fastconv.ndimage.arguments import as_array, axis_of, before_of, flipped_origin, padding_mode, real_number, target_of
+from fastconv.ndimage.arguments import (
+    as_array,
+    axis_of,
+    before_of,
+    flipped_origin,
+    padding_mode,
+    real_number,
+    target_of,
+)
 from fastconv.ndimage.correlation import in_parts
 from fastconv.ndimage.errors import FilterError
 from fastconv.ndimage.sums import Mean, Pass, averaged, passed

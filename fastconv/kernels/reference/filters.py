@@ -19,9 +19,7 @@ def windows(x: np.ndarray, sizes: Sequence[int], befores: Sequence[int], mode: s
     return np.lib.stride_tricks.sliding_window_view(padded, tuple(sizes))
 
 
-def correlate(
-    x: np.ndarray, weights: np.ndarray, befores: Sequence[int], mode: str, cval: float = 0.0
-) -> np.ndarray:
+def correlate(x: np.ndarray, weights: np.ndarray, befores: Sequence[int], mode: str, cval: float = 0.0) -> np.ndarray:
     """Return ``out[m] = sum over k of x[m + k - before] * weights[k]`` along every axis."""
     return np.tensordot(windows(x, weights.shape, befores, mode, cval), weights, x.ndim)
 
