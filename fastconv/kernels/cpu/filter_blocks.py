@@ -83,6 +83,9 @@ def load_line(g, io, line, row, c0, columns, lane, lanes):
             if dense and w == c0 + c - g[PL]:
                 n = min(g[W] - w, columns - c)
             widen_row(dst, row + g[SIZE] * (w * g[C] + lane), g[KIND], n * lanes)
+        if lanes < g[LANES]:
+            # What the scratch holds may be denormal, on which arithmetic is slow.
+            widen_row(dst + 8 * lanes, io[VALUE], CONSTANT, g[LANES] - lanes)
         c += n
 
 
@@ -90,6 +93,9 @@ def load_line(g, io, line, row, c0, columns, lane, lanes):
 def load_block(g, io, scratch, plane, r0, rows, c0, columns, lane, lanes):
     """Fill the lines of a block with its border."""
     border, end = columns + g[KW] - 1, rows + g[KH] - 1
+    # The vectors at the ends of the last lines reach here.
+    behind = 8 * g[KD] * g[PLANE]
+    widen_row(scratch + behind, io[VALUE], CONSTANT, (g[ROW_AT] - behind) // 8)
     for k in range(g[KD]):
         source = int_at(io[PLANES], plane * g[KD] + k)
         for r in range(end):
@@ -149,7 +155,7 @@ def _block(op: str, p: Problem, lanes_of_vector: int) -> tuple[int, int, int]:
         lanes = 1 if p.C == 1 else lanes_of_vector * min(2, -(-p.C // lanes_of_vector))
         columns = p.W
     else:
-        lanes = p.C if p.C <= 2 * _NARROW else _NARROW
+        lanes = -(-p.C // max(1, p.C // _NARROW))
         line = _LINE if p.KD * p.KH > 1 else _LONG_LINE
         columns = min(p.W, max(line // lanes, 4 * p.KW))
     size = (columns + p.KW - 1) * lanes
