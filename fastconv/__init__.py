@@ -77,6 +77,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "ndimage",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -90,7 +91,7 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("activations", "signal", "testing")
+_NAMESPACES = ("activations", "ndimage", "signal", "testing")
 
 
 def __getattr__(name: str) -> object:
