@@ -23,14 +23,13 @@ _HALF: Final = 1 << 63
 def reduce_windows(
     op: str, x: np.ndarray, sizes: Sequence[int], befores: Sequence[int], modes: Sequence[str], cval: float
 ) -> np.ndarray:
-    """Return the maximum, minimum or sum over the window of each element; NaN where there is one in it.
+    """Return the maximum, minimum or mean over the window of each element; NaN where there is one in it.
 
     Parameters
     ----------
-    op : {"max", "min", "sum"}
-        Sums of floats only.
+    op : {"max", "min", "mean"}
+        Means of floats only, computed in their dtype.
     x : ndarray of integers or floats, no size 0
-        Sums are taken in its dtype.
     sizes, befores : sequence of int
         Of the window along each axis, and how many of its elements stand before the one that gets the result.
     modes : sequence of str
@@ -53,19 +52,20 @@ def reduce_windows(
         # The order of unsigned numbers is that of signed ones half the range lower.
         low = reduce_windows(op, (x ^ np.uint64(_HALF)).view(np.int64), sizes, befores, modes, fill - _HALF)
         return low.view(np.uint64) ^ np.uint64(_HALF)
-    out = x.astype(_ELEMENTS[x.dtype.name], order="C")
+    element = _ELEMENTS[x.dtype.name]
+    out = np.ascontiguousarray(x, element)
     along = [axis for axis, size in enumerate(sizes) if size > 1]
     while along:
         h = along.pop(0)
         pair = [h, along.pop(0)] if along and along[0] == h + 1 else [h]
         windows = tuple(_axis(x.shape[a], sizes[a], befores[a], modes[a]) for a in pair)
-        lanes = math.prod(x.shape[pair[-1] + 1 :])
+        lanes, planes = math.prod(x.shape[pair[-1] + 1 :]), math.prod(x.shape[:h])
         if len(pair) == 1 and lanes > 1:
             windows, lanes = (*windows, whole(lanes)), 1
-        source, out = out, np.empty_like(out)
-        prepare(op, out.dtype.name, math.prod(x.shape[:h]), lanes, windows, fill=fill).run(source, out)
-        fill = fill * math.prod(sizes[a] for a in pair) if op == "sum" else fill
-    return out.astype(x.dtype, copy=False)
+        kind, divisor = ("sum", math.prod(sizes[a] for a in pair)) if op == "mean" else (op, None)
+        source, out = out, np.empty(x.shape, element)
+        prepare(kind, element.name, planes, lanes, windows, False, divisor, fill).run(source, out)
+    return out.astype(x.dtype) if x.dtype != element or out is x else out
 
 
 def _axis(n: int, size: int, before: int, mode: str) -> Axis:
