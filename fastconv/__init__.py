@@ -7,9 +7,20 @@ from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
+from fastconv.api.fold import fold, unfold
 from fastconv.api.plan import ConvPlan, plan_conv2d
 from fastconv.api.receptive import ReceptiveField, receptive_field
+from fastconv.api.resize import interpolate
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
+from fastconv.api.unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from fastconv.api.upsample import (
+    bed_of_nails_unpool1d,
+    bed_of_nails_unpool2d,
+    bed_of_nails_unpool3d,
+    nearest_unpool1d,
+    nearest_unpool2d,
+    nearest_unpool3d,
+)
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
     ArgumentTypeError,
@@ -36,6 +47,9 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "activations",
+    "bed_of_nails_unpool1d",
+    "bed_of_nails_unpool2d",
+    "bed_of_nails_unpool3d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -43,7 +57,15 @@ __all__ = [
     "depthwise_conv2d",
     "devices",
     "explain",
+    "fold",
     "get_num_threads",
+    "interpolate",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+    "nearest_unpool1d",
+    "nearest_unpool2d",
+    "nearest_unpool3d",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -54,6 +76,7 @@ __all__ = [
     "spatially_separable_conv2d",
     "testing",
     "threads",
+    "unfold",
 ]
 
 

@@ -37,11 +37,30 @@ class Axis(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """Output o is the sum of ``weights[p] * input[index[p]]`` over ``start[o] <= p < start[o + 1]``, at least one p."""
+    """Output o is the sum of ``weights[p] * input[sources[p]]`` over ``start[o] <= p < start[o + 1]``, at least one p.
+
+    Sums of integers are divided by ``2**shift``, rounded half up, and clipped to `low` and `high`.
+    """
 
     start: np.ndarray
-    index: np.ndarray
+    sources: np.ndarray
     weights: np.ndarray
+    shift: int = 0
+    low: int = -(2**63)
+    high: int = 2**63 - 1
+
+    @property
+    def out(self) -> int:
+        """How many outputs there are."""
+        return len(self.start) - 1
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether outputs are the inputs."""
+        one = 1 << self.shift
+        return len(self.sources) == self.out and bool(
+            (self.sources == np.arange(self.out)).all() and (self.weights == one).all()
+        )
 
 
 def nearest(axis: Axis, exact: bool, real: Any, short: bool) -> np.ndarray:
@@ -173,21 +192,17 @@ def identity(n: int, real: Any, weight: int = 1) -> Taps:
     return _regular(np.arange(n)[:, None], np.full((n, 1), weight, real))
 
 
-def fixed_point(axis: Axis, taps: int, antialias: bool) -> tuple[Taps, int]:
-    """Return integer weights for uint8 data and their precision, in bits.
-
-    A pass over an axis is ``(sum of weights * inputs + 2**(precision - 1)) >> precision``, clipped to 0 ... 255, as in
-    PyTorch and Pillow.
-    """
+def fixed_point(axis: Axis, taps: int, antialias: bool) -> Taps:
+    """Return integer weights for uint8 data, PyTorch's and Pillow's, of a linear (2 `taps`) or cubic (4) kernel."""
     if axis.out == axis.n:
-        return identity(axis.n, np.int32), 0
+        return identity(axis.n, np.int32)
     exact = antialiased(axis, taps, np.float64) if antialias else _merged(axis, taps)
     largest, precision = float(exact.weights.max()), 0
     while precision < _MAX_PRECISION and int(0.5 + largest * (1 << (precision + 1))) < _WEIGHT_LIMIT:
         precision += 1
     scaled = exact.weights * (1 << precision)
     whole = np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32)
-    return exact._replace(weights=whole), precision
+    return exact._replace(weights=whole, shift=precision, low=0, high=255)
 
 
 def _merged(axis: Axis, taps: int) -> Taps:
@@ -219,3 +234,25 @@ def _ragged(first: np.ndarray, count: np.ndarray, weights: np.ndarray) -> Taps:
     used = offsets < count[:, None]
     index = (first[:, None] + offsets)[used]
     return Taps(np.concatenate([[0], np.cumsum(count)]), index, np.ascontiguousarray(weights[used]))
+
+
+def with_lanes(taps: Taps, lanes: int) -> Taps:
+    """Return the taps of an axis whose elements are runs of `lanes` numbers, number by number."""
+    counts = np.repeat(np.diff(taps.start), lanes)
+    start = np.concatenate([[0], np.cumsum(counts)])
+    source = np.repeat(np.repeat(taps.start[:-1], lanes) - start[:-1], counts) + np.arange(start[-1])
+    lane = np.repeat(np.tile(np.arange(lanes), taps.out), counts)
+    return taps._replace(start=start, sources=taps.sources[source] * lanes + lane, weights=taps.weights[source])
+
+
+def product(outer: Taps, inner: Taps, n: int) -> Taps:
+    """Return the taps of two axes as one; the inner has n inputs."""
+    counts = np.multiply.outer(np.diff(outer.start), np.diff(inner.start))
+    start = np.concatenate([[0], np.cumsum(counts)])
+    number = np.arange(start[-1]) - np.repeat(start[:-1], counts.ravel())
+    o, i = (np.repeat(each, counts.ravel()) for each in np.divmod(np.arange(counts.size), inner.out))
+    each = np.diff(inner.start)[i]
+    p, q = outer.start[o] + number // each, inner.start[i] + number % each
+    return inner._replace(
+        start=start, sources=outer.sources[p] * n + inner.sources[q], weights=outer.weights[p] * inner.weights[q]
+    )

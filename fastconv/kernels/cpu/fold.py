@@ -1,10 +1,10 @@
 """unfold: sliding blocks as columns; fold: the sum of columns where they overlap.
 
-Columns are (planes * K, L), K the kernel offsets and L the positions of a plane (D, H, W). Unfolding writes one row of L
-after the other, by the row operations that pack strips of a convolution. Folding is the gather of its transpose: an
-output row adds up the column rows that reach it, in the order of kernel offsets, as PyTorch does. What stands SW apart
-is kept together (phases) while it is summed, so that every column row is added as whole vectors, whatever the stride
-and the padding; the phases are interleaved once, as the row is stored.
+Columns are (planes * K, L), K the kernel offsets and L the positions of a plane (D, H, W). Unfolding writes one row
+of L after the other, by the row operations that pack strips of a convolution. Folding is the gather of its transpose:
+an output row adds up the column rows that reach it, in the order of kernel offsets, as PyTorch does. What stands SW
+apart is kept together (phases) while it is summed, so that every column row is added as whole vectors, whatever the
+stride and the padding; the phases are interleaved once, as the row is stored.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I64, Lanes, const, counted, literals, outlined
 from fastconv.kernels.cpu.memory import elements, ints
-from fastconv.kernels.cpu.row_ops import Row, _transposed, each_vector, first_lanes
+from fastconv.kernels.cpu.row_ops import Row, each_vector, first_lanes, transposed
 
 N = types.intp
 
@@ -158,7 +158,7 @@ def _rows_to_columns(typing, BITS, dst, src, offsets, n):
 
         def block(k, access):
             rows = [access.load(v.at(src, b.add(v.int_at(offsets, const(i)), k))) for i in range(v.VL)]
-            for j, column in enumerate(_transposed(b, rows)):
+            for j, column in enumerate(transposed(b, rows)):
                 v.store(column, v.at(dst, b.mul(b.add(k, const(j)), const(v.VL))))
 
         with b.if_else(b.icmp_signed(">=", n, const(v.VL))) as (long, short):
