@@ -23,7 +23,6 @@ from fastconv.threads import run
 LEAST_ELEMENTS: Final = 1 << 15
 # Weights of this size neither vanish nor overflow in float32.
 _RANGE: Final = (1e-25, 1e25)
-# Windows longer than this, altogether, are summed by halves instead of tap by tap.
 # With fewer elements behind an axis than fill a vector, a convolution along it has nothing to work on.
 _LEAST_INNER: Final = 16
 # A kernel of so few taps is faster as it is than as its factors.
