@@ -29,6 +29,18 @@ class Axis(NamedTuple):
         """Whether the output is the input."""
         return self == Axis(self.n, self.n)
 
+    @property
+    def trimmed(self) -> Axis:
+        """The same windows without the taps, and the numbers, that no output needs."""
+        if self.mode != "clip":
+            return self
+        last = (self.out - 1) * self.stride
+        first = min(max(0, -(-(self.before - last) // self.dilation)), self.kernel - 1)
+        end = min(self.kernel, (self.n - 1 + self.before) // self.dilation + 1)
+        kernel = max(1, end - first)
+        stride, dilation = self.stride if self.out > 1 else 1, self.dilation if kernel > 1 else 1
+        return Axis(self.n, self.out, kernel, stride, dilation, self.before - first * self.dilation)
+
     def start(self, o: int) -> int:
         """Return the first input that output o sees, which may lie outside."""
         return o * self.n // self.out if self.mode == "adaptive" else o * self.stride - self.before
