@@ -243,6 +243,25 @@ def test_windows_without_elements_are_the_least_number(dtype):
     assert fc.max_pool2d(np.full((1, 1, 1), 5, dtype), 2, 1, 1, 2).item() == least
 
 
+@pytest.mark.parametrize("C", [3, 19])
+def test_dilation_beyond_the_input(C):
+    """Windows of few elements, of one, and of none, in all ways that an axis is done."""
+    rng, done = np.random.default_rng(C), 0
+    while done < 80:
+        sizes, kernel, stride = (tuple(rng.integers(1, most, 2).tolist()) for most in (5, 5, 4))
+        dilation = tuple(int(d) for d in rng.choice([1, 2, 3, 5, 8], 2))
+        most = np.multiply(dilation, np.array(kernel) - 1) + 1
+        padding = tuple(map(tuple, rng.integers(0, most[:, None] // 2 + 1, (2, 2)).tolist()))
+        k = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+        k["ceil_mode"] = bool(rng.integers(2))
+        a = Drawn("max_pool2d", pools.values(rng, (1, C, *sizes), "float32"), k)
+        if all(pools.windows(a.x, 2, k)[0]):
+            done += 1
+            pools.check(a)
+            if not pools.has_empty_windows(a.x, k):
+                pools.check(a._replace(keywords=k | {"return_indices": True}))
+
+
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 @pytest.mark.parametrize(("N", "C"), [(0, 3), (2, 0), (0, 0)])
 def test_no_planes(N, C, layout):
