@@ -236,6 +236,7 @@ def _norm(function: str, norm_type: Any) -> int | float:
     if isinstance(norm_type, (bool, np.bool_)) or not isinstance(norm_type, (int, float, np.integer, np.floating)):
         raise ArgumentTypeError(f"{function}: norm_type = {shown(norm_type)} is a {kind}, expected a number")
     p = int(norm_type) if isinstance(norm_type, (int, np.integer)) else float(norm_type)
-    if p == 0 or math.isnan(p) or (isinstance(p, int) and abs(p) >= LIMIT):
-        raise OptionError(f"{function}: norm_type = {shown(norm_type)}, expected a number other than 0")
+    if p == 0 or (abs(p) >= LIMIT if isinstance(p, int) else math.isnan(p)):
+        rule = "expected a number other than 0, an int below 2**47"
+        raise OptionError(f"{function}: norm_type = {shown(norm_type)}, {rule}")
     return p
