@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastconv.benchmarks import compare, filters, first_call, machine, report, rivals
+from fastconv.benchmarks import compare, filters, first_call, machine, operations, report, rivals
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
 from fastconv.errors import OptionError
@@ -24,6 +24,7 @@ BUSY = 0.5
 
 # Suites that are no lists of layers, and stand alone.
 FIRST_CALL, SIGNAL = "first-call", "signal"
+ALONE = (FIRST_CALL, SIGNAL, *operations.SUITES)
 
 # Beside whom, by the suite; those that are not installed are left out.
 DEFAULT_RIVALS = {
@@ -46,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.compare(*options.compare)
     _check_writable(options.json, options.markdown)
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
-    if options.suite in ([FIRST_CALL], [SIGNAL]):
+    if len(options.suite) == 1 and options.suite[0] in ALONE and not options.problem:
         return _alone(options, command)
-    if alone := {FIRST_CALL, SIGNAL}.intersection(options.suite):
+    if alone := set(ALONE).intersection(options.suite):
         raise OptionError(f"suite {min(alone)!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
     records = _measure_all(options)
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "time of the rival / time of fastconv.",
     )
     add = top.add_argument
-    names = ", ".join((*SUITES, FIRST_CALL, SIGNAL))
+    names = ", ".join((*SUITES, *ALONE))
     add("--suite", type=_words, default=["headline"], metavar="NAME,...", help=f"{names} (default: headline)")
     add("--problem", action="append", metavar="TEXT", help="a layer in place of a suite: a name, or its sizes")
     add("--threads", type=_counts, metavar="N,...", help="numbers of threads in turn (default: 1)", default=[1])
@@ -145,6 +146,9 @@ def _alone(options: argparse.Namespace, command: str) -> int:
     if options.suite == [FIRST_CALL]:
         found = first_call.measure(_progress)
         table, lines = first_call.table(found)
+    elif options.suite[0] in operations.SUITES:
+        found = operations.measure(options.suite[0], _progress, options.threads, options.repeats)
+        table, lines = operations.table(found)
     else:
         found = filters.measure(_progress, options.threads[0], options.repeats)
         table, lines = filters.table(found)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 import fastconv as fc
-from fastconv.cli import demo_image
+from fastconv.cli import demo_image, demo_pools
 from fastconv.cli.demo_steps import Choice, Results, Step, seconds, steps
 
 # Largest error of an output, relative to the largest output. Sums of 147 float32 products stay under 1e-6.
@@ -76,19 +76,24 @@ def demo(image: str | None, output: str, size: int) -> int:
     results: Results = {"photo": photo}
     makers = steps()
     rows: list[Row] = []
-    with Progress(len(makers)) as progress:
+    with Progress(len(makers) + 1) as progress:
         for make in makers:
             rows += compute(make(results), results, progress.tell)
             progress.advance()
+        pools, pooled = demo_pools.compute(photo, progress.tell)
+        progress.advance()
         progress.tell("picture")
-        save(output, results, {row.step.name: row for row in sorted(rows, key=lambda row: -row.measured)})
+        results |= pooled
+        save(output, results, {row.step.name: row for row in sorted(rows, key=lambda row: -row.measured)}, pools)
     H, W = photo.shape[2:]
     print(f"{image or demo_image.SAMPLE}: {W} x {H} pixels, {fc.get_num_threads()} threads, {_cpu()}, float32\n")
     print(table(rows))
+    print(f"\n{demo_pools.table(pools)}")
     print(f"\nsaved {output}")
-    failed = sum(not row.passed for row in rows)
+    passed = [row.passed for row in rows] + [row.passed for row in pools]
+    failed = passed.count(False)
     if failed:
-        print(f"fastconv demo: {failed} of {len(rows)} results are wrong", file=sys.stderr)
+        print(f"fastconv demo: {failed} of {len(passed)} results are wrong", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fastconv.cli.demo_pools import PoolRow, draw
 from fastconv.cli.demo_steps import Results, gabor_bank
 
 INK, PAPER = "#1c2733", "#ffffff"
@@ -19,7 +20,7 @@ DPI = 120
 HEAD = "fastconv: one photograph through filters and layers"
 
 
-def save(path: str, results: Results, rows: dict[str, Any]) -> None:
+def save(path: str, results: Results, rows: dict[str, Any], pools: list[PoolRow]) -> None:
     """Draw the pictures and write them as PNG.
 
     Parameters
@@ -29,16 +30,17 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
         By name of step, and `photo`.
     rows : dict of str to Row
         The fastest of each step.
+    pools : list of PoolRow
     """
     H, W = results["photo"].shape[2:]
     # A very long or very flat picture is squeezed rather than given a sheet of any size.
     aspect = min(max(H / W, 0.4), 1.6)
     tile, small = WIDTH / COLUMNS * aspect, WIDTH / MAPS * aspect
-    heights = [0.6, 2 * (tile + 0.6), 2 * small + 0.55, small + 0.5]
+    heights = [0.6, 2 * (tile + 0.6), 2 * small + 0.55, small + 0.5, WIDTH / len(pools) * aspect + 0.8]
     figure: Any = Figure(figsize=(WIDTH, sum(heights)), facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0, hspace=0)
-    head, filters, maps, block = figure.subfigures(4, 1, height_ratios=heights)
+    head, filters, maps, block, pooled = figure.subfigures(5, 1, height_ratios=heights)
     head.text(0.5, 0.4, HEAD, ha="center", va="center", color=INK, fontsize=19, fontweight="bold")
     _draw_filters(filters, results, rows)
     # In a grey picture the filters of colours find rounding errors alone, which must not be shown as if they were much.
@@ -47,6 +49,8 @@ def save(path: str, results: Results, rows: dict[str, Any]) -> None:
     _draw_maps(maps, [_positive(m, least) for m in results["maps"][0]], "magma", first, gabor_bank())
     second = f"Depthwise 3x3, then pointwise, on these maps, 8 of 32 results: {_numbers(rows['block'])}"
     _draw_maps(block, [_signed(m) for m in results["block"][0, :MAPS]], "PuOr", second)
+    pooled.suptitle("Pooling, and three ways back", color=INK, fontsize=12, fontweight="bold")
+    draw(pooled, results, pools, _show)
     figure.savefig(path, format="png", dpi=DPI)
 
 

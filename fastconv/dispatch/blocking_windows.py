@@ -9,8 +9,10 @@ import numpy as np
 from fastconv.dispatch.window_stages import Plan, in_place, plan
 from fastconv.geometry.windows import Axis, Windows
 
-# Blocks whose rows in scratch stay in L1 are taken if their borders cost no more than this share.
-BORDER_SHARE = 0.15
+# Rows in L2 cost so many times as much as rows in L1, for each combination; and so do rows of which only those in use
+# are in L2, IN_USE bytes in all.
+SLOWER = 1.2
+IN_USE = 4 << 20
 # Outputs of a block that keeps no rows; its borders cost nothing.
 FIRST_ELEMENTS = 1 << 15
 # Planes with fewer columns of outputs, in vectors, and fewer elements are turned.
@@ -116,7 +118,7 @@ def _plan_h(axis: Axis, repeatable: bool) -> Plan | None:
     if axis.mode == "adaptive":
         return None
     staged = plan(axis.kernel, axis.stride, axis.dilation, repeatable)
-    if axis.mode == "clip" and len(staged.stages) == 1:
+    if axis.mode not in ("fill", "zeros") and len(staged.stages) == 1:
         return None
     return in_place(staged) if repeatable and axis.stride == 1 else staged
 
@@ -152,27 +154,24 @@ def _block_first(g: Windows, size: int, target: Any) -> tuple[int, int]:
 
 
 def _block(g: Windows, w: Plan | None, h: Plan | None, size: int, target: Any) -> tuple[int, int]:
-    """Return (RB, CB): blocks with little border whose rows stay in L1, else in L2."""
-    fixed_w = (w.reach if w else 0) if g.w.out else 0
+    """Return (RB, CB): blocks with little border whose rows stay in L1, in L2, or at least those that are in use do."""
     best = (float("inf"), 1, g.w.out)
     for CB in _column_choices(g, w):
-        for budget, share in ((target.l1_bytes // 2, BORDER_SHARE), (target.l2_bytes // 2, float("inf"))):
+        across = 1 + (w.reach if w else 0) / CB
+        for budget, factor in ((target.l1_bytes // 2, 1.0), (target.l2_bytes // 2, SLOWER), (IN_USE, SLOWER**2)):
             RB = _fitting_rows(g, h, budget // (size * CB * g.lanes))
-            border = (_rows(g, h, RB) / (h.areas if h else 1)) / max(1, RB * g.h.stride) if not g.h.trivial else 1.0
-            cost = max(border, 1.0) * (1 + fixed_w / (CB * max(1, g.w.stride)))
-            if cost - 1 <= share and cost < best[0] - 0.01:
+            border = 1.0 if g.h.trivial else _rows(g, h, RB) / (h.areas if h else 1) / (RB * g.h.stride)
+            cost = max(border, 1.0) * across * factor
+            if cost < best[0]:
                 best = cost, RB, CB
-                break
     return best[1], best[2]
 
 
 def _column_choices(g: Windows, w: Plan | None) -> list[int]:
     """Return the widths of blocks to consider: all columns, or runs of some hundred elements."""
     choices = [g.w.out]
-    CB = g.w.out
-    while w is not None and CB * g.lanes > COLUMNS and CB > 1:
-        CB = -(-CB // 2)
-        choices.append(CB)
+    while w is not None and choices[-1] * g.lanes > COLUMNS and choices[-1] > 1:
+        choices.append(-(-choices[-1] // 2))
     return choices
 
 

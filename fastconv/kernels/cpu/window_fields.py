@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Of each axis: KIND, one of those below; PHASES of STRIDE, each with FULL positions in MAP, which says which input is
 # there (-1: none), and REACH positions more than outputs in a block; STAGES rows of TABLE; or LIST, LIST_FIELDS an
-# output, and TAPS, the offsets of a window.
+# output, and TAPS, the offsets of a whole window.
 _AXIS = ("KIND", "PHASES", "STRIDE", "BEFORE", "FULL", "REACH", "MAP", "TABLE", "STAGES", "LIST", "TAPS")
 NAMES = (
     *("L", "H", "W", "OH", "OW", "RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS"),
@@ -12,8 +12,8 @@ NAMES = (
     *(f"H_{name}" for name in _AXIS),
     # H_WHOLE: rows are results; H_DIRECT: rows of the input are combined where they are; H_FIRST: and that before W.
     *("H_WHOLE", "H_DIRECT", "H_FIRST"),
-    # Sliding: kernel and dilation along W; the outputs from INNER on and before INNER_END have whole windows.
-    *("KW", "DW", "INNER", "INNER_END"),
+    # Dilation along W; sliding: the outputs from INNER on and before INNER_END have whole windows.
+    *("DW", "INNER", "INNER_END"),
     # Elements of a row in scratch, and from stride phase to stride phase of the copied row; byte offset of the rows;
     # bytes from values to indices; byte offset of a row of indices; address of the indices of a row.
     *("PITCH", "AREA", "ROWS_AT", "INDEX_AT", "LAST_AT", "COLUMNS"),
@@ -27,7 +27,7 @@ NAMES = (
     W_KIND, W_PHASES, W_STRIDE, W_BEFORE, W_FULL, W_REACH, W_MAP, W_TABLE, W_STAGES, W_LIST, W_TAPS,
     H_KIND, H_PHASES, H_STRIDE, H_BEFORE, H_FULL, H_REACH, H_MAP, H_TABLE, H_STAGES, H_LIST, H_TAPS,
     H_WHOLE, H_DIRECT, H_FIRST,
-    KW, DW, INNER, INNER_END,
+    DW, INNER, INNER_END,
     PITCH, AREA, ROWS_AT, INDEX_AT, LAST_AT, COLUMNS,
     WIDE, DIVIDE, DIVISORS_W, DIVISORS_H, FILL, ROW_ELEMENTS,
 ) = range(len(NAMES))
@@ -39,9 +39,9 @@ LISTED, STAGED, SLIDING = range(3)
 # more than outputs it can run.
 STAGE_FIELDS = 5
 
-# First input and number of inputs of an output; the inputs from START to END - 1 contain those of all outputs from this
-# one on, and up to this one.
-LIST_FIELDS = ("FIRST", "COUNT", "START", "END")
+# Of each output: the first input and the number of inputs; the first one that an output from this one on sees, and the
+# end of those that an output up to this one sees; the address of the inputs' offsets from the first.
+LIST_FIELDS = 5
 
 # The addresses in `io`; INDEX: indices of the input's elements, or 0.
 X, INDEX, OUT, INDEX_OUT = range(4)

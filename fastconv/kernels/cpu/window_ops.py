@@ -54,7 +54,8 @@ def index_lanes(v: Lanes) -> Lanes:
 def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add, n):
     """dst[i] = the combination over t < count of src[taps[t] + i], in this order, i < n; count is at least 1.
 
-    INDEX: idst[i] = isrc[taps[t] + i] + add of the t that won, integers of the size of the values. dst is no source.
+    INDEX: idst[i] = isrc[taps[t] + i] + add of the t that won, integers of the size of the values; with 2, it is
+    isrc * t + add, isrc a number. dst may be the run of the first tap where an element may count twice.
     """
     values = literals(BITS, OP, INDEX)
     if values is None:
@@ -66,32 +67,40 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
         w = index_lanes(v)
         dst, idst, src, isrc, taps = (v.pointer(a) for a in args[:5])
         count, add, n = args[5:]
-        added = w.broadcast(b.trunc(add, w.scalar) if w.bits < 64 else add)
 
-        def load(row, offset, i):
+        def splat(number):
+            return w.broadcast(b.trunc(number, w.scalar) if w.bits < 64 else number)
+
+        added = splat(add)
+
+        def load(row, t, offset, i):
             at = b.add(offset, i)
             held = (row.load(v.at(src, at)),)
+            if index == 2:
+                return (*held, splat(b.add(b.mul(args[3], t), add)))
             return (*held, Row(w, row.mask).load(w.at(isrc, at))) if index else held
 
         def store(row, held, i):
             row.store(held[0], v.at(dst, i))
             if index:
-                Row(w, row.mask).store(b.add(held[1], added), w.at(idst, i))
+                which = held[1] if index == 2 else b.add(held[1], added)
+                Row(w, row.mask).store(which, w.at(idst, i))
 
         def few(offsets, i, row):
-            held = load(row, offsets[0], i)
-            for offset in offsets[1:]:
-                held = _combined(v, op, held, load(row, offset, i))
+            held = load(row, const(0), offsets[0], i)
+            for t, offset in enumerate(offsets[1:], 1):
+                held = _combined(v, op, held, load(row, const(t), offset, i))
             store(row, held, i)
 
         def any_number(i, row, vectors=1):
             starts = [b.add(i, const(j * v.VL)) for j in range(vectors)]
-            first = [part for at in starts for part in load(row, v.int_at(taps, const(0)), at)]
+            first = [part for at in starts for part in load(row, const(0), v.int_at(taps, const(0)), at)]
             with counted(b, b.sub(count, const(1)), [(part.type, part) for part in first]) as (t, held, result):
-                offset, width = v.int_at(taps, b.add(t, const(1))), len(held) // vectors
+                t, width = b.add(t, const(1)), len(held) // vectors
+                offset = v.int_at(taps, t)
                 for j, at in enumerate(starts):
                     mine = tuple(held[j * width : (j + 1) * width])
-                    result.extend(_combined(v, op, mine, load(row, offset, at)))
+                    result.extend(_combined(v, op, mine, load(row, t, offset, at)))
             width = len(result) // vectors
             for j, at in enumerate(starts):
                 store(row, result[j * width : (j + 1) * width], at)
@@ -134,16 +143,20 @@ def reduce_taps_twin(BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add, n)
     """Python twin of `reduce_taps`."""
     size, offsets = BITS // 8, ints(taps, count)
     held = elements(BITS, src + size * int(offsets[0]), n).copy()
-    index = elements((BITS & ~1) + 1, isrc + size * int(offsets[0]), n).copy() if INDEX else np.empty(0)
-    for at in offsets[1:]:
+    index = np.zeros(n, np.int64)
+    if INDEX == 1:
+        index = elements((BITS & ~1) + 1, isrc + size * int(offsets[0]), n).copy()
+    for t, at in enumerate(offsets[1:], 1):
         x = elements(BITS, src + size * int(at), n)
         if OP == SUM:
             held += x
             continue
         taken = ((x > held) if OP == MAX else (x < held)) | (x != x)
         held[taken] = x[taken]
-        if INDEX:
+        if INDEX == 1:
             index[taken] = elements((BITS & ~1) + 1, isrc + size * int(at), n)[taken]
+        elif INDEX:
+            index[taken] = isrc * t
     elements(BITS, dst, n)[:] = held
     if INDEX:
         elements((BITS & ~1) + 1, idst, n)[:] = index + add

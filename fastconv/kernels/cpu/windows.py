@@ -19,139 +19,166 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from fastconv._jit import helper, inline, njit
+from fastconv._jit import helper, njit
 from fastconv.kernels.cpu import window_fields as F
 from fastconv.kernels.cpu.packing import columns_inside
 from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, int_at, zero_row
 from fastconv.kernels.cpu.window_ops import divide_row, reduce_row, reduce_sliding, reduce_taps, splat_row, widen_row
 
 
-@inline
-def copied_row(BITS, g, scratch, src, c0, cols):
-    """Copy the row at `src` into the areas of its stride phases, with what stands outside it."""
-    size, n, S = BITS // 8, cols + g[F.W_REACH], g[F.W_STRIDE]
-    for j in range(g[F.W_PHASES]):
-        dst, w0 = scratch + size * j * g[F.AREA], c0 * S + j - g[F.W_BEFORE]
-        first, last = columns_inside(w0, S, g[F.W], n)
-        inside = src + size * (w0 + first * S) * g[F.L]
-        if g[F.L] == 1:
-            fill_rows(BITS, dst, inside, 1, 0, first, last, S, n)
-        elif S == 1:
-            copy_row(BITS, dst + size * first * g[F.L], inside, (last - first) * g[F.L])
-        else:
-            for i in range(first, last):
-                copy_row(BITS, dst + size * i * g[F.L], inside + size * (i - first) * S * g[F.L], g[F.L])
-        i = 0 if first else last
-        while i < n:
-            w, run, to = int_at(g[F.W_MAP], j * g[F.W_FULL] + c0 + i), 1, dst + size * i * g[F.L]
-            end = first if i < first else n
-            while i + run < end and int_at(g[F.W_MAP], j * g[F.W_FULL] + c0 + i + run) == w:
-                run += 1
-            if w < 0:
-                splat_row(BITS, to, g[F.FILL], run * g[F.L])
+@cache
+def reduction(BITS: int, OP: int, INDEX: int) -> Any:
+    """Return `reduce_taps` as a function that is compiled once, for all its callers."""
+
+    @helper
+    def reduce(dst, idst, src, isrc, taps, count, add, n):
+        reduce_taps(BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add, n)
+
+    return reduce
+
+
+@cache
+def across_of(BITS: int, OP: int, INDICES: int) -> Any:
+    """Return the compiled function that reduces a row along W."""
+    size, reduce = BITS // 8, reduction(BITS, OP, INDICES)
+    # Where pixels are taken one by one, their indices are counted.
+    reduce_pixel = reduction(BITS, OP, 2 * INDICES)
+
+    @helper
+    def copied_row(g, scratch, src, c0, cols):
+        """Copy the row at `src` into the areas of its stride phases, with what stands outside it."""
+        n, S = cols + g[F.W_REACH], g[F.W_STRIDE]
+        for j in range(g[F.W_PHASES]):
+            dst, w0 = scratch + size * j * g[F.AREA], c0 * S + j - g[F.W_BEFORE]
+            first, last = columns_inside(w0, S, g[F.W], n)
+            inside = src + size * (w0 + first * S) * g[F.L]
+            if inside == dst + size * first * g[F.L]:
+                # The row was made where it is needed.
+                pass
             elif g[F.L] == 1:
-                splat_row(BITS, to, src + size * w, run)
+                fill_rows(BITS, dst, inside, 1, 0, first, last, S, n)
+            elif S == 1:
+                copy_row(BITS, dst + size * first * g[F.L], inside, (last - first) * g[F.L])
             else:
-                for k in range(run):
-                    copy_row(BITS, to + size * k * g[F.L], src + size * w * g[F.L], g[F.L])
-            i += run
-            if i == first:
-                i = last
+                for i in range(first, last):
+                    copy_row(BITS, dst + size * i * g[F.L], inside + size * (i - first) * S * g[F.L], g[F.L])
+            i = 0 if first else last
+            while i < n:
+                w, run, to = int_at(g[F.W_MAP], j * g[F.W_FULL] + c0 + i), 1, dst + size * i * g[F.L]
+                end = first if i < first else n
+                while i + run < end and int_at(g[F.W_MAP], j * g[F.W_FULL] + c0 + i + run) == w:
+                    run += 1
+                if w < 0:
+                    splat_row(BITS, to, g[F.FILL], run * g[F.L])
+                elif g[F.L] == 1:
+                    splat_row(BITS, to, src + size * w, run)
+                else:
+                    for k in range(run):
+                        copy_row(BITS, to + size * k * g[F.L], src + size * w * g[F.L], g[F.L])
+                i += run
+                if i == first:
+                    i = last
 
-
-@inline
-def sliding(BITS, OP, INDICES, g, src, c0, cols, dst, idst, add):
-    """Reduce the row at `src` along W: whole windows together, those that are cut off one by one."""
-    size, end = BITS // 8, c0 + cols
-    inner, inner_end = min(max(g[F.INNER], c0), end), max(min(g[F.INNER_END], end), min(max(g[F.INNER], c0), end))
-    o = c0
-    while o < end:
-        row, n, step = g[F.W_LIST] + 32 * o, 1, 1
-        w, count = int_at(row, 0), int_at(row, 1)
-        if o == inner and inner_end > inner:
-            n, step = inner_end - inner, g[F.W_STRIDE]
-        to, ito = dst + size * (o - c0), idst + size * (o - c0)
-        if count:
-            reduce_sliding(BITS, OP, INDICES, to, ito, src + size * w, add + w, step, g[F.DW], count, n)
-        else:
-            splat_row(BITS, to, g[F.FILL], 1)
-            if INDICES:
-                zero_row(BITS, ito, 1)
-        o += n
-
-
-@inline
-def across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, add):
-    """Reduce the row at `src` along W to `cols` outputs from c0 on; `isrc`: indices of its elements, if not COLUMNS."""
-    size, lanes = BITS // 8, g[F.L]
-    if g[F.W_KIND] == F.SLIDING:
-        sliding(BITS, OP, INDICES, g, src, c0, cols, dst, idst, add)
-    elif g[F.W_KIND] == F.STAGED:
-        base, first = scratch, c0 - g[F.W_BEFORE]
-        whole = first >= 0 and first + cols + g[F.W_REACH] <= g[F.W]
-        if g[F.W_STRIDE] == 1 and g[F.W_STAGES] == 1 and whole:
-            base = src + size * first * lanes
-        else:
-            copied_row(BITS, g, scratch, src, c0, cols)
-        index = isrc + size * first * lanes if isrc else scratch + g[F.INDEX_AT]
-        for s in range(g[F.W_STAGES]):
-            row = g[F.W_TABLE] + 8 * F.STAGE_FIELDS * s
-            to, ito, n, plus = dst, idst, cols * lanes, add
-            if s < g[F.W_STAGES] - 1:
-                to = scratch + size * int_at(row, 0)
-                ito, n, plus = to + g[F.INDEX_AT], n + int_at(row, 3) * lanes, 0
-            reduce_taps(BITS, OP, INDICES, to, ito, base, index, int_at(row, 1), int_at(row, 2), plus, n)
-    else:
-        for c in range(cols):
-            listed = g[F.W_LIST] + 32 * (c0 + c)
-            w, count, to = size * int_at(listed, 0) * lanes, int_at(listed, 1), dst + size * c * lanes
-            if count == 0:
-                splat_row(BITS, to, g[F.FILL], lanes)
+    @helper
+    def sliding(g, src, c0, cols, dst, idst, add):
+        """Reduce the row at `src` along W: whole windows together, those that are cut off one by one."""
+        end = c0 + cols
+        inner, inner_end = min(max(g[F.INNER], c0), end), max(min(g[F.INNER_END], end), min(max(g[F.INNER], c0), end))
+        o = c0
+        while o < end:
+            row, n, step = g[F.W_LIST] + 8 * F.LIST_FIELDS * o, 1, 1
+            w, count = int_at(row, 0), int_at(row, 1)
+            if o == inner and inner_end > inner:
+                n, step = inner_end - inner, g[F.W_STRIDE]
+            to, ito = dst + size * (o - c0), idst + size * (o - c0)
+            if count:
+                reduce_sliding(BITS, OP, INDICES, to, ito, src + size * w, add + w, step, g[F.DW], count, n)
+            else:
+                splat_row(BITS, to, g[F.FILL], 1)
                 if INDICES:
-                    zero_row(BITS, idst + size * c * lanes, lanes)
-            elif lanes == 1 and not INDICES:
-                reduce_row(BITS, OP, to, src + w, count)
+                    zero_row(BITS, ito, 1)
+            o += n
+
+    @helper
+    def across(g, scratch, src, isrc, c0, cols, dst, idst, add):
+        """Reduce the row at `src` along W to `cols` outputs from c0 on; `isrc`: its indices, if not COLUMNS."""
+        lanes = g[F.L]
+        if g[F.W_KIND] == F.SLIDING:
+            sliding(g, src, c0, cols, dst, idst, add)
+        elif g[F.W_KIND] == F.STAGED:
+            base, first = scratch, c0 - g[F.W_BEFORE]
+            whole = first >= 0 and first + cols + g[F.W_REACH] <= g[F.W]
+            if g[F.W_STRIDE] == 1 and g[F.W_STAGES] == 1 and whole:
+                base = src + size * first * lanes
             else:
-                ito = idst + size * c * lanes
-                reduce_taps(BITS, OP, INDICES, to, ito, src + w, g[F.COLUMNS] + w, g[F.W_TAPS], count, add, lanes)
-
-
-@inline
-def finish(BITS, INDICES, g, io, scratch, row, r, c0, n):
-    """Finish an output row: divide it, or bring its indices where they belong; `row` counts elements of the output."""
-    size = BITS // 8
-    if g[F.DIVIDE] >= 0:
-        divisors = g[F.DIVISORS_W] + size * c0 * g[F.L] * g[F.DIVIDE]
-        divide_row(BITS, io[F.OUT] + size * row, divisors, g[F.DIVIDE], g[F.DIVISORS_H] + size * r * g[F.DIVIDE], n)
-    if INDICES:
-        if g[F.WIDE]:
-            widen_row(BITS, io[F.INDEX_OUT] + 8 * row, scratch + g[F.LAST_AT], n)
+                copied_row(g, scratch, src, c0, cols)
+            index = isrc + size * first * lanes if isrc else scratch + g[F.INDEX_AT]
+            for s in range(g[F.W_STAGES]):
+                row = g[F.W_TABLE] + 8 * F.STAGE_FIELDS * s
+                to, ito, n, plus = dst, idst, cols * lanes, add
+                if s < g[F.W_STAGES] - 1:
+                    to = scratch + size * int_at(row, 0)
+                    ito, n, plus = to + g[F.INDEX_AT], n + int_at(row, 3) * lanes, 0
+                reduce(to, ito, base, index, int_at(row, 1), int_at(row, 2), plus, n)
         else:
-            copy_row(BITS, io[F.INDEX_OUT] + size * row, scratch + g[F.LAST_AT], n)
+            for c in range(cols):
+                listed = g[F.W_LIST] + 8 * F.LIST_FIELDS * (c0 + c)
+                first, count, to = int_at(listed, 0), int_at(listed, 1), dst + size * c * lanes
+                w = size * first * lanes
+                if count == 0:
+                    splat_row(BITS, to, g[F.FILL], lanes)
+                    if INDICES:
+                        zero_row(BITS, idst + size * c * lanes, lanes)
+                elif lanes == 1 and not INDICES:
+                    reduce_row(BITS, OP, to, src + w, count)
+                else:
+                    ito = idst + size * c * lanes
+                    reduce_pixel(to, ito, src + w, g[F.DW], g[F.W_TAPS], count, add + first, lanes)
+
+    return across
 
 
-@inline
-def listed_down(BITS, OP, INDICES, g, scratch, r, base, pitch, n, dst):
-    """Reduce along H to n elements of output row r; input row h lies at ``base + h * pitch``."""
-    size, last = BITS // 8, scratch + g[F.LAST_AT]
-    h, count = int_at(g[F.H_LIST], 4 * r), int_at(g[F.H_LIST], 4 * r + 1)
-    if count:
-        src = base + size * h * pitch
-        reduce_taps(BITS, OP, INDICES, dst, last, src, src + g[F.INDEX_AT], g[F.H_TAPS], count, 0, n)
-    else:
-        splat_row(BITS, dst, g[F.FILL] + size, n)
+@cache
+def down_of(BITS: int, OP: int, INDICES: int) -> tuple[Any, Any, Any]:
+    """Return the compiled functions that reduce along H, from a list and by stages, and finish a row."""
+    size, reduce = BITS // 8, reduction(BITS, OP, INDICES)
+
+    @helper
+    def listed_down(g, scratch, r, base, pitch, n, dst):
+        """Reduce along H to n elements of output row r; input row h lies at ``base + h * pitch``."""
+        last = scratch + g[F.LAST_AT]
+        row = g[F.H_LIST] + 8 * F.LIST_FIELDS * r
+        h, count = int_at(row, 0), int_at(row, 1)
+        if count:
+            src = base + size * h * pitch
+            reduce(dst, last, src, src + g[F.INDEX_AT], int_at(row, 4), count, 0, n)
+        else:
+            splat_row(BITS, dst, g[F.FILL] + size, n)
+            if INDICES:
+                zero_row(BITS, last, n)
+
+    @helper
+    def staged_down(g, scratch, s, i, n, dst):
+        """Compute row i of stage s along H, n elements; the last stage goes to `dst`."""
+        row, last = g[F.H_TABLE] + 8 * F.STAGE_FIELDS * s, s == g[F.H_STAGES] - 1
+        base = scratch + g[F.ROWS_AT] + size * i * g[F.PITCH]
+        to = dst if last else base + size * int_at(row, 0)
+        ito = scratch + g[F.LAST_AT] if last else to + g[F.INDEX_AT]
+        reduce(to, ito, base, base + g[F.INDEX_AT], int_at(row, 1), int_at(row, 2), 0, n)
+
+    @helper
+    def finish(g, io, scratch, row, r, c0, n):
+        """Divide an output row, or bring its indices where they belong; `row` counts elements of the output."""
+        if g[F.DIVIDE] >= 0:
+            divisors = g[F.DIVISORS_W] + size * c0 * g[F.L] * g[F.DIVIDE]
+            divide_row(BITS, io[F.OUT] + size * row, divisors, g[F.DIVIDE], g[F.DIVISORS_H] + size * r * g[F.DIVIDE], n)
         if INDICES:
-            zero_row(BITS, last, n)
+            if g[F.WIDE]:
+                widen_row(BITS, io[F.INDEX_OUT] + 8 * row, scratch + g[F.LAST_AT], n)
+            else:
+                copy_row(BITS, io[F.INDEX_OUT] + size * row, scratch + g[F.LAST_AT], n)
 
-
-@inline
-def staged_down(BITS, OP, INDICES, g, scratch, s, i, n, dst):
-    """Compute row i of stage s along H, n elements; the last stage goes to `dst`."""
-    row, last = g[F.H_TABLE] + 8 * F.STAGE_FIELDS * s, s == g[F.H_STAGES] - 1
-    base = scratch + g[F.ROWS_AT] + BITS // 8 * i * g[F.PITCH]
-    to = dst if last else base + BITS // 8 * int_at(row, 0)
-    ito = scratch + g[F.LAST_AT] if last else to + g[F.INDEX_AT]
-    reduce_taps(BITS, OP, INDICES, to, ito, base, base + g[F.INDEX_AT], int_at(row, 1), int_at(row, 2), 0, n)
+    return listed_down, staged_down, finish
 
 
 @helper
@@ -161,13 +188,14 @@ def rows_at(g, p, r0, rows, filled):
         return 1
     if g[F.H_KIND] == F.STAGED:
         return g[F.H_PHASES]
-    return 0 if g[F.H_DIRECT] else int_at(g[F.H_LIST], 4 * (r0 + p) + 3) - filled
+    return 0 if g[F.H_DIRECT] else int_at(g[F.H_LIST], F.LIST_FIELDS * (r0 + p) + 3) - filled
 
 
 @cache
 def kernel(BITS: int, OP: int, INDICES: int) -> Any:
     """Return the kernel of an operation; INDICES: also which element won."""
-    size = BITS // 8
+    size, across = BITS // 8, across_of(BITS, OP, INDICES)
+    listed_down, staged_down, finish = down_of(BITS, OP, INDICES)
 
     @njit(fastmath=False)
     def windows(g, io, scratch, lo, hi):
@@ -181,11 +209,15 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
             rows, cols = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             n, x = cols * g[F.L], io[F.X] + size * plane * g[F.H] * W
             out = (plane * g[F.OH] + r0) * g[F.OW] * g[F.L] + c0 * g[F.L]
-            start = 0 if staged else int_at(g[F.H_LIST], 4 * r0 + 2)
-            filled, w0, w1 = start, 0, 0
+            start = 0 if staged else int_at(g[F.H_LIST], F.LIST_FIELDS * r0 + 2)
+            filled, w0, w1, between = start, 0, 0, 0
             if g[F.H_FIRST]:
-                w0 = int_at(g[F.W_LIST], 4 * c0 + 2) * g[F.L]
-                w1 = int_at(g[F.W_LIST], 4 * (c0 + cols) - 1) * g[F.L]
+                w0 = int_at(g[F.W_LIST], F.LIST_FIELDS * c0 + 2) * g[F.L]
+                w1 = int_at(g[F.W_LIST], F.LIST_FIELDS * (c0 + cols - 1) + 3) * g[F.L]
+                between = scratch + g[F.ROWS_AT]
+                if g[F.W_KIND] == F.STAGED and g[F.W_STRIDE] == 1:
+                    # Where the row would be copied to.
+                    between = scratch + size * (w0 - (c0 - g[F.W_BEFORE]) * g[F.L])
             if INDICES and g[F.W_KIND] == F.STAGED:
                 for j in range(g[F.W_PHASES]):
                     columns = g[F.COLUMNS] + size * (j * g[F.W_FULL] + c0) * g[F.L]
@@ -207,29 +239,28 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
                     if io[F.INDEX]:
                         isrc = io[F.INDEX] + size * (plane * g[F.H] + h) * W
                     if g[F.H_FIRST]:
-                        src = scratch + g[F.ROWS_AT]
-                        listed_down(BITS, OP, INDICES, g, scratch, h, x + size * w0, W, w1 - w0, src)
+                        listed_down(g, scratch, h, x + size * w0, W, w1 - w0, between)
                         # Columns are counted from the start of a row that is not there.
-                        src -= size * w0
+                        src = between - size * w0
                     if h < 0:
                         splat_row(BITS, dst, g[F.FILL] + size, n)
                     else:
-                        across(BITS, OP, INDICES, g, scratch, src, isrc, c0, cols, dst, idst, h * g[F.ROW_ELEMENTS])
+                        across(g, scratch, src, isrc, c0, cols, dst, idst, h * g[F.ROW_ELEMENTS])
                 for s in range(g[F.H_STAGES]):
                     table = g[F.H_TABLE] + 8 * F.STAGE_FIELDS * s
                     i = p - int_at(table, 4)
                     if 0 <= i < rows + int_at(table, 3):
                         row = out + i * g[F.OW] * g[F.L]
-                        staged_down(BITS, OP, INDICES, g, scratch, s, i, n, io[F.OUT] + size * row)
+                        staged_down(g, scratch, s, i, n, io[F.OUT] + size * row)
                         if s == g[F.H_STAGES] - 1:
-                            finish(BITS, INDICES, g, io, scratch, row, r0 + i, c0, n)
+                            finish(g, io, scratch, row, r0 + i, c0, n)
                 if not staged:
                     if g[F.H_DIRECT] and not g[F.H_FIRST]:
                         base = x + size * c0 * g[F.L]
-                        listed_down(BITS, OP, INDICES, g, scratch, r0 + p, base, W, n, io[F.OUT] + size * row)
+                        listed_down(g, scratch, r0 + p, base, W, n, io[F.OUT] + size * row)
                     elif not through:
                         base = scratch + g[F.ROWS_AT] - size * start * PITCH
-                        listed_down(BITS, OP, INDICES, g, scratch, r0 + p, base, PITCH, n, io[F.OUT] + size * row)
-                    finish(BITS, INDICES, g, io, scratch, row, r0 + p, c0, n)
+                        listed_down(g, scratch, r0 + p, base, PITCH, n, io[F.OUT] + size * row)
+                    finish(g, io, scratch, row, r0 + p, c0, n)
 
     return windows
