@@ -171,7 +171,7 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, special
 
 
 def draw(rng: np.random.Generator, kind: str, dtype: Any = "float32", **fixed: Any) -> Drawn:
-    """Draw a call of `kind` "max", "avg", "lp", "adaptive_max" or "adaptive_avg"; `fixed`: axes, N and C."""
+    """Draw a call of a kind, "max", "avg", "lp", "adaptive_max" or "adaptive_avg"; `fixed`: its axes, N, C, indices."""
     axes = fixed.get("axes") or int(rng.choice([1, 2, 2, 3]))
     sizes = [int(rng.integers(1, most + 1)) for most in _SIZES[axes]]
     N, C = fixed.get("N", int(rng.integers(1, 4))), fixed.get("C", int(rng.choice(_CHANNELS)))
@@ -185,7 +185,8 @@ def draw(rng: np.random.Generator, kind: str, dtype: Any = "float32", **fixed: A
         keywords = _windows(rng, kind, sizes)
     if "max" in kind:
         # The index of the maximum of nothing is any.
-        keywords["return_indices"] = bool(rng.random() < 0.5) and not has_empty_windows(x, keywords)
+        wanted = fixed.get("indices", bool(rng.random() < 0.5))
+        keywords["return_indices"] = wanted and not has_empty_windows(x, keywords)
     return Drawn(name, x, keywords)
 
 

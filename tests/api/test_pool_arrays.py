@@ -104,7 +104,7 @@ def test_out_of_any_memory_gets_the_same_bits(name, change):
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int64"])
 def test_out_of_other_dtypes(dtype):
     for name in ("max_pool2d", "max_pool2d indices", "avg_pool2d", "global_avg_pool"):
-        x = draw(name, dtype=dtype)
+        x = draw(name, dtype=dtype)[:1, :3]
         want = call(name, x)
         out = np.zeros_like(want[0])
         assert call(name, x, out=out)[0] is out
