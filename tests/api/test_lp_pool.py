@@ -37,7 +37,6 @@ def test_drawn_pools_equal_the_formula(norm_type):
             np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-6, err_msg=f"{x.shape} {a.keywords}")
 
 
-@pytest.mark.targets
 def test_pythagoras():
     x = np.array([[[3, 4, 5, 12, 8], [0, 0, 0, 0, 15]]], "f4")
     assert fc.lp_pool2d(x, 2, (1, 2)).tolist() == [[[5, 13], [0, 0]]]
