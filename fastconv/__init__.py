@@ -15,6 +15,7 @@ from fastconv.api.adaptive import (
 )
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
+from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
 from fastconv.api.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
@@ -60,6 +61,9 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "count_ops",
     "depthwise_conv2d",
     "devices",
@@ -73,6 +77,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "ndimage",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -86,7 +91,7 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("activations", "signal", "testing")
+_NAMESPACES = ("activations", "ndimage", "signal", "testing")
 
 
 def __getattr__(name: str) -> object:

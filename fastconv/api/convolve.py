@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.api.job import Job
+from fastconv.api.job import Job, Product
 from fastconv.dispatch.conv_table import NAMES
 from fastconv.dispatch.measure import fastest
 from fastconv.dispatch.plan import Prepared, prepare
@@ -86,12 +87,26 @@ def convolve(
     if r is not None and r.shape != shape:
         batched = r.shape if r.ndim == options.axes + 2 else (1, *r.shape)
         residual_shape_check(function, batched, prepared.geometry)
+    weights = job.weights(function, w, factors)
+    return run_job(function, job, (x, b, r), weights, shape, result, out)
+
+
+def run_job(
+    function: str,
+    job: Job,
+    arrays: tuple[np.ndarray, np.ndarray | None, np.ndarray | None],
+    weights: list[Product],
+    shape: tuple[int, ...],
+    result: np.dtype,
+    out: Any,
+) -> np.ndarray:
+    """Return what a job makes of input, bias and residual, in `out` or a new array of `shape` and dtype `result`."""
+    x, b, r = arrays
     if out is not None:
         check_out(function, out, shape, result)
-    weights = job.weights(function, w, factors)
     direct = out is not None and usable_in_place(out, x, b, r, *(a for product in weights for a in product))
     target = out if direct else np.empty(shape, result)
-    job.run(prepared.run_once, x, weights, b, r, target)
+    job.run(job.prepared.run_once, x, weights, b, r, target)
     if out is None or direct:
         return target
     out[...] = target
@@ -115,8 +130,19 @@ def cropped(function: str, x: np.ndarray, w_shape: tuple[int, ...], options: Opt
     return np.ascontiguousarray(x[(slice(None),) * first + tuple(kept)]), options._replace(padding=left)
 
 
-def job_of(function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result: np.dtype, options: Options) -> Job:
-    """Return how to run a problem whose arrays have the common dtype `dtype`, for a result of dtype `result`."""
+def job_of(
+    function: str,
+    x: np.ndarray,
+    w: np.ndarray,
+    dtype: np.dtype,
+    result: np.dtype,
+    options: Any,
+    prepared_by: Callable[..., Any] | None = None,
+) -> Job:
+    """Return how to run a problem whose arrays have the common dtype `dtype`, for a result of dtype `result`.
+
+    `prepared_by` is `find`, or what takes its place for `options` of another operation.
+    """
     work = dtype if result is dtype else working_dtype(function, dtype, result)
     # The kernels' own floats need no look at their kind.
     element, kind, activation = work, "f", None
@@ -130,7 +156,7 @@ def job_of(function: str, x: np.ndarray, w: np.ndarray, dtype: np.dtype, result:
     arrays = None
     if options.algorithm == "measure":
         arrays = x.real.astype(element), w.real.astype(element)
-    prepared = find(function, x.shape, w.shape, element, options, arrays)
+    prepared = (prepared_by or find)(function, x.shape, w.shape, element, options, arrays)
     strict = options.precision == "strict"
     return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation)
 
@@ -168,7 +194,7 @@ def find(
 
 
 def is_simple(value: Any) -> bool:
-    """Return whether values that are equal to this one are the same argument."""
+    """Return whether a value and all in it are of types whose equal values mean the same."""
     kind = type(value)
     return kind is int or kind is str or value is None or (kind is tuple and all(map(is_simple, value)))
 
@@ -178,11 +204,7 @@ def problem_of(
 ) -> tuple[ConvGeometry, str | None]:
     """Return the geometry and the activation's canonical name, or raise what is wrong with the arguments."""
     check_keyword(function, "padding_mode", options.padding_mode, PADDING_MODES)
-    check_keyword(function, "algorithm", options.algorithm, NAMES)
-    check_keyword(function, "precision", options.precision, PRECISIONS)
-    check_keyword(function, "device", options.device, DEVICES)
-    activation = canonical(options.activation, function)
-    _check_supported(function, options)
+    activation = checked_activation(function, options)
     g = conv_geometry(
         function,
         options.axes,
@@ -199,9 +221,14 @@ def problem_of(
     return g, activation
 
 
-def _check_supported(function: str, options: Options) -> None:
-    """Raise for what the contract has and this version has not."""
+def checked_activation(function: str, options: Any) -> str | None:
+    """Return the activation's canonical name; raise if it or another keyword has no such value here."""
+    check_keyword(function, "algorithm", options.algorithm, NAMES)
+    check_keyword(function, "precision", options.precision, PRECISIONS)
+    check_keyword(function, "device", options.device, DEVICES)
+    activation = canonical(options.activation, function)
     if options.device == "cuda":
         raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
     if options.precision == "tf32":
         raise UnsupportedError(f'{function}: precision = "tf32" is for CUDA; this version runs on the CPU only')
+    return activation

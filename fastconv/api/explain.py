@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +12,22 @@ import numpy as np
 
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
+from fastconv.api.conv_transpose import (
+    TransposeOptions,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    find_transpose,
+    transpose_problem,
+)
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
-from fastconv.dispatch.cost import OpCount
+from fastconv.dispatch.conv_transpose import count_transpose, judge_transpose, prepare_transpose
+from fastconv.dispatch.cost import OpCount, transpose_ops
 from fastconv.dispatch.measure import measured_seconds
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
@@ -107,7 +117,8 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     Parameters
     ----------
     function : callable
-        `fastconv.conv1d`, `conv2d`, `conv3d`, `depthwise_conv2d` or `pointwise_conv2d`.
+        `fastconv.conv1d`, `conv2d`, `conv3d`, `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`,
+        `depthwise_conv2d` or `pointwise_conv2d`.
     *args, **keywords
         Its arguments; arrays, or for arrays only their shapes.
     measure : bool
@@ -129,6 +140,8 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     'groups must equal the input channels, got groups = 1, IC = 64'
     """
     call = _call("explain", function, args, keywords)
+    if isinstance(call.options, TransposeOptions):
+        return _explain_transpose(call, call.options, measure)
     prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     return explain_prepared(prepared, measure, call.x, call.w)
 
@@ -137,25 +150,37 @@ def explain_prepared(
     prepared: Prepared, measure: bool, x: np.ndarray | None = None, w: np.ndarray | None = None
 ) -> Explanation:
     """Return the explanation of a prepared problem; missing arrays are drawn at random."""
-    g, chosen = prepared.geometry, prepared.candidate.row.name
-    lines = []
+    g, lines = prepared.geometry, []
     for row in TABLE:
         candidate = judge(g, row, prepared.precision)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
-        cost = candidate.cost
-        lines.append(
-            Line(
-                row.name,
-                row.name == chosen,
-                candidate.refused,
-                cost and cost.ops,
-                cost and cost.scratch_bytes,
-                cost and cost.seconds,
-                measured,
-                row.source,
-            )
-        )
+        lines.append(_line(candidate, row.name == prepared.algorithm, measured))
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
+
+
+def _explain_transpose(call: _Call, options: TransposeOptions, measure: bool) -> Explanation:
+    """Return the explanation of a transposed convolution; what most of its stride phases' work takes is chosen."""
+    prepared = find_transpose(call.name, call.x_shape, call.w_shape, call.dtype, options)
+    g, rng, lines = prepared.geometry, np.random.default_rng(0), []
+    work = Counter({row.name: 0 for row in TABLE})
+    for conv, one in prepared.convolutions.items():
+        work[one.algorithm] += conv.macs
+    ((chosen, _),) = work.most_common(1)
+    arrays = (call.x, g.input_shape), (call.w, g.weight_shape)
+    for row in TABLE:
+        candidate, measured = judge_transpose(g, row, prepared.precision), None
+        if measure and candidate.cost:
+            x, w = (rng.random(shape).astype(g.dtype) if a is None else a for a, shape in arrays)
+            named = prepare_transpose("explain", g, prepared.activation, row.name, prepared.precision)
+            measured = measured_seconds(named, x, (w,))
+        lines.append(_line(candidate, row.name == chosen, measured))
+    return Explanation(g.problem, transpose_ops(g), lines)
+
+
+def _line(candidate: Candidate, chosen: bool, measured: float | None) -> Line:
+    row, refused, _, cost = candidate
+    ops, scratch_bytes, predicted = cost or (None, None, None)
+    return Line(row.name, chosen, refused, ops, scratch_bytes, predicted, measured, row.source)
 
 
 def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w: np.ndarray | None) -> float | None:
@@ -178,8 +203,8 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     Parameters
     ----------
     function : callable
-        `fastconv.conv1d`, `conv2d`, `conv3d`, `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or
-        `spatially_separable_conv2d`.
+        `fastconv.conv1d`, `conv2d`, `conv3d`, `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`,
+        `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or `spatially_separable_conv2d`.
     *args, **keywords
         Its arguments; shapes in the place of arrays will do.
     algorithm : str
@@ -206,8 +231,11 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     call = _call("count_ops", function, args, keywords)
     if call.name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
-    g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     check_keyword("count_ops", "algorithm", algorithm, NAMES)
+    if isinstance(call.options, TransposeOptions):
+        transposed, _ = transpose_problem(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+        return count_transpose("count_ops", transposed, algorithm, call.options.precision, call.bias)
+    g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
     row = choose("count_ops", g, "auto" if algorithm == "measure" else algorithm, call.options.precision).row
     return row.ops(g, call.bias)
 
@@ -233,7 +261,8 @@ class _Call(NamedTuple):
     x_shape: tuple[int, ...]
     w_shape: tuple[int, ...]
     dtype: np.dtype
-    options: Options
+    # Options or TransposeOptions.
+    options: Any
     bias: bool
     x: np.ndarray | None
     w: np.ndarray | None
@@ -265,8 +294,9 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
         given.pop("activation", None)
     # Of complex arrays the real part: one of the real convolutions that they run as.
     x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
-    axes = {"conv1d": 1, "conv3d": 3}.get(name, 2)
-    options = Options(**{k: v for k, v in given.items() if k in Options._fields}, axes=axes)
+    axes = {"1d": 1, "3d": 3}.get(name[-2:], 2)
+    kind = TransposeOptions if name.startswith("conv_transpose") else Options
+    options = kind(**{k: v for k, v in given.items() if k in kind._fields}, axes=axes)
     if options.algorithm == "measure":
         # What a measurement would choose is not known before it; this is what it starts from.
         options = options._replace(algorithm="auto")
@@ -275,7 +305,11 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
 
 
 _FUNCTIONS = tuple(
-    f.__name__ for f in (conv1d, conv2d, conv3d, depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d)
+    f.__name__
+    for f in (
+        *(conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d),
+        *(depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d),
+    )
 )
 
 

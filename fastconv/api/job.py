@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastconv.api.factors import rank_one_factors
-from fastconv.dispatch.plan import Prepared
 from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import UnsupportedError
 
@@ -31,7 +30,8 @@ class Job(NamedTuple):
        SIAM J. Matrix Anal. Appl. 13, 1992, doi:10.1137/0613043
     """
 
-    prepared: Prepared
+    # A convolution's or a transposed convolution's, prepared: of either, `run_once` computes one real product.
+    prepared: Any
     element: np.dtype
     complex_input: bool
     complex_weight: bool
@@ -42,7 +42,7 @@ class Job(NamedTuple):
         self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None = None
     ) -> list[Product]:
         """Return the weight of each real convolution, in the element type."""
-        separable = self.prepared.candidate.row.name == "separable"
+        separable = self.prepared.algorithm == "separable"
         if not (separable or self.complex_input or self.complex_weight):
             return [(w if w.dtype == self.element else w.astype(self.element),)]
         with np.errstate(all="ignore"):

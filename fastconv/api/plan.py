@@ -40,7 +40,7 @@ class ConvPlan:
     @property
     def algorithm(self) -> str:
         """Name of the algorithm in use."""
-        return str(self._prepared.candidate.row.name)
+        return str(self._prepared.algorithm)
 
     @property
     def problem(self) -> str:

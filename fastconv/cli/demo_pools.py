@@ -41,7 +41,8 @@ class PoolRow(NamedTuple):
 
 def poolings(photo: np.ndarray) -> list[Pooling]:
     """Return the pools of a photograph (1, 3, H, W), and the ways back to its size."""
-    f, (H, W) = FACTOR, (n // FACTOR * FACTOR for n in photo.shape[2:])
+    f = min(FACTOR, *photo.shape[2:])
+    H, W = (n // f * f for n in photo.shape[2:])
     x = np.ascontiguousarray(photo[:, :, :H, :W])
     blocks = x.reshape(1, 3, H // f, f, W // f, f)
     small, indices = fc.max_pool2d(x, f, return_indices=True)

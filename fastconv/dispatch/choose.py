@@ -22,11 +22,17 @@ class Candidate(NamedTuple):
     cost: Cost | None
 
 
-def judge(g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
-    """Return what one row says to a problem."""
+def refusal(g: ConvGeometry, row: Algorithm, precision: str) -> str | None:
+    """Return why a row cannot do a problem, or None."""
     refused = row.unsupported(g)
     if refused is None and precision == "strict" and not row.exact:
         refused = 'its rounding error grows past that of direct summation, which precision="strict" forbids'
+    return refused
+
+
+def judge(g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
+    """Return what one row says to a problem."""
+    refused = refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
     blocking = row.blocking(g, load.target())

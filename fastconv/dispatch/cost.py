@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from fastconv.geometry.conv import ConvGeometry
+from fastconv.geometry.conv_transpose import TransposeGeometry
 
 # The model counts cycles; this turns them into seconds. Only ratios decide.
 HERTZ = 3.0e9
@@ -62,6 +64,14 @@ def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: 
     params = g.OC * weights_per_channel + (g.OC if bias else 0)
     adds = max(macs - outputs, 0) + (outputs if bias else 0)
     return OpCount(macs, macs, adds, params, (g.N * g.IC * g.D * g.H * g.W + params) * size, outputs * size)
+
+
+def transpose_ops(g: TransposeGeometry, bias: bool = False) -> OpCount:
+    """Count a transposed convolution by its definition: OCG * KD * KH * KW multiplications an input."""
+    size, inputs, outputs = np.dtype(g.dtype).itemsize, math.prod(g.input_shape), math.prod(g.output_shape)
+    params = math.prod(g.weight_shape) + (g.OC if bias else 0)
+    adds = max(g.macs - outputs, 0) + (outputs if bias else 0)
+    return OpCount(g.macs, g.macs, adds, params, (inputs + params) * size, outputs * size)
 
 
 def pack_seconds(elements: int) -> float:

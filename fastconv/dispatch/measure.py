@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastconv.dispatch.choose import judge
+from fastconv.dispatch.choose import refusal
 from fastconv.dispatch.conv_table import TABLE
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.geometry.conv import ConvGeometry
@@ -18,7 +19,7 @@ _LIMIT = 512
 _fastest: dict[Any, str] = {}
 
 
-def measured_seconds(prepared: Prepared, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
+def measured_seconds(prepared: Any, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
     """Return the median time of a plain call's work, after one that may compile: packing and convolution."""
     out = np.empty(prepared.out_shape, prepared.dtype)
     times = []
@@ -33,13 +34,21 @@ def fastest(
     function: str, g: ConvGeometry, activation: str | None, precision: str, x: np.ndarray, w: np.ndarray
 ) -> Prepared:
     """Return the prepared problem of the algorithm that was fastest when this problem was first measured."""
-    key = (g, activation, precision)
+
+    def prepared(name: str) -> Prepared:
+        return prepare(function, g, activation, name, precision)
+
+    able = [row.name for row in TABLE if not row.automatic and refusal(g, row, precision) is None]
+    return prepared(fastest_name((g, activation, precision), able, prepared, x, w))
+
+
+def fastest_name(key: Any, names: Sequence[str], prepared: Callable[[str], Any], x: np.ndarray, w: np.ndarray) -> str:
+    """Return the algorithm whose prepared problem was fastest when this key was first met."""
     name = _fastest.get(key)
     if name is None:
-        able = [row.name for row in TABLE if not row.automatic and judge(g, row, precision).refused is None]
-        candidates = {n: prepare(function, g, activation, n, precision) for n in able}
-        name = min(able, key=lambda n: measured_seconds(candidates[n], x, (w,)))
+        candidates = {n: prepared(n) for n in names}
+        name = min(names, key=lambda n: measured_seconds(candidates[n], x, (w,)))
         if len(_fastest) >= _LIMIT:
             _fastest.clear()
         name = _fastest.setdefault(key, name)
-    return prepare(function, g, activation, name, precision)
+    return name

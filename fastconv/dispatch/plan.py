@@ -45,7 +45,7 @@ class _Free(threading.local):
             self.buffers.append(buffer)
 
 
-_free = _Free()
+free_buffers = _Free()
 
 
 def _lines(size: int) -> np.ndarray:
@@ -78,6 +78,11 @@ class Prepared:
         self.seconds = candidate.blocking.cycles / HERTZ
         self._no_bias = np.zeros(geometry.OC, self.dtype)
 
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return self.candidate.row.name
+
     def pack(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the weight arrays in the order that the kernel reads; those that it reads as they are, unchanged."""
         packers = self.program.packers
@@ -97,12 +102,12 @@ class Prepared:
         if not packers:
             self.run(x, weights, bias, residual, out)
             return
-        buffers = [_free.take(packer.elements * self.dtype.itemsize) for packer in packers]
+        buffers = [free_buffers.take(packer.elements * self.dtype.itemsize) for packer in packers]
         try:
             self.run(x, self._packed(weights, buffers), bias, residual, out)
         finally:
             for buffer in buffers:
-                _free.give_back(buffer)
+                free_buffers.give_back(buffer)
 
     def _packed(self, weights: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
         packed = []

@@ -36,8 +36,8 @@ def sums_of_products(
     x, kernel : ndarray of one number of dimensions, at least 1, no size 0
         Of dtypes that NumPy promotes to bool, an integer of up to 64 bits, floating point or complex of two of them.
     pads : (before, after) for each axis, none negative
-    padding_mode : {"zeros", "circular", "symmetric"}
-        What `x` is outside.
+    padding_mode : str
+        What `x` is outside, as of the convolutions.
     fill : scalar of the result's dtype, optional
         What it is instead, with "zeros".
     method : {"auto", "direct"}

@@ -120,7 +120,7 @@ def _sources(shape: Sequence[int], pads: Pads, padding_mode: str) -> list[np.nda
     """Return for each axis which element of the array each element of the padded one is; -1: none."""
     if padding_mode == "zeros":
         return [np.pad(np.arange(n), pad, constant_values=-1) for n, pad in zip(shape, pads, strict=True)]
-    mode: Any = {"circular": "wrap"}.get(padding_mode, padding_mode)
+    mode: Any = {"circular": "wrap", "replicate": "edge"}.get(padding_mode, padding_mode)
     return [np.pad(np.arange(n), pad, mode=mode) for n, pad in zip(shape, pads, strict=True)]
 
 

@@ -154,3 +154,23 @@ def test_explain_of_measure_starts_from_auto():
     shapes = (1, 4, 6, 6), (2, 4, 3, 3)
     measured = fc.explain(fc.conv2d, *shapes, algorithm="measure")
     assert measured.chosen == fc.explain(fc.conv2d, *shapes).chosen
+
+
+def test_transposed_convolutions_are_explained_and_counted():
+    x, w = (1, 64, 14, 14), (64, 32, 2, 2)
+    explained = fc.explain(fc.conv_transpose2d, x, w, stride=2, measure=True)
+    assert explained.problem == "n1ic64h14w14_oc32k2s2p0_transposed"
+    assert explained.direct.macs == 64 * 14 * 14 * 32 * 4
+    lines = {line.algorithm: line for line in explained.lines}
+    assert lines["pointwise"].measured > 0
+    assert "groups must equal the input channels" in lines["depthwise"].refused
+    assert explained.chosen in ("pointwise", "im2col", "direct")
+    ops = fc.count_ops(fc.conv_transpose2d, x, w, np.ones(32), stride=2, padding=1)
+    # The definition's products; the result has 26 x 26 pixels.
+    assert ops.macs == ops.multiplies == explained.direct.macs
+    assert ops.params == 64 * 32 * 4 + 32
+    assert ops.bytes_written == 4 * 32 * 26 * 26
+    with pytest.raises(fc.UnsupportedError, match='algorithm "depthwise" refused'):
+        fc.count_ops(fc.conv_transpose2d, x, w, algorithm="depthwise")
+    assert fc.explain(fc.conv_transpose1d, (4, 9), (4, 1, 3), groups=4, algorithm="depthwise").chosen == "depthwise"
+    assert fc.count_ops(fc.conv_transpose3d, (2, 3, 4, 5, 2), (2, 3, 1, 1, 1), layout="channels_last").macs == 720

@@ -17,8 +17,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 import fastconv as fc
+from fastconv.api import conv_transpose as transposed
 from fastconv.api import convolve as calls
-from fastconv.dispatch import choose, load, plan
+from fastconv.dispatch import choose, conv_transpose, load, plan
 from tests.cases import LAYOUTS, integers
 
 # The same examples on every run, and no time limit: a busy machine fails no test.
@@ -47,6 +48,7 @@ def one_tile() -> Iterator[None]:
     # The last one of the rows is one row high, so that it fits every image.
     single = target._replace(outer_tiles=target.outer_tiles[:1], row_tiles=target.row_tiles[-1:])
     memories = (calls._seen.clear, choose.choose.cache_clear, plan.prepare.cache_clear)
+    memories += (transposed._seen.cache_clear, conv_transpose.prepare_transpose.cache_clear)
     try:
         with mock.patch.object(load, "target", return_value=single):
             for forget in memories:

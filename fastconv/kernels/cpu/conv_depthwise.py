@@ -194,7 +194,7 @@ def pixels_kernel(BITS, MR, NV, VL):
             image, tile, r0, c0 = block_at(g, t)
             for kd in range(g[F.KD]):
                 x, strip = pixels_plane_at(BITS, g, io[F.X], image, kd), scratch + size * kd * g[F.PLANE] * NR
-                strip_pixels(BITS, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
+                strip_pixels(BITS, MR, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             weight = io[F.WEIGHT] + size * tile * K * NR
             lanes_block(

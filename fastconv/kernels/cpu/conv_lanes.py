@@ -16,18 +16,19 @@ from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 
 @inline
-def strip_turned(BITS, VL, strip, x, g, image, group, c0, channels, places, r0):
+def strip_turned(BITS, MR, VL, strip, x, g, image, group, c0, channels, places, r0):
     """Fill strip [row phase][column phase][ROWS][P][channels] from planes, for the block of whole rows from r0 on.
 
     The channels are those of the group from c0 on, in the order (kd, ic); the planes of one kd are a run.
     `places` is a table: where pixel (h, w) of the input goes in the strip, counted from the block's first input row on.
-    So the pixels of all rows are one run, whatever the stride, and a square may straddle rows.
+    So the pixels of all rows are one run, whatever the stride, and a square may straddle rows. The last tile of MR
+    pixels reads zeros behind the strip: what stood there could be denormal, which most CPUs are slow at.
     """
     size, H, W = BITS // 8, g[F.H], g[F.W]
     h0 = r0 * g[F.SH] - g[F.PT]
     top = max(h0, 0)
     pixels = (min(h0 + g[F.T_LINES], H) - top) * W
-    zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL]) * channels)
+    zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL] + MR) * channels)
     places, plane, done, ICT = places + 8 * (top - h0) * W, g[F.D] * H * W, 0, g[F.ICT]
     while done < channels:
         kd, ic = (c0 + done) // ICT, (c0 + done) % ICT
@@ -83,7 +84,7 @@ def lanes_kernel(BITS, MR, NV, VL):
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)
                 if packed != block or g[F.PASSES] > 1:
-                    strip_turned(BITS, VL, scratch, io[F.X], g, image, group, ic0, channels, int_at(table, 5), r0)
+                    strip_turned(BITS, MR, VL, scratch, io[F.X], g, image, group, ic0, channels, int_at(table, 5), r0)
                     packed = block
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))

@@ -70,7 +70,7 @@ def pixels_kernel(BITS, MR, NV, VL):
         for t in range(lo, hi):
             image, tile, r0, c0 = block_at(g, t)
             x = pixels_plane_at(BITS, g, io[F.X], image, 0)
-            strip_pixels(BITS, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
+            strip_pixels(BITS, MR, scratch, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
             rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             row, weight = io[F.ROW] + size * tile * KW * NR, io[F.WEIGHT] + size * tile * KH * NR
             for r in range(g[F.ROW_PHASES] * g[F.ROWS]):

@@ -20,14 +20,16 @@ def dtype_of(bits: int) -> Any:
 
 def elements(bits: int, address: int, count: int) -> np.ndarray:
     """Return `count` elements of a type at `address` as a writable array (no copy)."""
-    return _view(dtype_of(bits), int(address), int(count))
+    return array_at(dtype_of(bits), address, count)
 
 
 def ints(address: int, count: int) -> np.ndarray:
     """Return `count` int64 at `address` (no copy)."""
-    return _view(np.dtype(np.int64), int(address), int(count))
+    return array_at(np.int64, address, count)
 
 
-def _view(dtype: Any, address: int, count: int) -> Any:
-    raw: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+def array_at(dtype: Any, address: int, count: int) -> Any:
+    """Return `count` elements of any dtype at `address` (no copy)."""
+    dtype = np.dtype(dtype)
+    raw: Any = (ctypes.c_char * (int(count) * dtype.itemsize)).from_address(int(address))
     return np.frombuffer(raw, dtype)

@@ -116,11 +116,12 @@ def strip_planes(BITS, strip, x, g, image, channel, channels, r0, c0):
 
 
 @inline
-def strip_pixels(BITS, strip, plane, g, channel, lanes, pitch, r0, c0):
+def strip_pixels(BITS, MR, strip, plane, g, channel, lanes, pitch, r0, c0):
     """channels_last: fill `lanes` lanes of strip [row phase][column phase][ROWS][P][pitch] for the block at (r0, c0).
 
     `plane` is the address of the input plane, or 0 for one of zeros; lane i is input channel (channel + i) // M: with a
-    depth multiplier, each channel comes M times.
+    depth multiplier, each channel comes M times. Behind the strip the last tile of MR pixels reads zeros: what stood
+    there could be denormal, which most CPUs are slow at.
     """
     size, W, P, IC, SW, M = BITS // 8, g[F.W], g[F.P], g[F.IC], g[F.SW], g[F.M]
     dense = SW == 1 and M == 1 and lanes == IC and pitch == IC
@@ -146,7 +147,7 @@ def strip_pixels(BITS, strip, plane, g, channel, lanes, pitch, r0, c0):
                             copy_row(BITS, dst + size * lane, source, 1)
                     dst += size * n * pitch
                     c += n
-    for _ in range(g[F.SPILL]):
+    for _ in range(g[F.SPILL] + MR):
         zero_row(BITS, dst, lanes)
         dst += size * pitch
 
@@ -184,13 +185,14 @@ def columns_planes(BITS, columns, x, g, channel, channels, q0, pixels):
 
 
 @inline
-def columns_pixels(BITS, columns, x, g, group, c0, channels, q0, pixels):
+def columns_pixels(BITS, MR, columns, x, g, group, c0, channels, q0, pixels):
     """channels_last im2col: fill rows [pixel][kh][kw][channels] of pitch STEP for output pixels q0 to q0 + pixels.
 
-    Channels are those of the group from c0 on, in the order (kd, ic).
+    Channels are those of the group from c0 on, in the order (kd, ic). The last tile of MR pixels ends in zeros.
     """
     size, H, W, OW, OH, IC, ICT = BITS // 8, g[F.H], g[F.W], g[F.OW], g[F.OH], g[F.IC], g[F.ICT]
     image, oh, ow = q0 // (OH * OW), q0 // OW % OH, q0 % OW
+    zero_row(BITS, columns + size * pixels * g[F.STEP], (-pixels % MR) * g[F.STEP])
     for q in range(pixels):
         dst = columns + size * q * g[F.STEP]
         for kh in range(g[F.KH]):
