@@ -38,6 +38,8 @@ class Pool(NamedTuple):
     element: np.dtype
     prepared: Prepared
     indices: bool
+    # The least number of a dtype narrower than the elements, where windows may be empty.
+    lowest: int | None = None
 
     def run(self, function: str, x: np.ndarray, out: np.ndarray | None) -> Any:
         """Return the result, and with `indices` also these."""
@@ -47,6 +49,8 @@ class Pool(NamedTuple):
         target = out if out is not None and direct else np.empty(self.out_shape, self.element)
         indices = np.empty(self.out_shape, np.int64) if self.indices else None
         self.prepared.run(x if self.dtype is self.element else x.astype(self.element), target, indices)
+        if self.lowest is not None:
+            np.maximum(target, self.lowest, out=target)
         if not direct and (out is not None or self.dtype != self.element):
             # Float16 overflows to infinity, as its own arithmetic does.
             with np.errstate(all="ignore"):
@@ -156,7 +160,10 @@ def maxima(dtype: np.dtype, g: PoolGeometry, indices: bool = False) -> Pool:
     if indices and element.itemsize == 4 and math.prod(axis.n for axis in g.axes) >= 2**31:
         # Indices have the size of elements on their way.
         element = _FLOAT64 if element.kind == "f" else _INT64
-    return _pool("max", dtype, element, g, indices)
+    pool = _pool("max", dtype, element, g, indices)
+    if dtype.kind != "i" or dtype == element or all(axis.dilation <= axis.n for axis in g.axes):
+        return pool
+    return pool._replace(lowest=int(np.iinfo(dtype).min))
 
 
 def _compared(dtype: np.dtype) -> np.dtype:
@@ -176,22 +183,24 @@ def _counted(g: PoolGeometry, count_include_pad: bool) -> Divisor:
     """Return how many elements windows have: one number if it is the same for all."""
     sides = zip(g.axes, g.ends, strict=True)
     counts = [Counts(axis, -axis.before, end) if count_include_pad else Counts(axis, 0, axis.n) for axis, end in sides]
-    numbers = [set(each.numbers().tolist()) for each in counts]
-    return tuple(counts) if max(map(len, numbers)) > 1 else math.prod(n.pop() for n in numbers)
+    numbers = [np.unique(each.numbers()) for each in counts]
+    return tuple(counts) if max(map(len, numbers)) > 1 else math.prod(int(n[0]) for n in numbers)
 
 
 def _pool(
     op: str, dtype: np.dtype, element: np.dtype, g: PoolGeometry, indices: bool, divisor: Divisor | None = None
 ) -> Pool:
     planes, lanes = (g.N * g.C, 1) if g.layout == "channels_first" else (g.N, g.C)
-    axes = _merged(g.axes) if lanes == 1 and not indices else g.axes
-    prepared = prepare(op, element.name, planes, lanes, axes, indices, divisor)
+    axes = tuple(axis.trimmed for axis in g.axes)
+    axes = _merged(axes) if lanes == 1 and not indices else axes
+    # A result without elements is never computed.
+    prepared = prepare(op, element.name, max(planes, 1), max(lanes, 1), axes, indices, divisor)
     return Pool(g.out_shape, SUPPORTED.get(dtype, dtype), element, prepared, indices)
 
 
 def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """Return one axis for all if a window is everything."""
-    if len(axes) == 1 or any(axis.out > 1 or (axis.mode != "adaptive" and axis.n > 1) for axis in axes):
+    if len(axes) == 1 or not all(axis in (Axis(axis.n, 1, axis.n), Axis(axis.n, 1, mode="adaptive")) for axis in axes):
         return axes
     n = math.prod(axis.n for axis in axes)
     return (Axis(n, 1, mode="adaptive" if n > 1 else "clip"),)
@@ -205,8 +214,10 @@ def lp_averaged(function: str, x: np.ndarray, g: PoolGeometry, norm_type: Any, o
         check_out(function, out, g.out_shape, result)
     with np.errstate(all="ignore"):
         if math.isinf(p):
+            # The magnitude of the smallest integer is none of its dtype, and unsigned ones have no sign.
+            magnitudes = np.abs(x.astype(_INT64 if kind_of(x.dtype) == "i" else x.dtype, copy=False))
             sign = 1 if p > 0 else -1
-            y = sign * maxima(x.dtype, g).run(function, sign * np.abs(x), None)
+            y = sign * maxima(magnitudes.dtype, g).run(function, sign * magnitudes, None)
         else:
             # Integers to an integer power stay integers, and so does their average.
             element = _INT64 if kind_of(x.dtype) == "i" and isinstance(p, int) and p > 0 else _compared(result)
@@ -225,6 +236,7 @@ def _norm(function: str, norm_type: Any) -> int | float:
     if isinstance(norm_type, (bool, np.bool_)) or not isinstance(norm_type, (int, float, np.integer, np.floating)):
         raise ArgumentTypeError(f"{function}: norm_type = {shown(norm_type)} is a {kind}, expected a number")
     p = int(norm_type) if isinstance(norm_type, (int, np.integer)) else float(norm_type)
-    if p == 0 or math.isnan(p) or (isinstance(p, int) and abs(p) >= LIMIT):
-        raise OptionError(f"{function}: norm_type = {shown(norm_type)}, expected a number other than 0")
+    if p == 0 or (abs(p) >= LIMIT if isinstance(p, int) else math.isnan(p)):
+        rule = "expected a number other than 0, an int below 2**47"
+        raise OptionError(f"{function}: norm_type = {shown(norm_type)}, {rule}")
     return p

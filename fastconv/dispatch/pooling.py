@@ -31,8 +31,8 @@ class Counts(NamedTuple):
 
     def numbers(self) -> np.ndarray:
         """Return the count of each output."""
-        o = range(self.axis.out)
-        start, reach = (np.array([f(i) for i in o], np.int64) for f in (self.axis.start, self.axis.reach))
+        o: Any = np.arange(self.axis.out, dtype=np.int64)
+        start, reach = self.axis.start(o), self.axis.reach(o)
         return np.minimum(reach, self.high) - np.maximum(start, self.low)
 
 

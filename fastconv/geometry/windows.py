@@ -29,6 +29,25 @@ class Axis(NamedTuple):
         """Whether the output is the input."""
         return self == Axis(self.n, self.n)
 
+    @property
+    def trimmed(self) -> Axis:
+        """The same windows without the taps, and the numbers, that no output needs."""
+        if self.mode != "clip":
+            return self
+        n, out, D = self.n, self.out, self.dilation
+        last = (out - 1) * self.stride
+        first = max(0, -(-(self.before - last) // D))
+        end = min(self.kernel, (n - 1 + self.before) // D + 1)
+        if end <= first:
+            # All windows are empty, as are those of one tap before the input and one behind it.
+            return Axis(n, out, 2, 1, n + out + 1, out + 1)
+        # No window starts behind the input, or ends before it.
+        first -= first * D - self.before + last >= n
+        end += (end - 1) * D < self.before
+        before = self.before - first * D
+        inside = end - first == 1 and before <= 0 and last - before < n
+        return Axis(n, out, end - first, self.stride if out > 1 else 1, 1 if inside else D, before)
+
     def start(self, o: int) -> int:
         """Return the first input that output o sees, which may lie outside."""
         return o * self.n // self.out if self.mode == "adaptive" else o * self.stride - self.before

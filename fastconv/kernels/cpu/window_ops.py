@@ -366,7 +366,12 @@ def _divide_row(typing, BITS, row, divisors, step, times, n):
         constant = v.broadcast(v.load_scalar(divisors))
 
         def quotient(x, y):
-            return b.sdiv(x, b.mul(y, times)) if v.integer else b.fdiv(x, b.fmul(y, times))
+            if not v.integer:
+                return b.fdiv(x, b.fmul(y, times))
+            # The smallest integer divided by -1 is a trap too; it wraps, as its negative does.
+            y = b.mul(y, times)
+            negated = b.icmp_signed("==", y, v.splat(-1))
+            return b.select(negated, b.neg(x), b.sdiv(x, b.select(negated, v.splat(1), y)))
 
         def loop(tabled):
             def one(i, part):
@@ -396,7 +401,7 @@ def divide_row_twin(BITS, row, divisors, step, times, n):
     """Python twin of `divide_row`."""
     x = elements(BITS, row, n)
     by = elements(BITS, divisors, n if step else 1) * elements(BITS, times, 1)[0]
-    x[:] = x / by if x.dtype.kind == "f" else np.sign(x) * np.sign(by) * (np.abs(x) // np.abs(by))
+    x[:] = x / by if x.dtype.kind == "f" else x // by + ((x % by != 0) & ((x < 0) != (by < 0)))
 
 
 @intrinsic(prefer_literal=True)

@@ -38,9 +38,12 @@ def adaptive(n: int, out: int) -> list[list[int]]:
 
 
 def largest(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return (value, index) of the first maximum, or of the last NaN, of each plane."""
+    """Return (value, index) of the first maximum, or of the last NaN, of each plane; of none (least value, 0)."""
     found = []
     for row in values:
+        if not len(row):
+            found.append((-np.inf if row.dtype.kind in "fV" else np.iinfo(row.dtype).min, 0))
+            continue
         nans = np.flatnonzero(row != row)
         at = nans[-1] if len(nans) else int(np.argmax(row))
         found.append((row[at], indices[at]))
