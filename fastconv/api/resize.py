@@ -31,8 +31,8 @@ def interpolate(
     """Resize series, images or volumes, as `torch.nn.functional.interpolate`.
 
     Along each axis ``out[o] = sum over i of weight(position(o) - i) * input[i]``, where position(o) is
-    ``(o + 0.5) / scale - 0.5``, or ``o * (n - 1) / (out - 1)`` with `align_corners`; inputs beyond the ends are those at
-    the ends.
+    ``(o + 0.5) / scale - 0.5``, or ``o * (n - 1) / (out - 1)`` with `align_corners`; inputs beyond the ends are those
+    at the ends.
 
     Parameters
     ----------
