@@ -247,7 +247,8 @@ def _output_sizes(
     """Return the spatial sizes of the output."""
     axes = len(p.sizes)
     kernel = per_axis(function, "kernel_size", kernel_size, axes)
-    strides = kernel if stride is None else per_axis(function, "stride", stride, axes)
+    own = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    strides = kernel if own else per_axis(function, "stride", stride, axes)
     if isinstance(padding, str):
         raise OptionError(f"{function}: padding = {shown(padding)}, expected ints or (before, after) pairs")
     pads = resolve(function, padding, p.sizes, kernel, strides, (1,) * axes)
