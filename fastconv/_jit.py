@@ -98,6 +98,10 @@ def helper(function: F) -> F:
     It is compiled once in a process, where an `inline` one is copied, and typed anew, at each call in the source; LLVM
     merges it all the same.
     """
+    # Its code is stored with each kernel that calls it, under its own symbol.
+    tag = None if config.DISABLE_JIT else _tag(function, set())
+    if tag is not None:
+        function = _renamed(function, f"{function.__qualname__}_{tag[:16]}")
     return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
