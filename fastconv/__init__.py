@@ -18,11 +18,22 @@ from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.api.explain import count_ops, devices, explain
 from fastconv.api.factors import Separation, separate
+from fastconv.api.fold import fold, unfold
 from fastconv.api.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from fastconv.api.plan import ConvPlan, plan_conv2d
 from fastconv.api.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from fastconv.api.receptive import ReceptiveField, receptive_field
+from fastconv.api.resize import interpolate
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
+from fastconv.api.unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from fastconv.api.upsample import (
+    bed_of_nails_unpool1d,
+    bed_of_nails_unpool2d,
+    bed_of_nails_unpool3d,
+    nearest_unpool1d,
+    nearest_unpool2d,
+    nearest_unpool3d,
+)
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
     ArgumentTypeError,
@@ -58,6 +69,9 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "bed_of_nails_unpool1d",
+    "bed_of_nails_unpool2d",
+    "bed_of_nails_unpool3d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -68,16 +82,24 @@ __all__ = [
     "depthwise_conv2d",
     "devices",
     "explain",
+    "fold",
     "get_num_threads",
     "global_avg_pool",
     "global_max_pool",
+    "interpolate",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "ndimage",
+    "nearest_unpool1d",
+    "nearest_unpool2d",
+    "nearest_unpool3d",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -88,6 +110,7 @@ __all__ = [
     "spatially_separable_conv2d",
     "testing",
     "threads",
+    "unfold",
 ]
 
 

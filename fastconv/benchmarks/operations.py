@@ -126,7 +126,7 @@ def _max_unpool(x: np.ndarray, layout: str) -> Case:
         v, i = (torch.from_numpy(a).movedim(-1, 1) if last else torch.from_numpy(a) for a in (values, indices))
 
         def call() -> Any:
-            y = torch.nn.functional.max_unpool2d(v, i, 2)
+            y = torch.nn.functional.max_unpool2d(v, i, [2, 2])
             return y.movedim(1, -1) if last else y
 
         rivals["torch"] = call

@@ -23,8 +23,6 @@ from fastconv.threads import run
 LEAST_ELEMENTS: Final = 1 << 15
 # Weights of this size neither vanish nor overflow in float32.
 _RANGE: Final = (1e-25, 1e25)
-# Windows longer than this, altogether, are summed by halves instead of tap by tap.
-_MOST_TAPS: Final = 160
 # With fewer elements behind an axis than fill a vector, a convolution along it has nothing to work on.
 _LEAST_INNER: Final = 16
 # A kernel of so few taps is faster as it is than as its factors.
@@ -113,13 +111,7 @@ def averaged(function: str, x: np.ndarray, dtype: np.dtype, means: Sequence[Mean
         sizes, befores, modes = [1] * x.ndim, [0] * x.ndim, ["zeros"] * x.ndim
         for m in means:
             sizes[m.axis], befores[m.axis], modes[m.axis] = m.size, m.before, m.mode
-        if sum(m.size for m in means) <= _MOST_TAPS:
-            passes = [Pass(m.axis, np.full(m.size, 1 / m.size), m.before, m.mode, m.cval) for m in means]
-            out = _passed_by_convolution(function, x, passes)
-        else:
-            with np.errstate(all="ignore"):
-                out = reduce_windows("sum", x, sizes, befores, modes, means[0].cval)
-                out *= x.dtype.type(1 / math.prod(sizes))
+        out = reduce_windows("mean", x, sizes, befores, modes, means[0].cval)
         if _is_finite(out):
             return out
     for m in means:

@@ -18,7 +18,7 @@ from fastconv.kernels.cpu import target as targets
 I32, I64 = ir.IntType(32), ir.IntType(64)
 # An element type is one literal int, BITS: the bits of a float; of an integer, its bits + 1. Its size in bytes is
 # BITS // 8 for both.
-_SCALARS = {32: ir.FloatType(), 64: ir.DoubleType(), **{n + 1: ir.IntType(n) for n in (16, 32, 64)}}
+_SCALARS = {32: ir.FloatType(), 64: ir.DoubleType(), **{n + 1: ir.IntType(n) for n in (8, 16, 32, 64)}}
 
 
 def const(value: int) -> ir.Constant:

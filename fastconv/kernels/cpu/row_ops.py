@@ -235,7 +235,7 @@ def _transpose(typing, BITS, dst, to, src, lds):
         v = Lanes(builder, *value)
         dst, to, src, lds = v.pointer(args[1]), v.pointer(args[2]), v.pointer(args[3]), args[4]
         rows = [v.load(v.at(src, builder.mul(lds, const(i)))) for i in range(v.VL)]
-        for k, row in enumerate(_transposed(builder, rows)):
+        for k, row in enumerate(transposed(builder, rows)):
             offset = builder.load(builder.gep(to, [const(k)], source_etype=I64), align=8, typ=I64)
             v.store(row, v.at(dst, offset))
         return context.get_dummy_value()
@@ -243,7 +243,7 @@ def _transpose(typing, BITS, dst, to, src, lds):
     return types.void(BITS, *[N] * 4), codegen
 
 
-def _transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
+def transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
     """Transpose n vectors of n lanes in log2(n) rounds of two-input shuffles (Eklundh 1972)."""
     n, half = len(rows), len(rows) // 2
     while half:

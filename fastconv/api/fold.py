@@ -1,0 +1,196 @@
+"""Public sliding blocks: arrays as columns, and the sums of columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv.api.moving import array_input, execute, filled
+from fastconv.dispatch import load
+from fastconv.dispatch.resampling import moving_seconds
+from fastconv.errors import ShapeError
+from fastconv.geometry.arguments import LIMIT
+from fastconv.geometry.arrays import element_dtype
+from fastconv.geometry.fold import Blocks, blocks, fold_sizes, folded, unfold_axes
+from fastconv.geometry.planes import planes
+
+_Size = int | tuple[int, ...]
+
+
+def unfold(
+    input: ArrayLike,
+    kernel_size: _Size,
+    dilation: _Size = 1,
+    padding: Any = 0,
+    stride: _Size = 1,
+    *,
+    layout: str = "channels_first",
+    device: str = "auto",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the sliding blocks of images as columns, as `torch.nn.functional.unfold`: im2col.
+
+    ``out[n, (c*KH + kh)*KW + kw, oh*OW + ow] = input[n, c, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL]``, zeros outside.
+
+    Parameters
+    ----------
+    input : array_like of shape (N, C, H, W) or (C, H, W)
+        Any dtype; channels last (N, H, W, C) or (H, W, C). Volumes, too: of five dimensions, or with three sizes of the
+        kernel.
+    kernel_size : int or (int, int)
+    dilation : int or (int, int)
+    padding : int, (int, int) or ((before, after), (before, after))
+        Zeros on each side.
+    stride : int or (int, int)
+    layout : {"channels_first", "channels_last"}
+        Of the input; columns are the same in both.
+    device : {"auto", "cpu"}
+    out : ndarray of the shape and dtype of the result, optional
+        Written in place and returned; it may overlap `input`.
+
+    Returns
+    -------
+    ndarray of shape (N, C*KH*KW, L) or (C*KH*KW, L) and the dtype of `input`
+        ``L = OH * OW``, ``OH = (H + PT + PB - DH*(KH - 1) - 1) // SH + 1``; always new memory.
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        Bad sizes; bad keyword values; wrong types; CUDA.
+
+    Notes
+    -----
+    ``weight.reshape(OC, -1) @ unfold(x, ...)`` is a convolution; `conv2d` does it without the columns, which take KH*KW
+    times the memory of the input.
+
+    References
+    ----------
+    K. Chellapilla, S. Puri, P. Simard, High performance convolutional neural networks for document processing, 2006
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.unfold([[[1, 2, 3], [4, 5, 6]]], 2)
+    array([[1, 2],
+           [2, 3],
+           [4, 5],
+           [5, 6]])
+    """
+    name = "unfold"
+    x = array_input(name, input, device)
+    p = planes(name, x.shape, layout, unfold_axes(x.ndim, kernel_size))
+    b = blocks(name, p.sizes, kernel_size, dilation, padding, stride)
+    shape = (p.C * b.offsets, b.positions)
+    if p.N * p.C * b.offsets * b.positions >= LIMIT:
+        raise ShapeError(f"{name}: the columns have 2**47 elements or more; input.shape = {x.shape}")
+    source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if p.batched else 0)
+    return filled(
+        name,
+        out,
+        (p.N, *shape) if p.batched else shape,
+        x.dtype,
+        (x,),
+        lambda target: _unfold(b, p.N * p.C, source, target),
+    )
+
+
+def fold(
+    input: ArrayLike,
+    output_size: _Size,
+    kernel_size: _Size,
+    dilation: _Size = 1,
+    padding: Any = 0,
+    stride: _Size = 1,
+    *,
+    layout: str = "channels_first",
+    device: str = "auto",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return images that are the sums of sliding blocks, as `torch.nn.functional.fold`: col2im.
+
+    It is the adjoint of `unfold`: ``out[n, c, h, w]`` is the sum of all ``input[n, (c*KH + kh)*KW + kw, oh*OW + ow]``
+    with ``oh*SH + kh*DH - PT == h`` and ``ow*SW + kw*DW - PL == w``.
+
+    Parameters
+    ----------
+    input : array_like of shape (N, C*KH*KW, L) or (C*KH*KW, L)
+    output_size : int or (int, int)
+        H and W; three sizes make volumes.
+    kernel_size, dilation, padding, stride, device
+        As in `fastconv.unfold`.
+    layout : {"channels_first", "channels_last"}
+        Of the result; columns are the same in both.
+    out : ndarray of the shape and dtype of the result, optional
+        Written in place and returned; it may overlap `input`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, H, W) or (C, H, W), channels last (N, H, W, C) or (H, W, C), and the dtype of `input`
+        Integers wrap; half precision is summed in float32.
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        As `fastconv.unfold`.
+
+    Notes
+    -----
+    ``fold(unfold(x))`` is x times the number of blocks that hold each element. Sums have PyTorch's order, whatever the
+    number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv as fc
+    >>> fc.fold(np.ones((4, 4)), 3, 2)
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    """
+    name = "fold"
+    x = array_input(name, input, device)
+    b = blocks(name, fold_sizes(name, output_size), kernel_size, dilation, padding, stride)
+    p = folded(name, x.shape, layout, b)
+    return filled(
+        name, out, p.resized(name, b.sizes), x.dtype, (x,), lambda target: _fold(b, p.N, p.C, x, layout, target)
+    )
+
+
+def _unfold(b: Blocks, planes: int, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill columns from an array whose channels come first, with any strides."""
+    if x.dtype.itemsize == 16:
+        for part in ("real", "imag"):
+            columns = np.empty(out.shape)
+            _unfold(b, planes, getattr(x, part), columns)
+            setattr(out, part, columns)
+        return
+    program = load.load("fold:build")("unfold", 8 * x.dtype.itemsize + 1, planes, b.numbers)
+    execute(program, moving_seconds(out.size, x.dtype.itemsize), np.ascontiguousarray(x), out)
+
+
+def _fold(b: Blocks, N: int, C: int, columns: np.ndarray, layout: str, out: np.ndarray) -> None:
+    """Fill images from columns of any dtype."""
+    element = element_dtype(columns.dtype)
+    if columns.dtype.kind == "c":
+        out.real, out.imag = (_sums(b, N, C, part, element, layout) for part in (columns.real, columns.imag))
+        return
+    if layout == "channels_first" and columns.dtype == element:
+        _sums(b, N, C, columns, element, layout, out)
+        return
+    # Float16 overflows to infinity, as its own arithmetic does.
+    with np.errstate(all="ignore"):
+        out[...] = _sums(b, N, C, columns, element, layout).reshape(out.shape)
+
+
+def _sums(
+    b: Blocks, N: int, C: int, columns: np.ndarray, element: np.dtype, layout: str, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Return (N, C, *sizes) of an element type, or with channels last a view (N, *sizes, C), or fill `out`."""
+    sums = np.empty((N, C, *b.sizes), element) if out is None else out
+    bits = 8 * element.itemsize + (element.kind == "i")
+    program = load.load("fold:build")("fold", bits, N * C, b.numbers)
+    seconds = 0.5e-9 * columns.size
+    execute(program, seconds, np.ascontiguousarray(columns, element), sums)
+    return sums if layout == "channels_first" else np.moveaxis(sums, 1, -1)

@@ -1,0 +1,66 @@
+"""What unpooling, resizing and folding share: where results go, and elements taken as what kernels move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastconv.api.convolve import DEVICES
+from fastconv.errors import UnsupportedError
+from fastconv.geometry.arguments import check_keyword
+from fastconv.geometry.arrays import address, as_input, check_out, usable_in_place
+from fastconv.threads import run
+
+
+def array_input(function: str, value: Any, device: str) -> np.ndarray:
+    """Return the input, C-contiguous, once the device is checked."""
+    check_keyword(function, "device", device, DEVICES)
+    if device == "cuda":
+        raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
+    return as_input(function, "input", value)
+
+
+def filled(
+    function: str,
+    out: np.ndarray | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    inputs: tuple[np.ndarray, ...],
+    fill: Callable[[np.ndarray], None],
+) -> np.ndarray:
+    """Return the result that `fill` writes, C-contiguous and apart from the inputs, in `out` or in new memory."""
+    if out is not None:
+        check_out(function, out, shape, dtype)
+    direct = out is not None and usable_in_place(out, *inputs)
+    target = out if direct and out is not None else np.empty(shape, dtype)
+    if target.size:
+        fill(target)
+    if out is None or direct:
+        return target
+    out[...] = target
+    return out
+
+
+def moved_as(dtype: np.dtype, lanes: int) -> tuple[int, int]:
+    """Return the element type of the kernels that move numbers of a dtype, and how many stand where `lanes` did."""
+    return (65, 2 * lanes) if dtype.itemsize == 16 else (8 * dtype.itemsize + 1, lanes)
+
+
+def execute(program: Any, seconds: float, *arrays: np.ndarray) -> None:
+    """Run a program whose io are the addresses of arrays."""
+    io = np.array([address(array) for array in arrays], np.int64)
+    run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, seconds)
+
+
+def rounded(values: np.ndarray, out: np.ndarray) -> None:
+    """Copy floats to an array of any dtype; integers are rounded to the nearest, halves to even, and clipped."""
+    with np.errstate(all="ignore"):
+        if out.dtype.kind in "iu":
+            limits = np.iinfo(out.dtype)
+            # The largest float that an int64 holds is less than its largest value.
+            high = min(float(limits.max), np.nextafter(2.0**63, 0))
+            values = np.clip(np.rint(values), limits.min, high)
+        # Float16 overflows to infinity, as its own arithmetic does.
+        out[...] = values

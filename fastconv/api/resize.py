@@ -1,0 +1,139 @@
+"""Public interpolation: arrays of other sizes."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv.api.moving import array_input, execute, filled, moved_as, rounded
+from fastconv.dispatch.resampling import Problem, program
+from fastconv.geometry.arrays import element_dtype, kind_of
+from fastconv.geometry.planes import Planes, planes
+from fastconv.geometry.resize import Resize, resize
+from fastconv.geometry.taps import area
+
+
+def interpolate(
+    input: ArrayLike,
+    size: int | tuple[int, ...] | None = None,
+    scale_factor: float | tuple[float, ...] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+    *,
+    layout: str = "channels_first",
+    device: str = "auto",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Resize series, images or volumes, as `torch.nn.functional.interpolate`.
+
+    Along each axis ``out[o] = sum over i of weight(position(o) - i) * input[i]``, where position(o) is
+    ``(o + 0.5) / scale - 0.5``, or ``o * (n - 1) / (out - 1)`` with `align_corners`; inputs beyond the ends are those at
+    the ends.
+
+    Parameters
+    ----------
+    input : array_like of shape (N, C, *S), S of one to three axes
+        Channels last (N, *S, C). Without a batch: ``input[None]``.
+    size : int or tuple of int, optional
+        Output size of all axes, or of each. Either this or `scale_factor`.
+    scale_factor : float or tuple of float, optional
+        Output sizes are ``floor(n * scale_factor)``; positions follow the factor as it is given.
+    mode : str
+        "nearest" (``input[floor(o / scale)]``), "nearest-exact" (``input[floor((o + 0.5) / scale)]``), "linear" for one
+        axis, "bilinear" for two, "trilinear" for three, "bicubic" for two (a = -0.75), or "area" (the average of the
+        inputs under an output: adaptive average pooling).
+    align_corners : bool, optional
+        The centres of the first and last elements stay in place. For linear and cubic modes; by default False.
+    recompute_scale_factor : bool, optional
+        Take the scale from the input and output sizes instead of `scale_factor`; "area" always does.
+    antialias : bool
+        Stretch the kernel where an axis shrinks, so that every input counts, as Pillow does. For "bilinear" and
+        "bicubic" (then a = -0.5).
+    layout : {"channels_first", "channels_last"}
+    device : {"auto", "cpu"}
+    out : ndarray of the shape and dtype of the result, optional
+        Written in place and returned; it may overlap `input`.
+
+    Returns
+    -------
+    ndarray of shape (N, C, *size) and the dtype of `input`
+
+    Raises
+    ------
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        Bad sizes; bad keyword values; wrong types; CUDA.
+
+    Notes
+    -----
+    Nearest modes move elements of any dtype, and take the very element that PyTorch takes. Others compute in float32 or
+    float64, half precision in float32, rounded once; PyTorch rounds its weights to half precision, too. uint8 in
+    "bilinear" and "bicubic" has PyTorch's and Pillow's weights of 15 bits and results. Other integers, which PyTorch
+    refuses, are computed in float64, rounded to the nearest and clipped, but averages are truncated towards zero, as
+    those of pools. Cost of bilinear: 2 multiplications an output, and 2 for each pixel of a row of the input that is
+    resized along W. Scratch: some rows, about 128 kB a thread.
+
+    References
+    ----------
+    R. G. Keys, Cubic convolution interpolation for digital image processing, 1981, doi:10.1109/TASSP.1981.1163711;
+    Pillow, Resample.c (fixed point and antialiasing)
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.interpolate([[[1.0, 2.0]]], scale_factor=2)
+    array([[[1., 1., 2., 2.]]])
+    >>> fc.interpolate([[[1.0, 2.0]]], 4, mode="linear")
+    array([[[1.  , 1.25, 1.75, 2.  ]]])
+    """
+    name = "interpolate"
+    x = array_input(name, input, device)
+    axes = min(max(x.ndim - 2, 1), 3)
+    p = planes(name, x.shape, layout, axes, batched_only=True)
+    how = resize(name, p, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    shape = p.resized(name, tuple(axis.out for axis in how.axes))
+    return filled(name, out, shape, x.dtype, (x,), lambda target: _interpolate(how, p, x, target))
+
+
+def _interpolate(how: Resize, p: Planes, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, which is C-contiguous and not empty."""
+    if how.mode.startswith("nearest"):
+        real = "float64" if x.dtype in (np.float64, np.complex128) else "float32"
+        bits, lanes = moved_as(x.dtype, p.lanes)
+        execute(*program(Problem(how, p.total, lanes, real, bits)), x, out)
+        return
+    element = _element(how, x.dtype)
+    # Real and imaginary parts are lanes of their own.
+    is_complex = x.dtype.kind == "c"
+    problem = Problem(how, p.total, p.lanes * (2 if is_complex else 1), element.name, 0)
+    if is_complex or x.dtype == element:
+        target = np.empty_like(out) if element == np.int64 else out
+        execute(*program(problem), x, target)
+    else:
+        target = np.empty(out.shape, element)
+        execute(*program(problem), x.astype(element), target)
+    if element.kind == "i":
+        np.copyto(out, _averages(how, p, target) if how.mode == "area" else target, casting="unsafe")
+    elif target is not out:
+        rounded(target, out)
+
+
+def _element(how: Resize, dtype: np.dtype) -> np.dtype:
+    """Return the type in which numbers of a dtype are summed."""
+    if kind_of(dtype) != "i":
+        return element_dtype(dtype)
+    if how.mode == "area":
+        return np.dtype(np.int64)
+    fixed = dtype == np.uint8 and how.mode in ("bilinear", "bicubic")
+    return np.dtype(np.int32 if fixed else np.float64)
+
+
+def _averages(how: Resize, p: Planes, sums: np.ndarray) -> np.ndarray:
+    """Return sums of integers divided by how many inputs they have, truncated toward zero."""
+    counts = [np.diff(area(axis, np.int64, divided=False).start) for axis in how.axes]
+    divisor = reduce(np.multiply.outer, counts)
+    divisor = divisor if p.layout == "channels_first" else divisor[..., None]
+    return sums // divisor + ((sums < 0) & (sums % divisor != 0))

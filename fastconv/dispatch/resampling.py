@@ -1,0 +1,134 @@
+"""Programs of interpolation and of unpooling without indices, cached while their tables are of a usual size."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from functools import lru_cache, reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.dispatch import load
+from fastconv.dispatch.blocking_resample import resample_blocking
+from fastconv.geometry import taps
+from fastconv.geometry.planes import three
+from fastconv.geometry.resize import Resize
+from fastconv.geometry.taps import Axis, Taps
+
+_lock = threading.Lock()
+
+# Table entries of a program beyond which it is made for one call only.
+_LARGE = 1 << 19
+_REACH = {"linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4, "area": 1}
+
+
+class Problem(NamedTuple):
+    """An interpolation of arrays (planes, *sizes, lanes).
+
+    `element` is the type that is summed: float32 or float64; int32 for uint8 with weights of 15 bits; int64 for sums
+    that are not yet divided. Of "nearest" modes it is the type of coordinates, and `bits` the elements that are moved.
+    """
+
+    resize: Resize
+    planes: int
+    lanes: int
+    element: str
+    bits: int
+
+
+def program(problem: Problem) -> tuple[Any, float]:
+    """Return the program and the seconds that it takes on one thread."""
+    # Threads that meet a new problem together would otherwise all compile its kernel.
+    with _lock:
+        return _build(problem) if _entries(problem) > _LARGE else _cached(problem)
+
+
+def _entries(problem: Problem) -> int:
+    """Return about how many entries the tables have."""
+    mode, axes, antialias = problem.resize
+    if mode.startswith("nearest"):
+        return sum(axis.out for axis in axes)
+    wide = antialias or mode == "area"
+    sizes = [_REACH[mode] * (axis.out + (axis.n if wide else 0)) for axis in axes]
+    return math.prod(sizes[:-1]) + sizes[-1] * min(problem.lanes, 16)
+
+
+def _build(problem: Problem) -> tuple[Any, float]:
+    if problem.resize.mode.startswith("nearest"):
+        return _nearest(problem)
+    element = np.dtype(problem.element)
+    axes = problem.resize.axes
+    each = [_taps(problem.resize, axis, element) for axis in axes]
+    sizes = [axis.n for axis in axes]
+    if len(each) == 1:
+        each, sizes = [taps.identity(1, element.type), *each], [1, *sizes]
+    horizontal, W = each[-1], sizes[-1]
+    vertical = reduce(
+        lambda outer, inner: taps.product(outer, inner[0], inner[1]), zip(each[1:-1], sizes[1:-1], strict=True), each[0]
+    )
+    lanes = load.target().lanes(8 * element.itemsize)
+    blocking = resample_blocking(
+        element.itemsize, lanes, problem.planes, problem.lanes, (math.prod(sizes[:-1]), W), vertical, horizontal
+    )
+    bits = 8 * element.itemsize + (element.kind == "i")
+    return load.load("resample:build")(bits, blocking), blocking.seconds
+
+
+_cached = lru_cache(maxsize=32)(_build)
+
+
+def _taps(resize: Resize, axis: Axis, element: np.dtype) -> Taps:
+    """Return the taps of an axis, with weights of a type."""
+    cubic = 4 if resize.mode == "bicubic" else 2
+    real = element.type
+    if resize.mode == "area":
+        return taps.area(axis, real, divided=element.kind == "f")
+    if element.kind == "i":
+        return taps.fixed_point(axis, cubic, resize.antialias)
+    if resize.antialias:
+        return taps.antialiased(axis, cubic, real)
+    return taps.cubic(axis, real) if cubic == 4 else taps.linear(axis, real)
+
+
+def _nearest(problem: Problem) -> tuple[Any, float]:
+    mode, axes, _ = problem.resize
+    real = np.dtype(problem.element).type
+    short = len(axes) == 2 and axes[0].out + axes[1].out <= 128
+    sources = [taps.nearest(axis, mode == "nearest-exact", real, short) for axis in axes]
+    sources = [np.zeros(1, np.int64)] * (3 - len(axes)) + sources
+    sizes = three([axis.n for axis in axes])
+    built = load.load("nearest:build_nearest")(problem.bits, problem.planes, sizes, problem.lanes, sources)
+    size = problem.planes * problem.lanes * math.prod(axis.out for axis in axes)
+    return built, moving_seconds(size, problem.bits // 8)
+
+
+def moving_seconds(elements: int, itemsize: int) -> float:
+    """Return about how long it takes to write so many elements that are hardly computed."""
+    return elements * (0.1e-9 + 0.08e-9 * itemsize)
+
+
+@lru_cache(maxsize=32)
+def repeats(bits: int, planes: int, sizes: tuple[int, ...], lanes: int, steps: tuple[int, ...]) -> Any:
+    """Return the program that repeats elements `steps` times along D, H and W."""
+    sources = [np.arange(n * step) // step for n, step in zip(sizes, steps, strict=True)]
+    return load.load("nearest:build_nearest")(bits, planes, sizes, lanes, sources)
+
+
+@lru_cache(maxsize=128)
+def nails(
+    bits: int, planes: int, sizes: tuple[int, ...], lanes: int, steps: tuple[int, ...], firsts: tuple[int, ...]
+) -> Any:
+    """Return the program that stands elements `steps` apart on zeros along D, H and W, the first at `firsts`."""
+    return load.load("nearest:build_nails")(bits, planes, sizes, lanes, steps, firsts)
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A forked child may have inherited the lock from a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
