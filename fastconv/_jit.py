@@ -96,12 +96,12 @@ def helper(function: F) -> F:
     """Decorate a function of a few numbers that kernels call often, each time at the same types.
 
     It is compiled once in a process, where an `inline` one is copied, and typed anew, at each call in the source; LLVM
-    merges it all the same.
+    merges it all the same. It is stored with the kernels that call it, so its name, too, tells closures apart.
     """
-    # Its code is stored with each kernel that calls it, under its own symbol.
-    tag = None if config.DISABLE_JIT else _tag(function, set())
-    if tag is not None:
-        function = _renamed(function, f"{function.__qualname__}_{tag[:16]}")
+    if config.DISABLE_JIT:
+        return function
+    name = _hash(_describe(function).encode())[:16]
+    function = _renamed(function, f"{function.__qualname__}_{name}")
     return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 

@@ -9,7 +9,7 @@ from scipy._lib import _array_api
 
 import fastconv as fc
 
-NAME = os.environ["SCIPY_NAMESPACE"]
+NAME = os.environ.get("SCIPY_NAMESPACE", "signal")
 HANDED: list[str] = []
 
 

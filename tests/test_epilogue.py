@@ -70,7 +70,8 @@ def test_activation_equals_torch(name, dtype):
         "tanh": torch.tanh,
         "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     }
-    x = np.append(POINTS, [np.inf, -np.inf, np.nan]).astype(dtype)
+    # On some CPUs PyTorch's gelu of infinity is NaN.
+    x = np.append(POINTS, [*([] if name == "gelu" else [np.inf]), -np.inf, np.nan]).astype(dtype)
     expected = theirs.get(name, getattr(functional, name, None))(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ACTIVATIONS[name](x), expected, rtol=2e-5, atol=1e-5 if dtype == "float32" else 1e-14)
 

@@ -45,8 +45,8 @@ def adaptive_avg_pool1d(
     Examples
     --------
     >>> import fastconv as fc
-    >>> fc.adaptive_avg_pool1d([[1.0, 2.0, 3.0, 4.0, 6.0]], 2)
-    array([[2., 4.33333333]])
+    >>> fc.adaptive_avg_pool1d([[1.0, 2.0, 3.0, 4.0, 8.0]], 2)
+    array([[2., 5.]])
     """
     x = pool_input("adaptive_avg_pool1d", input, device)
     return pooled("adaptive_avg_pool1d", adaptive_avg_pool, x, out, (1, output_size, layout))

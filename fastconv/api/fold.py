@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled
+from fastconv.api.moving import array_input, execute, filled, remembered
 from fastconv.dispatch import load
 from fastconv.dispatch.resampling import moving_seconds
 from fastconv.errors import ShapeError
 from fastconv.geometry.arguments import LIMIT
 from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.fold import Blocks, blocks, fold_sizes, folded, unfold_axes
-from fastconv.geometry.planes import planes
+from fastconv.geometry.planes import Planes, planes
 
 _Size = int | tuple[int, ...]
+
+# About what an element of columns takes on one core; it only decides whether other threads help.
+_SUM_SECONDS = 0.5e-9
 
 
 def unfold(
@@ -80,20 +83,9 @@ def unfold(
     """
     name = "unfold"
     x = array_input(name, input, device)
-    p = planes(name, x.shape, layout, unfold_axes(x.ndim, kernel_size))
-    b = blocks(name, p.sizes, kernel_size, dilation, padding, stride)
-    shape = (p.C * b.offsets, b.positions)
-    if p.N * p.C * b.offsets * b.positions >= LIMIT:
-        raise ShapeError(f"{name}: the columns have 2**47 elements or more; input.shape = {x.shape}")
-    source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if p.batched else 0)
-    return filled(
-        name,
-        out,
-        (p.N, *shape) if p.batched else shape,
-        x.dtype,
-        (x,),
-        lambda target: _unfold(b, p.N * p.C, source, target),
-    )
+    plan = _unfold_plan(x.shape, x.dtype, kernel_size, dilation, padding, stride, layout)
+    source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if plan.planes.batched else 0)
+    return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _unfold(plan, source, target))
 
 
 def fold(
@@ -151,46 +143,78 @@ def fold(
     """
     name = "fold"
     x = array_input(name, input, device)
-    b = blocks(name, fold_sizes(name, output_size), kernel_size, dilation, padding, stride)
-    p = folded(name, x.shape, layout, b)
-    return filled(
-        name, out, p.resized(name, b.sizes), x.dtype, (x,), lambda target: _fold(b, p.N, p.C, x, layout, target)
-    )
+    plan = _fold_plan(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride, layout)
+    return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _fold(plan, x, target))
 
 
-def _unfold(b: Blocks, planes: int, x: np.ndarray, out: np.ndarray) -> None:
+class _Folding(NamedTuple):
+    """The sliding blocks, the parts of the shape of the images, and the shape of the result."""
+
+    blocks: Blocks
+    planes: Planes
+    shape: tuple[int, ...]
+
+
+@remembered
+def _unfold_plan(
+    shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, dilation: Any, padding: Any, stride: Any, layout: str
+) -> _Folding:
+    """Return what to do with images, or raise what is wrong with the arguments."""
+    p = planes("unfold", shape, layout, unfold_axes(len(shape), kernel_size))
+    b = blocks("unfold", p.sizes, kernel_size, dilation, padding, stride)
+    if p.N * p.C * b.offsets * b.positions >= LIMIT:
+        raise ShapeError(f"unfold: the columns have 2**47 elements or more; input.shape = {shape}")
+    columns = (p.C * b.offsets, b.positions)
+    return _Folding(b, p, (p.N, *columns) if p.batched else columns)
+
+
+@remembered
+def _fold_plan(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any,
+    padding: Any,
+    stride: Any,
+    layout: str,
+) -> _Folding:
+    """Return what to do with columns, or raise what is wrong with the arguments."""
+    b = blocks("fold", fold_sizes("fold", output_size), kernel_size, dilation, padding, stride)
+    p = folded("fold", shape, layout, b)
+    return _Folding(b, p, p.resized("fold", b.sizes))
+
+
+def _unfold(plan: _Folding, x: np.ndarray, out: np.ndarray) -> None:
     """Fill columns from an array whose channels come first, with any strides."""
     if x.dtype.itemsize == 16:
         for part in ("real", "imag"):
             columns = np.empty(out.shape)
-            _unfold(b, planes, getattr(x, part), columns)
+            _unfold(plan, getattr(x, part), columns)
             setattr(out, part, columns)
         return
-    program = load.load("fold:build")("unfold", 8 * x.dtype.itemsize + 1, planes, b.numbers)
+    count = plan.planes.N * plan.planes.C
+    program = load.load("fold:build")("unfold", 8 * x.dtype.itemsize + 1, count, plan.blocks.numbers)
     execute(program, moving_seconds(out.size, x.dtype.itemsize), np.ascontiguousarray(x), out)
 
 
-def _fold(b: Blocks, N: int, C: int, columns: np.ndarray, layout: str, out: np.ndarray) -> None:
+def _fold(plan: _Folding, columns: np.ndarray, out: np.ndarray) -> None:
     """Fill images from columns of any dtype."""
     element = element_dtype(columns.dtype)
     if columns.dtype.kind == "c":
-        out.real, out.imag = (_sums(b, N, C, part, element, layout) for part in (columns.real, columns.imag))
-        return
-    if layout == "channels_first" and columns.dtype == element:
-        _sums(b, N, C, columns, element, layout, out)
-        return
-    # Float16 overflows to infinity, as its own arithmetic does.
-    with np.errstate(all="ignore"):
-        out[...] = _sums(b, N, C, columns, element, layout).reshape(out.shape)
+        out.real, out.imag = (_sums(plan, part, element).reshape(out.shape) for part in (columns.real, columns.imag))
+    elif plan.planes.layout == "channels_first" and columns.dtype == element:
+        _sums(plan, columns, element, out)
+    else:
+        # Float16 overflows to infinity, as its own arithmetic does.
+        with np.errstate(all="ignore"):
+            out[...] = _sums(plan, columns, element).reshape(out.shape)
 
 
-def _sums(
-    b: Blocks, N: int, C: int, columns: np.ndarray, element: np.dtype, layout: str, out: np.ndarray | None = None
-) -> np.ndarray:
+def _sums(plan: _Folding, columns: np.ndarray, element: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
     """Return (N, C, *sizes) of an element type, or with channels last a view (N, *sizes, C), or fill `out`."""
-    sums = np.empty((N, C, *b.sizes), element) if out is None else out
-    bits = 8 * element.itemsize + (element.kind == "i")
-    program = load.load("fold:build")("fold", bits, N * C, b.numbers)
-    seconds = 0.5e-9 * columns.size
-    execute(program, seconds, np.ascontiguousarray(columns, element), sums)
+    N, C, sizes, _, layout = plan.planes
+    sums = np.empty((N, C, *sizes), element) if out is None else out
+    program = load.load("fold:build")("fold", 8 * element.itemsize + (element.kind == "i"), N * C, plan.blocks.numbers)
+    execute(program, _SUM_SECONDS * columns.size, np.ascontiguousarray(columns, element), sums)
     return sums if layout == "channels_first" else np.moveaxis(sums, 1, -1)

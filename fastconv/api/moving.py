@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,41 @@ from fastconv.errors import UnsupportedError
 from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.arrays import address, as_input, check_out, usable_in_place
 from fastconv.threads import run
+
+_Plan = TypeVar("_Plan")
+_PLAIN = (int, float, str, bool, type(None))
+_SEEN_LIMIT = 256
+
+
+def remembered(plan: Callable[..., _Plan]) -> Callable[..., _Plan]:
+    """Return a function of a shape, a dtype and arguments as the user gave them that remembers its results."""
+    seen: dict[Any, _Plan] = {}
+
+    def look_up(shape: tuple[int, ...], dtype: np.dtype, *arguments: Any) -> _Plan:
+        typed = tuple(map(_typed, arguments))
+        if None in typed:
+            return plan(shape, dtype, *arguments)
+        key = (shape, dtype, typed)
+        found = seen.get(key)
+        if found is None:
+            found = plan(shape, dtype, *arguments)
+            if len(seen) >= _SEEN_LIMIT:
+                seen.clear()
+            seen[key] = found
+        return found
+
+    return look_up
+
+
+def _typed(value: Any) -> Any:
+    """Return a key for an argument of the plainest types, else None: True == 1 == 1.0."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if kind is not tuple:
+        return None
+    key = (kind, *map(_typed, value))
+    return None if None in key else key
 
 
 def array_input(function: str, value: Any, device: str) -> np.ndarray:

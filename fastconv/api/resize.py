@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, moved_as, rounded
+from fastconv.api.moving import array_input, execute, filled, moved_as, remembered, rounded
 from fastconv.dispatch.resampling import Problem, program
 from fastconv.geometry.arrays import element_dtype, kind_of
-from fastconv.geometry.planes import Planes, planes
+from fastconv.geometry.planes import planes
 from fastconv.geometry.resize import Resize, resize
 from fastconv.geometry.taps import area
 
@@ -31,8 +32,8 @@ def interpolate(
     """Resize series, images or volumes, as `torch.nn.functional.interpolate`.
 
     Along each axis ``out[o] = sum over i of weight(position(o) - i) * input[i]``, where position(o) is
-    ``(o + 0.5) / scale - 0.5``, or ``o * (n - 1) / (out - 1)`` with `align_corners`; inputs beyond the ends are those at
-    the ends.
+    ``(o + 0.5) / scale - 0.5``, or ``o * (n - 1) / (out - 1)`` with `align_corners`; inputs beyond the ends are those
+    at the ends.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def interpolate(
     "bilinear" and "bicubic" has PyTorch's and Pillow's weights of 15 bits and results. Other integers, which PyTorch
     refuses, are computed in float64, rounded to the nearest and clipped, but averages are truncated towards zero, as
     those of pools. Cost of bilinear: 2 multiplications an output, and 2 for each pixel of a row of the input that is
-    resized along W. Scratch: some rows, about 128 kB a thread.
+    resized along W. Scratch: some rows, about 256 kB a thread.
 
     References
     ----------
@@ -91,38 +92,48 @@ def interpolate(
     """
     name = "interpolate"
     x = array_input(name, input, device)
-    axes = min(max(x.ndim - 2, 1), 3)
-    p = planes(name, x.shape, layout, axes, batched_only=True)
-    how = resize(name, p, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
-    shape = p.resized(name, tuple(axis.out for axis in how.axes))
-    return filled(name, out, shape, x.dtype, (x,), lambda target: _interpolate(how, p, x, target))
+    sizes = (size, scale_factor, recompute_scale_factor)
+    plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
+    return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _interpolate(plan, x, target))
 
 
-def _interpolate(how: Resize, p: Planes, x: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, which is C-contiguous and not empty."""
-    if how.mode.startswith("nearest"):
-        real = "float64" if x.dtype in (np.float64, np.complex128) else "float32"
-        bits, lanes = moved_as(x.dtype, p.lanes)
-        execute(*program(Problem(how, p.total, lanes, real, bits)), x, out)
-        return
-    element = _element(how, x.dtype)
-    # Real and imaginary parts are lanes of their own.
-    is_complex = x.dtype.kind == "c"
-    problem = Problem(how, p.total, p.lanes * (2 if is_complex else 1), element.name, 0)
-    if is_complex or x.dtype == element:
-        target = np.empty_like(out) if element == np.int64 else out
-        execute(*program(problem), x, target)
-    else:
-        target = np.empty(out.shape, element)
-        execute(*program(problem), x.astype(element), target)
-    if element.kind == "i":
-        np.copyto(out, _averages(how, p, target) if how.mode == "area" else target, casting="unsafe")
-    elif target is not out:
-        rounded(target, out)
+class _Interpolation(NamedTuple):
+    """What to do with an array of some shape and dtype; `element` is the type in which it is summed, if it is."""
+
+    shape: tuple[int, ...]
+    element: np.dtype
+    problem: Problem
+    layout: str
+
+
+@remembered
+def _plan(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    layout: str,
+    sizes: tuple[Any, Any, Any],
+    mode: str,
+    align_corners: Any,
+    antialias: Any,
+) -> _Interpolation:
+    """Return what to do, or raise what is wrong with the arguments."""
+    name = "interpolate"
+    axes = min(max(len(shape) - 2, 1), 3)
+    p = planes(name, shape, layout, axes, batched_only=True)
+    how = resize(name, p, *sizes, mode, align_corners, antialias)
+    element = _element(how, dtype)
+    bits, lanes = moved_as(dtype, p.lanes)
+    if not mode.startswith("nearest"):
+        # Real and imaginary parts are lanes of their own.
+        bits, lanes = 0, p.lanes * (2 if dtype.kind == "c" else 1)
+    out_shape = p.resized(name, tuple(axis.out for axis in how.axes))
+    return _Interpolation(out_shape, element, Problem(how, p.total, lanes, element.name, bits), layout)
 
 
 def _element(how: Resize, dtype: np.dtype) -> np.dtype:
-    """Return the type in which numbers of a dtype are summed."""
+    """Return the type in which numbers of a dtype are summed, or for nearest modes that of coordinates."""
+    if how.mode.startswith("nearest"):
+        return np.dtype(np.float64 if dtype in (np.float64, np.complex128) else np.float32)
     if kind_of(dtype) != "i":
         return element_dtype(dtype)
     if how.mode == "area":
@@ -131,9 +142,25 @@ def _element(how: Resize, dtype: np.dtype) -> np.dtype:
     return np.dtype(np.int32 if fixed else np.float64)
 
 
-def _averages(how: Resize, p: Planes, sums: np.ndarray) -> np.ndarray:
+def _interpolate(plan: _Interpolation, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out`, which is C-contiguous and not empty."""
+    element = plan.element
+    # Kernels take these as they are: moved, complex, uint8 with weights of 15 bits, floats.
+    direct = plan.problem.bits or x.dtype.kind == "c" or element == np.int32
+    if direct or (x.dtype == element and element.kind == "f"):
+        execute(*program(plan.problem), x, out)
+        return
+    target = np.empty(out.shape, element)
+    execute(*program(plan.problem), x.astype(element, copy=False), target)
+    if element == np.int64:
+        np.copyto(out, _averages(plan, target), casting="unsafe")
+    else:
+        rounded(target, out)
+
+
+def _averages(plan: _Interpolation, sums: np.ndarray) -> np.ndarray:
     """Return sums of integers divided by how many inputs they have, truncated toward zero."""
-    counts = [np.diff(area(axis, np.int64, divided=False).start) for axis in how.axes]
+    counts = [np.diff(area(axis, np.int64, divided=False).start) for axis in plan.problem.resize.axes]
     divisor = reduce(np.multiply.outer, counts)
-    divisor = divisor if p.layout == "channels_first" else divisor[..., None]
+    divisor = divisor if plan.layout == "channels_first" else divisor[..., None]
     return sums // divisor + ((sums < 0) & (sums % divisor != 0))

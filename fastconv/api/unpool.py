@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, moved_as
+from fastconv.api.moving import array_input, execute, filled, moved_as, remembered
 from fastconv.dispatch import load
 from fastconv.dispatch.resampling import moving_seconds
 from fastconv.errors import DtypeError, OptionError, ShapeError
@@ -111,8 +111,7 @@ def max_unpool2d(
 
     Notes
     -----
-    Deterministic: a plane is the work of one thread, or with channels last 16 channels of an image are. In PyTorch the
-    last of equal indices stays where one thread does the plane.
+    Deterministic: a plane is the work of one thread, or with channels last some channels of an image are.
 
     References
     ----------
@@ -186,27 +185,50 @@ def _max_unpool(
 ) -> np.ndarray:
     """Return the unpooled array; `sizes` are kernel_size, stride, padding and output_size."""
     x = array_input(function, input, device)
-    check_keyword(function, "duplicates", duplicates, DUPLICATES)
     where = _indices(function, indices, x)
-    p = planes(function, x.shape, layout, axes)
-    if duplicates == "max" and x.dtype.kind == "c":
-        raise DtypeError(f'{function}: input has dtype {x.dtype} with duplicates = "max", expected real numbers')
-    spatial = _output_sizes(function, p, *sizes)
-    shape, size = p.resized(function, spatial), math.prod(spatial)
+    plan = _plan(x.shape, x.dtype, function, axes, sizes, duplicates, layout)
     if out is not None:
-        check_out(function, out, shape, x.dtype)
+        check_out(function, out, plan.shape, x.dtype)
     # What may not be written before all indices are known to be good, or could not be.
-    if out is not None or duplicates != "last" or not size:
-        _check_range(function, where, size)
+    if out is not None or duplicates != "last" or not plan.size:
+        _check_range(function, where, plan.size)
     if duplicates == "error":
-        _check_unique(function, p, where)
-    merge = "last" if duplicates == "error" else duplicates
+        _check_unique(function, plan.planes, where)
 
     def fill(target: np.ndarray) -> None:
-        if not _place(p, x, where, merge, target):
-            _check_range(function, where, size)
+        if not _place(plan, x, where, target):
+            _check_range(function, where, plan.size)
 
-    return filled(function, out, shape, x.dtype, (x, where), fill)
+    return filled(function, out, plan.shape, x.dtype, (x, where), fill)
+
+
+class _Unpooling(NamedTuple):
+    """The parts of the input's shape; the shape of the result, the size of its planes; "last", "max" or "sum"."""
+
+    planes: Planes
+    shape: tuple[int, ...]
+    size: int
+    merge: str
+
+
+@remembered
+def _plan(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    function: str,
+    axes: int,
+    sizes: tuple[Any, Any, Any, Any],
+    duplicates: str,
+    layout: str,
+) -> _Unpooling:
+    """Return what to do with an array, or raise what is wrong with the arguments."""
+    check_keyword(function, "duplicates", duplicates, DUPLICATES)
+    p = planes(function, shape, layout, axes)
+    if duplicates == "max" and dtype.kind == "c":
+        raise DtypeError(f'{function}: input has dtype {dtype} with duplicates = "max", expected real numbers')
+    spatial = _output_sizes(function, p, *sizes)
+    merge = "last" if duplicates == "error" else duplicates
+    return _Unpooling(p, p.resized(function, spatial), math.prod(spatial), merge)
 
 
 def _indices(function: str, value: Any, x: np.ndarray) -> np.ndarray:
@@ -225,7 +247,8 @@ def _output_sizes(
     """Return the spatial sizes of the output."""
     axes = len(p.sizes)
     kernel = per_axis(function, "kernel_size", kernel_size, axes)
-    strides = kernel if stride is None else per_axis(function, "stride", stride, axes)
+    own = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    strides = kernel if own else per_axis(function, "stride", stride, axes)
     if isinstance(padding, str):
         raise OptionError(f"{function}: padding = {shown(padding)}, expected ints or (before, after) pairs")
     pads = resolve(function, padding, p.sizes, kernel, strides, (1,) * axes)
@@ -256,13 +279,14 @@ def _check_unique(function: str, p: Planes, indices: np.ndarray) -> None:
         )
 
 
-def _place(p: Planes, x: np.ndarray, indices: np.ndarray, merge: str, out: np.ndarray) -> bool:
+def _place(plan: _Unpooling, x: np.ndarray, indices: np.ndarray, out: np.ndarray) -> bool:
     """Fill `out`; return whether all indices were in range."""
+    p, merge = plan.planes, plan.merge
     element = _element(x.dtype, merge)
     if element is None:
         parts = [np.empty(out.shape, x.real.dtype) for _ in range(2)]
         good = [
-            _place(p, np.ascontiguousarray(part), indices, merge, target)
+            _place(plan, np.ascontiguousarray(part), indices, target)
             for part, target in zip((x.real, x.imag), parts, strict=True)
         ]
         out.real, out.imag = parts
@@ -270,12 +294,12 @@ def _place(p: Planes, x: np.ndarray, indices: np.ndarray, merge: str, out: np.nd
     moves = merge == "last"
     target = out if moves or out.dtype == element else np.empty(out.shape, element)
     bits = moved_as(x.dtype, 1)[0] if moves else 8 * element.itemsize + (element.kind == "i")
-    size = out.size // (p.N * p.C)
-    program = load.load("unpool:build")(bits, p.total, math.prod(p.sizes), size, p.lanes, merge)
-    flags = np.zeros(max(program.tasks, 1), np.int64)
+    program = load.load("unpool:build")(bits, p.total, math.prod(p.sizes), plan.size, p.lanes, merge)
+    flags = np.zeros(program.tasks, np.int64)
     seconds = x.size * 1e-9 + moving_seconds(out.size, out.itemsize)
     execute(program, seconds, x if moves else x.astype(element, copy=False), indices, target, flags)
     if target is not out:
+        # Float16 overflows to infinity, as its own arithmetic does.
         with np.errstate(all="ignore"):
             np.copyto(out, target, casting="unsafe")
     return not flags.any()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, moved_as
+from fastconv.api.moving import array_input, execute, filled, moved_as, remembered
 from fastconv.dispatch.resampling import moving_seconds, nails, repeats
 from fastconv.errors import OptionError
 from fastconv.geometry.arguments import integer, per_axis, shown
-from fastconv.geometry.planes import Planes, planes, three
+from fastconv.geometry.planes import planes, three
 
 _Size = int | tuple[int, ...]
 
@@ -253,20 +252,20 @@ def bed_of_nails_unpool3d(
     return _nailed("bed_of_nails_unpool3d", 3, input, scale_factor, position, layout, device, out)
 
 
+class _Unpooling(NamedTuple):
+    """The shape of a result, and the arguments of `repeats` or `nails`."""
+
+    shape: tuple[int, ...]
+    problem: tuple[Any, ...]
+
+
 def _repeated(
     function: str, axes: int, input: Any, scale_factor: Any, layout: str, device: str, out: np.ndarray | None
 ) -> np.ndarray:
     """Return the array with every element repeated."""
     x = array_input(function, input, device)
-    p = planes(function, x.shape, layout, axes)
-    steps, shape = _scaled(function, p, scale_factor)
-    bits, lanes = moved_as(x.dtype, p.lanes)
-
-    def fill(target: np.ndarray) -> None:
-        program = repeats(bits, p.total, three(p.sizes), lanes, three(steps))
-        execute(program, moving_seconds(target.size, target.itemsize), x, target)
-
-    return filled(function, out, shape, x.dtype, (x,), fill)
+    plan = _plan(x.shape, x.dtype, function, axes, scale_factor, None, layout)
+    return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(repeats(*plan.problem), x, target))
 
 
 def _nailed(
@@ -281,25 +280,38 @@ def _nailed(
 ) -> np.ndarray:
     """Return the array with zeros between the elements."""
     x = array_input(function, input, device)
-    p = planes(function, x.shape, layout, axes)
-    steps, shape = _scaled(function, p, scale_factor)
-    block = math.prod(steps)
-    rule = f"an int from 0 to {block - 1}, a place in a block of {' x '.join(map(str, steps))}"
-    place = integer(function, "position", position, rule)
-    if not 0 <= place < block:
-        raise OptionError(f"{function}: position = {shown(place)}, expected {rule}")
-    D, H, W = three(steps)
-    firsts = place // (H * W), place // W % H, place % W
-    bits, lanes = moved_as(x.dtype, p.lanes)
-
-    def fill(target: np.ndarray) -> None:
-        program = nails(bits, p.total, three(p.sizes), lanes, (D, H, W), firsts)
-        execute(program, moving_seconds(target.size, target.itemsize), x, target)
-
-    return filled(function, out, shape, x.dtype, (x,), fill)
+    position = integer(function, "position", position)
+    plan = _plan(x.shape, x.dtype, function, axes, scale_factor, position, layout)
+    return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(nails(*plan.problem), x, target))
 
 
-def _scaled(function: str, p: Planes, scale_factor: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the scale factors and the shape of the result."""
-    steps = per_axis(function, "scale_factor", scale_factor, len(p.sizes))
-    return steps, p.resized(function, tuple(n * step for n, step in zip(p.sizes, steps, strict=True)))
+@remembered
+def _plan(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    function: str,
+    axes: int,
+    scale_factor: Any,
+    position: int | None,
+    layout: str,
+) -> _Unpooling:
+    """Return what to do with an array, or raise what is wrong with the arguments."""
+    p = planes(function, shape, layout, axes)
+    factors = per_axis(function, "scale_factor", scale_factor, axes)
+    out_shape = p.resized(function, tuple(n * step for n, step in zip(p.sizes, factors, strict=True)))
+    bits, lanes = moved_as(dtype, p.lanes)
+    steps = D, H, W = three(factors)
+    firsts: tuple[Any, ...] = ()
+    if position is not None:
+        if not 0 <= position < D * H * W:
+            block = " x ".join(map(str, factors))
+            raise OptionError(
+                f"{function}: position = {shown(position)}, expected an int from 0 to {D * H * W - 1}, a place in a "
+                f"block of {block}"
+            )
+        firsts = ((position // (H * W), position // W % H, position % W),)
+    return _Unpooling(out_shape, (bits, p.total, three(p.sizes), lanes, steps, *firsts))
+
+
+def _run(program: Any, x: np.ndarray, out: np.ndarray) -> None:
+    execute(program, moving_seconds(out.size, out.itemsize), x, out)

@@ -8,12 +8,14 @@ import numpy as np
 
 from fastconv.geometry.taps import Taps, with_lanes
 
-# Rows of a task that stay in L2, in bytes; inputs of a chunk of columns, VL of each in L1.
-ROWS_BYTES = 128 << 10
+# Rows of a task that stay in L2, in bytes; sums of rows that stay in L1, where they are read once more right away;
+# inputs of a chunk of columns, VL of each in L1.
+ROWS_BYTES = 256 << 10
+SUMS_BYTES = 16 << 10
 COLUMN_INPUTS = 192
 # Tasks that keep several threads busy.
 TASKS = 16
-# What a product along W costs, in products along H, and what those take.
+# What a product along W costs with few lanes, in products along H, and what those take.
 _COLUMN_COST = 4
 _SECONDS = 0.06e-9
 
@@ -49,13 +51,16 @@ def resample_blocking(
 ) -> Blocking:
     """Return how to resample (planes, H, W, lanes) along H and W; `sizes` are H and W."""
     (H, W), OH, OW = sizes, vertical.out, horizontal.out
-    order = _order(W, vertical, horizontal)
+    narrow = 2 * lanes < VL
+    order = _order(W, vertical, horizontal, narrow)
     used = len(np.unique(vertical.sources)) if order == "after" else OH
-    seconds = planes * lanes * _SECONDS * (OH * OW + _work(W, order == "before", used, vertical, horizontal))
-    turned = 2 * lanes < VL and 4 * planes * used >= VL
-    step = VL if turned else 4
-    row = max(OW, W if order == "before" else 0) * lanes * itemsize
-    most = step * min(max(ROWS_BYTES // row // step, 1), -(-planes * used // (TASKS * step)))
+    seconds = planes * lanes * _SECONDS * (OH * OW + _work(W, order == "before", used, vertical, horizontal, narrow))
+    turned = narrow and 4 * planes * used >= VL
+    step, budget = (VL if turned else 1), ROWS_BYTES
+    row = max(OW, W if order == "before" or vertical.weights.dtype.kind == "i" else 0) * lanes * itemsize
+    if order == "before" and not turned:
+        row, budget = W * lanes * itemsize, SUMS_BYTES
+    most = step * min(max(budget // row // step, 1), -(-planes * used // (TASKS * step)))
     if order == "after":
         row_blocks, slot_rows, vertical = _slots(vertical, most)
     else:
@@ -72,21 +77,22 @@ def resample_blocking(
     return Blocking(*numbers, order, row_blocks, slot_rows, columns, vertical, horizontal, seconds)
 
 
-def _order(W: int, vertical: Taps, horizontal: Taps) -> str:
-    """Return when rows are summed; it depends on sizes along H and W only, so that layouts give the same bits."""
+def _order(W: int, vertical: Taps, horizontal: Taps, narrow: bool) -> str:
+    """Return when rows are summed: whatever is less work."""
     if vertical.is_identity:
         return "never"
     if vertical.weights.dtype.kind == "i":
         # Rounded after each pass, along W first.
         return "after"
     used = len(np.unique(vertical.sources))
-    before = _work(W, True, used, vertical, horizontal)
-    return "before" if before < _work(W, False, used, vertical, horizontal) else "after"
+    before, after = (_work(W, first, used, vertical, horizontal, narrow) for first in (True, False))
+    # With many lanes what is summed before stays in L1.
+    return "before" if before < after or (before == after and not narrow) else "after"
 
 
-def _work(W: int, before: bool, used: int, vertical: Taps, horizontal: Taps) -> float:
+def _work(W: int, before: bool, used: int, vertical: Taps, horizontal: Taps, narrow: bool) -> float:
     """Return the cost of a plane, in products along H; `used` rows are seen by some output."""
-    along_h, along_w = len(vertical.sources), _COLUMN_COST * len(horizontal.sources)
+    along_h, along_w = len(vertical.sources), (_COLUMN_COST if narrow else 1) * len(horizontal.sources)
     return along_h * W + vertical.out * along_w if before else used * along_w + along_h * horizontal.out
 
 

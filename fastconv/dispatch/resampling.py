@@ -19,8 +19,8 @@ from fastconv.geometry.taps import Axis, Taps
 
 _lock = threading.Lock()
 
-# Table entries of a program beyond which it is made for one call only.
-_LARGE = 1 << 19
+# Table entries of a program, 16 bytes each, up to which some are kept, and up to which the last one is.
+_USUAL, _LARGE = 1 << 19, 1 << 23
 _REACH = {"linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4, "area": 1}
 
 
@@ -42,7 +42,17 @@ def program(problem: Problem) -> tuple[Any, float]:
     """Return the program and the seconds that it takes on one thread."""
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
-        return _build(problem) if _entries(problem) > _LARGE else _cached(problem)
+        return _usual(problem) or _large(problem) or _build(problem)
+
+
+@lru_cache(maxsize=32)
+def _usual(problem: Problem) -> tuple[Any, float] | None:
+    return _build(problem) if _entries(problem) <= _USUAL else None
+
+
+@lru_cache(maxsize=1)
+def _large(problem: Problem) -> tuple[Any, float] | None:
+    return _build(problem) if _entries(problem) <= _LARGE else None
 
 
 def _entries(problem: Problem) -> int:
@@ -74,9 +84,6 @@ def _build(problem: Problem) -> tuple[Any, float]:
     )
     bits = 8 * element.itemsize + (element.kind == "i")
     return load.load("resample:build")(bits, blocking), blocking.seconds
-
-
-_cached = lru_cache(maxsize=32)(_build)
 
 
 def _taps(resize: Resize, axis: Axis, element: np.dtype) -> Taps:

@@ -112,7 +112,9 @@ def pool_geometry(
     """
     N, C, sizes, batched = _split(function, shape, layout, axes)
     kernel = per_axis(function, "kernel_size", kernel_size, axes)
-    strides = kernel if stride is None else per_axis(function, "stride", stride, axes)
+    # An empty stride is PyTorch's own way to say that there is none.
+    own = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    strides = kernel if own else per_axis(function, "stride", stride, axes)
     rates = per_axis(function, "dilation", dilation, axes)
     pads = resolve(function, padding, sizes, kernel, strides, rates)
     along = zip(_NAMES[-axes:], sizes, kernel, strides, rates, pads, strict=True)

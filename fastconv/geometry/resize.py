@@ -40,9 +40,9 @@ def resize(
     x: Planes,
     size: Any,
     scale_factor: Any,
+    recompute_scale_factor: Any,
     mode: Any,
     align_corners: Any,
-    recompute_scale_factor: Any,
     antialias: Any,
 ) -> Resize:
     """Return what to do along each axis, or raise an error that names the argument at fault."""

@@ -195,7 +195,7 @@ def identity(n: int, real: Any, weight: int = 1) -> Taps:
 def fixed_point(axis: Axis, taps: int, antialias: bool) -> Taps:
     """Return integer weights for uint8 data, PyTorch's and Pillow's, of a linear (2 `taps`) or cubic (4) kernel."""
     if axis.out == axis.n:
-        return identity(axis.n, np.int32)
+        return identity(axis.n, np.int32)._replace(low=0, high=255)
     exact = antialiased(axis, taps, np.float64) if antialias else _merged(axis, taps)
     largest, precision = float(exact.weights.max()), 0
     while precision < _MAX_PRECISION and int(0.5 + largest * (1 << (precision + 1))) < _WEIGHT_LIMIT:

@@ -67,7 +67,7 @@ def test_demo_with_a_wrong_result_exits_1(picture, tmp_path, capsys, monkeypatch
     captured = capsys.readouterr()
     (row,) = [line for line in captured.out.splitlines() if line.endswith("FAIL")]
     assert "im2col" in row
-    assert "fastconv demo: 1 of 3 results are wrong" in captured.err
+    assert "fastconv demo: 1 of 8 results are wrong" in captured.err
 
 
 def test_demo_without_its_file_exits_1_with_one_line(tmp_path, capsys):

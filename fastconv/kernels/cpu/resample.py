@@ -6,9 +6,10 @@ of memory. With few, VL rows are turned into columns of VL, summed, and turned b
 
 A task is a block of output rows of a plane, or whole planes if they are small. Where H grows, the rows a block sees are
 first resampled along W, into scratch (each once, unlike the output rows between them), then summed along H into the
-output; where it shrinks, rows are summed first. `VERTICAL` says which.
+output; where it shrinks, rows are summed first. `VERTICAL` says which. uint8 is made int32 as rows are first read, and
+back as they are stored.
 
-Sums of each output have one order and one rounding, so layouts and blocks change no bit.
+Sums of each output have one order and one rounding, so blocks and tasks change no bit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.element_ops import copy_bytes, store_at
 from fastconv.kernels.cpu.program import Program, address, aligned
-from fastconv.kernels.cpu.resample_ops import blend_rows, rows_to_columns
+from fastconv.kernels.cpu.resample_ops import blend_rows, narrow_row, rows_to_columns, widen_row
 from fastconv.kernels.cpu.row_ops import int_at, transpose
 
 # Values of VERTICAL.
@@ -36,13 +37,13 @@ NEVER, BEFORE, AFTER = range(3)
 NAMES = (
     *("PLANES", "H", "OH", "OW", "LANES", "ROW_IN", "ROW_OUT", "GROUP", "BLOCKS", "VERTICAL", "ROW_BLOCKS"),
     *("SLOT_ROWS", "COLUMN_BLOCKS", "COLUMNS", "H_PASS", "W_PASS", "PITCH", "TO"),
-    *("OFFSETS_AT", "SUMS_AT", "COLUMNS_AT", "TILE_AT"),
+    *("OFFSETS_AT", "SUMS_AT", "COLUMNS_AT", "TILE_AT", "LINE_AT"),
 )
 # fmt: off
 (
     PLANES, H, OH, OW, LANES, ROW_IN, ROW_OUT, GROUP, BLOCKS, VERTICAL, ROW_BLOCKS,
     SLOT_ROWS, COLUMN_BLOCKS, COLUMNS, H_PASS, W_PASS, PITCH, TO,
-    OFFSETS_AT, SUMS_AT, COLUMNS_AT, TILE_AT,
+    OFFSETS_AT, SUMS_AT, COLUMNS_AT, TILE_AT, LINE_AT,
 ) = range(len(NAMES))
 # fmt: on
 
@@ -58,9 +59,11 @@ def build(bits: int, blocking: Any) -> Program:
     turned = len(blocking.columns) > 0
     pitch = -(-blocking.ROW_OUT // VL) * VL if turned else blocking.ROW_OUT
     widest = int((blocking.columns[:, 3] - blocking.columns[:, 2]).max()) if turned else 0
-    sizes = [slots * pitch * size, slots * 8, slots * blocking.ROW_IN * size * (blocking.order == "before")]
+    copied = blocking.order == "before" or bits == 33
+    sizes = [slots * pitch * size, slots * 8, slots * blocking.ROW_IN * size * copied]
     sizes += [max(widest, VL) * VL * size, VL * VL * size] if turned else [0, 0]
-    _, offsets, sums, columns, tile, total = np.cumsum([0, *map(aligned, sizes)]).tolist()
+    sizes += [blocking.ROW_OUT * size * (bits == 33)]
+    _, offsets, sums, columns, tile, line, total = np.cumsum([0, *map(aligned, sizes)]).tolist()
     passes = [_fields(each) for each in (blocking.vertical, blocking.horizontal)]
     tables = [blocking.row_blocks, blocking.slot_rows, blocking.columns, *passes, np.arange(VL) * pitch]
     tables = [np.ascontiguousarray(each, np.int64) for each in tables]
@@ -70,7 +73,7 @@ def build(bits: int, blocking: Any) -> Program:
     )
     numbers |= {"BLOCKS": len(blocking.row_blocks), "COLUMN_BLOCKS": len(blocking.columns), "PITCH": pitch}
     numbers |= {"VERTICAL": ORDERS.index(blocking.order), "OFFSETS_AT": offsets, "SUMS_AT": sums}
-    numbers |= {"COLUMNS_AT": columns, "TILE_AT": tile}
+    numbers |= {"COLUMNS_AT": columns, "TILE_AT": tile, "LINE_AT": line}
     tasks = -(-blocking.PLANES // blocking.GROUP) * len(blocking.row_blocks)
     g = np.array([numbers[name] for name in NAMES], np.int64)
     return Program(_kernel(bits), g, tasks, total, (), [*tables, *blocking.vertical[:3], *blocking.horizontal[:3]])
@@ -82,27 +85,31 @@ def _fields(taps: Any) -> np.ndarray:
 
 
 @inline
-def fill_offsets(offsets, g, plane, block, slots, count, VL):
-    """Note where each row begins that is resampled along W, VL more so that a last group is whole."""
-    for slot in range(-(-count // VL) * VL):
-        s = min(slot, count - 1)
-        row = s
-        if g[VERTICAL] != BEFORE:
-            row = (plane + s // slots) * g[H] + int_at(g[SLOT_ROWS], int_at(block, SLOT) + s % slots)
-        store_at(65, offsets, slot, row * g[ROW_IN])
+def row_of(g, plane, block, slots, slot):
+    """Return the number of the input row that a slot of the planes from `plane` on holds."""
+    return (plane + slot // slots) * g[H] + int_at(g[SLOT_ROWS], int_at(block, SLOT) + slot % slots)
 
 
 @inline
-def resample_turned(BITS, VL, dst, src, g, scratch, count):
+def sum_before(BITS, sums, x, g, plane, planes, o0, rows):
+    """Sum the rows of an output block along H."""
+    size, ROW_I = BITS // 8, g[ROW_IN]
+    for p in range(planes):
+        image = x + size * (plane + p) * g[H] * ROW_I
+        blend_rows(BITS, sums + size * p * rows * ROW_I, ROW_I, image, ROW_I, g[H_PASS], o0, rows, ROW_I)
+
+
+@inline
+def resample_turned(BITS, VL, dst, src, offsets, g, scratch, count):
     """Resample `count` rows along W, VL at a time turned into columns."""
     size = BITS // 8
     columns, tile = scratch + g[COLUMNS_AT], scratch + g[TILE_AT]
     for q in range(0, count, VL):
-        offsets, to = scratch + g[OFFSETS_AT] + 8 * q, dst + size * q * g[PITCH]
+        to = dst + size * q * g[PITCH]
         for i in range(g[COLUMN_BLOCKS]):
             block = g[COLUMNS] + 32 * i
             first, end = int_at(block, 2), int_at(block, 3)
-            rows_to_columns(BITS, columns, src + size * first, offsets, end - first)
+            rows_to_columns(BITS, columns, src + size * first, offsets + 8 * q, end - first)
             origin = columns - size * first * VL
             for c in range(int_at(block, 0), int_at(block, 1), VL):
                 n = min(VL, int_at(block, 1) - c)
@@ -110,39 +117,64 @@ def resample_turned(BITS, VL, dst, src, g, scratch, count):
                 transpose(BITS, to + size * c, g[TO], tile, VL)
 
 
+@inline
+def store_rows(BITS, out, src, g, scratch, o0, rows):
+    """Write output rows from o0 on of a plane: sums of rows resampled along W, or those rows."""
+    size, ROW_O, pitch, line = BITS // 8, g[ROW_OUT], g[PITCH], scratch + g[LINE_AT]
+    if g[VERTICAL] == AFTER and BITS != 33:
+        blend_rows(BITS, out, ROW_O, src, pitch, g[H_PASS], o0, rows, ROW_O)
+        return
+    for r in range(rows):
+        if BITS != 33:
+            copy_bytes(out + size * r * ROW_O, src + size * r * pitch, size * ROW_O)
+        elif g[VERTICAL] == AFTER:
+            blend_rows(BITS, line, ROW_O, src, pitch, g[H_PASS], o0 + r, 1, ROW_O)
+            narrow_row(out + r * ROW_O, line, ROW_O)
+        else:
+            narrow_row(out + r * ROW_O, src + size * r * pitch, ROW_O)
+
+
 @cache
 def _kernel(BITS: int) -> Any:
-    size, VL = BITS // 8, targets.current().lanes(BITS)
+    # The only integers of 32 bits are uint8 on their way.
+    size, outer, VL = BITS // 8, 1 if BITS == 33 else BITS // 8, targets.current().lanes(BITS)
 
     @njit(fastmath=False)
     def resample(g, io, scratch, lo, hi):
         """Tasks are blocks of rows of a plane, or groups of planes."""
-        vertical, ROW_I, ROW_O, pitch = g[VERTICAL], g[ROW_IN], g[ROW_OUT], g[PITCH]
+        ROW_I, ROW_O, pitch = g[ROW_IN], g[ROW_OUT], g[PITCH]
+        sums, offsets = scratch + g[SUMS_AT], scratch + g[OFFSETS_AT]
         for task in range(lo, hi):
             plane, block = task // g[BLOCKS] * g[GROUP], g[ROW_BLOCKS] + 32 * (task % g[BLOCKS])
             planes, o0 = min(g[GROUP], g[PLANES] - plane), int_at(block, O0)
             rows, slots = int_at(block, O1) - o0, int_at(block, SLOTS)
-            count, src, sums = planes * slots, io[0], scratch + g[SUMS_AT]
-            out = io[1] + size * (plane * g[OH] + o0) * ROW_O
-            if vertical == BEFORE:
-                for p in range(planes):
-                    image = src + size * (plane + p) * g[H] * ROW_I
-                    blend_rows(BITS, sums + size * p * rows * ROW_I, ROW_I, image, ROW_I, g[H_PASS], o0, rows, ROW_I)
+            count, src = planes * slots, io[0]
+            if g[VERTICAL] == BEFORE:
+                sum_before(BITS, sums, src, g, plane, planes, o0, rows)
+            for slot in range(-(-count // VL) * VL):
+                # A last group of VL rows is filled with the last of them.
+                s = min(slot, count - 1)
+                row = s if g[VERTICAL] == BEFORE else row_of(g, plane, block, slots, s)
+                if BITS == 33:
+                    widen_row(sums + size * s * ROW_I, src + row * ROW_I, ROW_I)
+                    row = s
+                store_at(65, offsets, slot, row * ROW_I)
+            if g[VERTICAL] == BEFORE or BITS == 33:
                 src = sums
-            fill_offsets(scratch + g[OFFSETS_AT], g, plane, block, slots, count, VL)
             if g[COLUMN_BLOCKS]:
-                resample_turned(BITS, VL, scratch, src, g, scratch, count)
+                resample_turned(BITS, VL, scratch, src, offsets, g, scratch, count)
             else:
+                # Straight into the output if nothing is left to be done there.
+                straight, lanes = BITS != 33 and g[VERTICAL] != AFTER, g[LANES]
                 for q in range(count):
-                    row = src + size * int_at(scratch + g[OFFSETS_AT], q)
-                    lanes = g[LANES]
-                    blend_rows(BITS, scratch + size * q * pitch, lanes, row, lanes, g[W_PASS], 0, g[OW], lanes)
+                    row, to = src + size * int_at(offsets, q), scratch + size * q * pitch
+                    if straight:
+                        to = io[1] + size * ((plane + q // slots) * g[OH] + o0 + q % slots) * ROW_O
+                    blend_rows(BITS, to, lanes, row, lanes, g[W_PASS], 0, g[OW], lanes)
+                if straight:
+                    continue
             for p in range(planes):
-                to, done = out + size * p * g[OH] * ROW_O, scratch + size * p * slots * pitch
-                if vertical == AFTER:
-                    blend_rows(BITS, to, ROW_O, done, pitch, g[H_PASS], o0, rows, ROW_O)
-                else:
-                    for r in range(rows):
-                        copy_bytes(to + size * r * ROW_O, done + size * r * pitch, size * ROW_O)
+                out = io[1] + outer * ((plane + p) * g[OH] + o0) * ROW_O
+                store_rows(BITS, out, scratch + size * p * slots * pitch, g, scratch, o0, rows)
 
     return resample

@@ -185,7 +185,57 @@ def rows_to_columns_twin(BITS, dst, src, offsets, n):
         elements(BITS, dst, n * lanes)[i::lanes] = elements(BITS, src + size * offset, n)
 
 
+@intrinsic
+def _widen_row(typing, dst, src, n):
+    """dst[0:n] = src[0:n], uint8 to int32"""
+
+    def codegen(context, b, signature, args):
+        outlined(b, "widen_row", args, lambda b, args: _emit_bytes(b, args, wide=True))
+        return context.get_dummy_value()
+
+    return types.void(N, N, N), codegen
+
+
+def widen_row_twin(dst, src, n):
+    """Python twin of `widen_row`."""
+    elements(33, dst, n)[:] = elements(9, src, n).view(np.uint8)
+
+
+@intrinsic
+def _narrow_row(typing, dst, src, n):
+    """dst[0:n] = src[0:n], int32 from 0 to 255 to uint8"""
+
+    def codegen(context, b, signature, args):
+        outlined(b, "narrow_row", args, lambda b, args: _emit_bytes(b, args, wide=False))
+        return context.get_dummy_value()
+
+    return types.void(N, N, N), codegen
+
+
+def narrow_row_twin(dst, src, n):
+    """Python twin of `narrow_row`."""
+    elements(9, dst, n).view(np.uint8)[:] = elements(33, src, n)
+
+
+def _emit_bytes(b: ir.IRBuilder, args: Any, wide: bool) -> None:
+    """Emit the copy of a row between uint8 and int32."""
+    byte, word = ir.IntType(8), ir.IntType(32)
+    dst, src, n = b.inttoptr(args[0], ir.PointerType()), b.inttoptr(args[1], ir.PointerType()), args[2]
+    source, target = (byte, word) if wide else (word, byte)
+    VL = Lanes(b, 33).VL
+    done = const(0)
+    for lanes in (VL, 1):
+        with counted(b, b.sdiv(b.sub(n, done), const(lanes))) as (i, _, _):
+            i = b.add(done, b.mul(i, const(lanes)))
+            kinds = [ir.VectorType(kind, lanes) if lanes > 1 else kind for kind in (source, target)]
+            x = b.load(b.gep(src, [i], source_etype=source), align=source.width // 8, typ=kinds[0])
+            x = b.zext(x, kinds[1]) if wide else b.trunc(x, kinds[1])
+            b.store(x, b.gep(dst, [i], source_etype=target), align=target.width // 8)
+        done = b.mul(b.sdiv(n, const(lanes)), const(lanes))
+
+
 if config.DISABLE_JIT:
-    blend_rows, rows_to_columns = blend_rows_twin, rows_to_columns_twin
+    blend_rows, rows_to_columns, widen_row = blend_rows_twin, rows_to_columns_twin, widen_row_twin
+    narrow_row = narrow_row_twin
 else:
-    blend_rows, rows_to_columns = _blend_rows, _rows_to_columns
+    blend_rows, rows_to_columns, widen_row, narrow_row = _blend_rows, _rows_to_columns, _widen_row, _narrow_row

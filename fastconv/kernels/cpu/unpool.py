@@ -22,8 +22,9 @@ from fastconv.kernels.cpu.row_ops import int_at, zero_row
 
 # Elements of a task that are zeroed at a time, at least.
 AHEAD = 2048
-# Channels of a channels_last task: whole cache lines of float32.
-CHANNELS = 16
+# Least channels of a channels_last task, since short runs of memory are slow, and tasks that all images should make.
+CHANNELS = 32
+TASKS = 4
 
 # The fields of g: input and output positions of a plane; channels, and how many in a task; tasks per image.
 COUNT, SIZE, C, BLOCK, BLOCKS, SUM = range(6)
@@ -35,8 +36,9 @@ X, INDICES, OUT, FLAGS = range(4)
 @lru_cache(maxsize=128)
 def build(bits: int, planes: int, count: int, size: int, channels: int, merge: str) -> Program:
     """Return the program for `count` elements and `size` outputs a plane; `merge` is "last", "max" or "sum"."""
-    block = min(channels, CHANNELS)
-    blocks = -(-channels // block)
+    cuts = max(1, min(-(-TASKS // max(planes, 1)), channels // CHANNELS))
+    block = -(-channels // cuts)
+    blocks = -(-channels // max(block, 1))
     g = np.array([count, size, channels, block, blocks, merge == "sum"], np.int64)
     return Program(_place(bits) if merge == "last" else _merge(bits), g, planes * blocks, 0, ())
 
