@@ -187,6 +187,33 @@ def test_closures_of_one_line_do_not_mix(package):
     assert len(package.files()) == 2
 
 
+def test_helpers_of_one_line_do_not_mix(package):
+    """They are stored with the kernels that call them, where LLVM has not merged them."""
+    code = """
+def long(SCALE):
+    @_jit.helper
+    def power(x):
+        {steps}
+        return x
+    @_jit.njit()
+    def kernel(x):
+        return power(x) - power(x + 1)
+    return kernel, power.py_func
+
+def value(SCALE):
+    kernel, power = long(SCALE)
+    assert kernel(5) == power(5) - power(6)
+    return kernel(5)
+print({calls})
+"""
+    steps = "\n        ".join(f"x = (x * SCALE + x // {n}) % 1000003" for n in range(2, 80))
+    first = package.run(code.format(steps=steps, calls="value(2)"))
+    second = package.run(code.format(steps=steps, calls="value(3)"))
+    assert first[0] != second[0]
+    both = package.run(code.format(steps=steps, calls="value(2), value(3), value(2)"))
+    assert both == [first[0], second[0], first[0], 0]
+
+
 def test_signatures_do_not_mix(package):
     code = "print(value(2, 1, 'float32'), value(2, 1, 'int64'), value(2, 1, 'float64'))"
     assert package.run(code) == [5, 5, 5, 3]

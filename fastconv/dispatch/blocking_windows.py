@@ -109,7 +109,9 @@ def _plan_w(axis: Axis, lanes: int, VL: int, repeatable: bool) -> Plan | None:
     if axis.mode == "adaptive":
         return None
     staged = plan(axis.kernel, axis.stride, axis.dilation, repeatable)
-    listed = axis.mode == "clip" and axis.stride > 1 and 2 * lanes >= VL and len(staged.stages) == 1
+    # A row of single elements is listed only for windows without gaps.
+    wide = lanes > 1 and 2 * lanes >= VL
+    listed = axis.mode == "clip" and axis.stride > 1 and wide and len(staged.stages) == 1
     return None if listed else staged
 
 

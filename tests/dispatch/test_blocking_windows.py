@@ -8,6 +8,9 @@ import pytest
 from fastconv.dispatch import load
 from fastconv.dispatch.blocking_windows import turned_blocking, window_blocking
 from fastconv.geometry.windows import Axis, Windows, whole
+from fastconv.kernels.cpu import target as targets
+
+TARGETS = [targets.AVX512, targets.AVX2, targets.SSE2, targets.NEON]
 
 
 def clip(n, kernel, stride, dilation=1, before=0):
@@ -47,15 +50,18 @@ def needed_rows(axis, RB):
     return max(min(axis.n, axis.reach(last)) - max(0, axis.start(first)) for first, last in blocks)
 
 
-def test_blocks_cover_all_outputs_and_keep_the_rows_that_they_need():
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_blocks_cover_all_outputs_and_keep_the_rows_that_they_need(target):
     kept = 0
     for g in drawn(400):
-        b = window_blocking(g, load.target())
+        b = window_blocking(g, target)
         for size, block, blocks in ((g.h.out, b.RB, b.ROW_BLOCKS), (g.w.out, b.CB, b.COLUMN_BLOCKS)):
             assert block * (blocks - 1) < size <= block * blocks, g
         assert b.tasks == g.planes * b.ROW_BLOCKS * b.COLUMN_BLOCKS
         itemsize = np.dtype(g.dtype).itemsize * (2 if g.indices else 1)
         assert b.scratch_bytes >= b.rows * b.CB * g.lanes * itemsize
+        # The elements of a window over single ones are taken as one run.
+        assert not (b.w is None and not b.sliding and g.lanes == 1 and not g.indices and g.w.dilation > 1), (g, b)
         if b.h is None and not (b.first or g.h.trivial):
             kept += 1
             assert b.rows >= needed_rows(g.h, b.RB), (g, b)
