@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv._jit import njit
-from fastconv.kernels.cpu import target, window_ops
+from fastconv.kernels.cpu import sliding_ops, target, window_ops
 from fastconv.kernels.cpu.window_ops import MAX, MIN, SUM
 from tests import guard
 from tests.kernels.test_row_ops import Plain
@@ -31,7 +31,7 @@ MARKED = [pytest.param(v, marks=pytest.mark.targets if v in FOR_TARGETS else (),
 @cache
 def kernels(BITS, OP, INDEX):
     """Return the compiled operations of one variant, by name."""
-    reduce_taps, reduce_sliding, reduce_row = window_ops.reduce_taps, window_ops.reduce_sliding, window_ops.reduce_row
+    reduce_taps, reduce_sliding, reduce_row = window_ops.reduce_taps, sliding_ops.reduce_sliding, window_ops.reduce_row
 
     @njit(fastmath=False)
     def taps(dst, idst, src, isrc, offsets, count, add, n):
@@ -129,7 +129,7 @@ def check_taps(variant, place):
 def check_sliding(variant, place):
     (BITS, OP, INDEX), rng = variant, np.random.default_rng(1)
     (dtype, _), compiled = dtypes(BITS), kernels(BITS, OP, INDEX)["sliding"]
-    twin = partial(window_ops.reduce_sliding_twin, BITS, OP, INDEX)
+    twin = partial(sliding_ops.reduce_sliding_twin, BITS, OP, INDEX)
     for n in lengths(BITS):
         for step, dilation, count in ((1, 1, 1), (1, 1, 3), (1, 4, 2), (2, 1, 2), (2, 1, 3), (2, 1, 4), (2, 1, 7)):
             src = values(rng, (n - 1) * step + (count - 1) * dilation + 1, dtype)

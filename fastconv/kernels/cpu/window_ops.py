@@ -33,7 +33,7 @@ def _taken(v: Lanes, op: int, held: Any, x: Any) -> Any:
     return v.b.or_(v.b.fcmp_ordered(sign, x, held), v.b.fcmp_unordered("uno", x, x))
 
 
-def _combined(v: Lanes, op: int, held: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[Any, ...]:
+def combined(v: Lanes, op: int, held: tuple[Any, ...], x: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return (value,) or (value, index) of two, of which x comes later."""
     if op == SUM:
         return (v.add(held[0], x[0]),)
@@ -89,7 +89,7 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
         def few(offsets, i, row):
             held = load(row, const(0), offsets[0], i)
             for t, offset in enumerate(offsets[1:], 1):
-                held = _combined(v, op, held, load(row, const(t), offset, i))
+                held = combined(v, op, held, load(row, const(t), offset, i))
             store(row, held, i)
 
         def any_number(i, row, vectors=1):
@@ -100,7 +100,7 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
                 offset = v.int_at(taps, t)
                 for j, at in enumerate(starts):
                     mine = tuple(held[j * width : (j + 1) * width])
-                    result.extend(_combined(v, op, mine, load(row, t, offset, at)))
+                    result.extend(combined(v, op, mine, load(row, t, offset, at)))
             width = len(result) // vectors
             for j, at in enumerate(starts):
                 store(row, result[j * width : (j + 1) * width], at)
@@ -108,12 +108,12 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
         for number in (2, 3, 4):
             with b.if_then(b.icmp_signed("==", count, const(number))):
                 offsets = [v.int_at(taps, const(t)) for t in range(number)]
-                _vectors(v, const(0), n, lambda i, row, offsets=offsets: few(offsets, i, row))
+                vectors(v, const(0), n, lambda i, row, offsets=offsets: few(offsets, i, row))
                 b.ret_void()
         many = const(_UNROLL * v.VL)
         with counted(b, b.sdiv(n, many)) as (i, _, _):
             any_number(b.mul(i, many), Row(v), _UNROLL)
-        _vectors(v, b.mul(b.sdiv(n, many), many), n, any_number)
+        vectors(v, b.mul(b.sdiv(n, many), many), n, any_number)
 
     def codegen(context, builder, signature, args):
         outlined(builder, f"reduce_taps_{bits}_{op}_{index}", args[3:], emit)
@@ -122,7 +122,7 @@ def _reduce_taps(typing, BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add
     return types.void(BITS, OP, INDEX, *[N] * 8), codegen
 
 
-def _vectors(v: Lanes, done: Any, n: Any, one: Any) -> None:
+def vectors(v: Lanes, done: Any, n: Any, one: Any) -> None:
     """Emit the vectors of elements done to n; the last one overlaps its neighbour, or is masked in a short row."""
     b, width = v.b, const(v.VL)
     left = b.sub(n, done)
@@ -162,124 +162,6 @@ def reduce_taps_twin(BITS, OP, INDEX, dst, idst, src, isrc, taps, count, add, n)
         elements((BITS & ~1) + 1, idst, n)[:] = index + add
 
 
-class _Sliding:
-    """The loads of `reduce_sliding` for a step of 1 or 2: a unit is one tap, or a pair out of the same two vectors."""
-
-    def __init__(self, v: Lanes, step: int, src: Any, first: Any, dilation: Any, index: int):
-        self.v, self.step, self.src, self.dilation, self.index = v, step, src, dilation, index
-        self.w, self.first = index_lanes(v), first
-
-    def _numbered(self, value: Any, at: Any) -> tuple[Any, ...]:
-        """Return a tap with its index, for outputs whose first element is `at`."""
-        if not self.index:
-            return (value,)
-        w, b = self.w, self.v.b
-        start = b.add(self.first, at)
-        lanes = ir.Constant(w.vector, [self.step * i for i in range(w.VL)])
-        return value, b.add(w.broadcast(b.trunc(start, w.scalar) if w.bits < 64 else start), lanes)
-
-    def _pair(self, at: Any, i: Any, n: Any, masked: bool) -> tuple[Any, Any]:
-        """Return the two vectors at `at`; masked, only what the outputs from i to n need of them."""
-        v, b = self.v, self.v.b
-        masks: list[Any] = [None, None]
-        if masked:
-            needed = b.mul(b.sub(n, i), const(2))
-            masks = [first_lanes(v, needed), first_lanes(v, b.sub(needed, const(v.VL)))]
-        low = Row(v, masks[0]).load(v.at(self.src, at))
-        return low, Row(v, masks[1]).load(v.at(self.src, b.add(at, const(v.VL))))
-
-    def unit(self, number: Any, i: Any, row: Row, n: Any) -> list[tuple[Any, ...]]:
-        """Return the taps of unit `number` of the outputs from i on."""
-        v, b = self.v, self.v.b
-        if self.step == 1:
-            at = b.add(i, b.mul(number, self.dilation))
-            return [self._numbered(row.load(v.at(self.src, at)), at)]
-        at = b.add(b.mul(i, const(2)), b.mul(number, const(2)))
-        pair = self._pair(at, i, n, row.mask is not None)
-        return [self._numbered(self._every_second(pair, j), b.add(at, const(j))) for j in (0, 1)]
-
-    def last(self, count: Any, i: Any, row: Row, n: Any) -> tuple[Any, ...]:
-        """Return the last of an odd number of taps, out of vectors that end with it."""
-        b = self.v.b
-        at = b.add(b.mul(i, const(2)), b.sub(count, const(2)))
-        pair = self._pair(at, i, n, row.mask is not None)
-        return self._numbered(self._every_second(pair, 1), b.add(at, const(1)))
-
-    def _every_second(self, pair: tuple[Any, Any], first: int) -> Any:
-        lanes = [first + 2 * i for i in range(self.v.VL)]
-        return self.v.b.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, self.v.VL), lanes))
-
-
-@intrinsic(prefer_literal=True)
-def _reduce_sliding(typing, BITS, OP, INDEX, dst, idst, src, first, step, dilation, count, n):
-    """dst[i] = the combination over t < count of src[i * step + t * dilation], in this order, i < n.
-
-    The step is 1; or 2, then the dilation is 1 and the count at least 2. INDEX: idst[i] = first + i * step +
-    t * dilation of the t that won.
-    """
-    values = literals(BITS, OP, INDEX)
-    if values is None:
-        return None
-    bits, op, index = values
-
-    def emit(b, args):
-        v = Lanes(b, bits)
-        dst, idst, src = (v.pointer(a) for a in args[:3])
-        first, step, dilation, count, n = args[3:]
-
-        def loop(length):
-            taps = _Sliding(v, length, src, first, dilation, index)
-            units = count if length == 1 else b.sdiv(count, const(2))
-
-            def one(i, row):
-                held, *others = taps.unit(const(0), i, row, n)
-                for tap in others:
-                    held = _combined(v, op, held, tap)
-                with counted(b, b.sub(units, const(1)), [(part.type, part) for part in held]) as (u, now, result):
-                    now = tuple(now)
-                    for tap in taps.unit(b.add(u, const(1)), i, row, n):
-                        now = _combined(v, op, now, tap)
-                    result.extend(now)
-                if length == 2:
-                    held = tuple(result)
-                    with counted(b, b.srem(count, const(2)), [(part.type, part) for part in held]) as (_, now, result):
-                        result.extend(_combined(v, op, tuple(now), taps.last(count, i, row, n)))
-                row.store(result[0], v.at(dst, i))
-                if index:
-                    Row(taps.w, row.mask).store(result[1], taps.w.at(idst, i))
-
-            _vectors(v, const(0), n, one)
-
-        with b.if_else(b.icmp_signed("==", step, const(1))) as (near, far):
-            with near:
-                loop(1)
-            with far:
-                loop(2)
-
-    def codegen(context, builder, signature, args):
-        outlined(builder, f"reduce_sliding_{bits}_{op}_{index}", args[3:], emit)
-        return context.get_dummy_value()
-
-    return types.void(BITS, OP, INDEX, *[N] * 8), codegen
-
-
-@np.errstate(all="ignore")
-def reduce_sliding_twin(BITS, OP, INDEX, dst, idst, src, first, step, dilation, count, n):
-    """Python twin of `reduce_sliding`."""
-    numbers = np.arange(n) * step
-    held, index = elements(BITS, src, (n - 1) * step + 1)[::step].copy(), numbers + first
-    for t in range(1, count):
-        x = elements(BITS, src, (n - 1) * step + t * dilation + 1)[t * dilation :: step]
-        if OP == SUM:
-            held += x
-            continue
-        taken = ((x > held) if OP == MAX else (x < held)) | (x != x)
-        held[taken], index[taken] = x[taken], (numbers + first + t * dilation)[taken]
-    elements(BITS, dst, n)[:] = held
-    if INDEX:
-        elements((BITS & ~1) + 1, idst, n)[:] = index
-
-
 @intrinsic(prefer_literal=True)
 def _reduce_row(typing, BITS, OP, dst, src, n):
     """dst[0] = the combination of src[0:n], n at least 1, vectors first; without an index the order is free."""
@@ -296,13 +178,13 @@ def _reduce_row(typing, BITS, OP, dst, src, n):
             with long:
                 with counted(b, b.sub(whole, const(1)), [(v.vector, v.load(src))]) as (i, held, result):
                     x = v.load(v.at(src, b.mul(b.add(i, const(1)), const(v.VL))))
-                    result.extend(_combined(v, op, (held[0],), (x,)))
+                    result.extend(combined(v, op, (held[0],), (x,)))
                 held = result[0]
                 half = v.VL // 2
                 while half:
                     moved = [(i + half) % v.VL for i in range(v.VL)]
                     other = b.shuffle_vector(held, held, ir.Constant(ir.VectorType(I32, v.VL), moved))
-                    (held,) = _combined(v, op, (held,), (other,))
+                    (held,) = combined(v, op, (held,), (other,))
                     half //= 2
                 v.store_scalar(b.extract_element(held, ir.Constant(I32, 0)), dst)
             with short:
@@ -311,7 +193,7 @@ def _reduce_row(typing, BITS, OP, dst, src, n):
         start = v.load_scalar(dst)
         with counted(b, b.sub(n, done), [(v.scalar, start)]) as (i, held, result):
             x = v.load_scalar(v.at(src, b.add(done, i)))
-            result.extend(_combined(v, op, (held[0],), (x,)))
+            result.extend(combined(v, op, (held[0],), (x,)))
         v.store_scalar(result[0], dst)
 
     def codegen(context, builder, signature, args):
@@ -443,7 +325,7 @@ def widen_row_twin(BITS, dst, src, n):
 
 if config.DISABLE_JIT:
     reduce_taps, reduce_row, splat_row = reduce_taps_twin, reduce_row_twin, splat_row_twin
-    divide_row, widen_row, reduce_sliding = divide_row_twin, widen_row_twin, reduce_sliding_twin
+    divide_row, widen_row = divide_row_twin, widen_row_twin
 else:
     reduce_taps, reduce_row, splat_row = _reduce_taps, _reduce_row, _splat_row
-    divide_row, widen_row, reduce_sliding = _divide_row, _widen_row, _reduce_sliding
+    divide_row, widen_row = _divide_row, _widen_row

@@ -23,7 +23,8 @@ from fastconv._jit import helper, njit
 from fastconv.kernels.cpu import window_fields as F
 from fastconv.kernels.cpu.packing import columns_inside
 from fastconv.kernels.cpu.row_ops import copy_row, fill_rows, int_at, zero_row
-from fastconv.kernels.cpu.window_ops import divide_row, reduce_row, reduce_sliding, reduce_taps, splat_row, widen_row
+from fastconv.kernels.cpu.sliding_ops import reduce_sliding
+from fastconv.kernels.cpu.window_ops import divide_row, reduce_row, reduce_taps, splat_row, widen_row
 
 
 @cache
