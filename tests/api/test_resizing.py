@@ -17,7 +17,7 @@ DTYPES = {
     "bed_of_nails_unpool": ("float32", "int8"),
     "unfold": ("float32", "float16"),
     "fold": ("float32", "float16", "int16", "complex64"),
-    "interpolate": ("float32", "float32", "float16", "complex64"),
+    "interpolate": ("float32", "float32", "float16", "complex64", "uint8"),
 }
 
 

@@ -17,7 +17,7 @@ PROBLEMS = {
     "3x3 stride 2, batch": "n3ic16h41w43_oc40k3s2p1",
     "1x1": "n2ic64h40w40_oc64k1s1p0",
     "groups": "n2ic32h30w31_oc64k3s1p1g2",
-    "ic 300": "n2ic300h14w14_oc40k3s1p1",
+    "ic 300": "n2ic300h30w30_oc40k3s1p1",
     "depthwise": "n2ic48h60w61_oc48k5s1p2g48",
     "image": "n1ic1h600w900_oc1k5s1p2",
 }

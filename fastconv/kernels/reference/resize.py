@@ -59,3 +59,19 @@ def area(n: int, out: int) -> np.ndarray:
     for o in range(out):
         matrix[o, o * n // out : -(-(o + 1) * n // out)] = 1
     return matrix / matrix.sum(1, keepdims=True)
+
+
+def resize_bytes(x: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """Return uint8 x with matrices along its axes, from the last on: weights of 15 bits, rounded and clipped each time.
+
+    A square matrix changes nothing.
+    """
+    for axis, matrix in reversed(list(enumerate(matrices, 2))):
+        if matrix.shape[0] == matrix.shape[1]:
+            continue
+        bits = max(b for b in range(1, 23) if int(matrix.max() * 2.0**b + 0.5) < 2**15)
+        scaled = matrix * 2.0**bits
+        weights = np.trunc(scaled + np.copysign(0.5, scaled)).astype(int)
+        sums = np.moveaxis(np.tensordot(weights, x.astype(int), (1, axis)), 0, axis)
+        x = np.clip((sums + 2 ** (bits - 1)) >> bits, 0, 255)
+    return x.astype(np.uint8)
