@@ -33,7 +33,7 @@ def test_every_dtype(dtype):
     more = {"indices": False} if dtype in ("float64", "uint32", "int64") else {}
     for kind in KINDS:
         for _ in range(8):
-            pools.check(pools.draw(rng, kind, dtype, N=1, C=3, **more))
+            pools.check(pools.draw(rng, kind, dtype, axes=2, N=1, C=3, **more))
     for name in GLOBAL:
         pools.check(Drawn(name, pools.values(rng, (1, 3, 5, 7), dtype), {}))
 

@@ -46,8 +46,8 @@ def test_tiny(name):
 def test_every_dtype(dtype):
     """Few planes and, of elements of eight bytes, no indices: each kernel that is compiled takes seconds."""
     more = {"indices": False} if dtype in ("float64", "uint32", "int64") else {}
-    drawn("max", 5, 12, dtype, N=1, C=3, **more)
-    drawn("avg", 6, 12, dtype, N=1, C=3)
+    drawn("max", 5, 15, dtype, axes=2, N=1, C=3, **more)
+    drawn("avg", 6, 12, dtype, axes=2, N=1, C=3)
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_every_dtype_in_many_planes(dtype, kind):
 def test_bfloat16():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     for kind in ("max", "avg"):
-        drawn(kind, 6, 12, ml_dtypes.bfloat16, N=1, C=3)
+        drawn(kind, 6, 12, ml_dtypes.bfloat16)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -298,6 +298,13 @@ def test_pools_are_remembered_by_value_and_type():
             fc.max_pool1d(x, wrong)
     assert fc.max_pool1d(x.astype("i4"), 1).dtype == np.int32
     assert fc.max_pool1d(x, [3]).tolist() == fc.max_pool1d(x, (3,)).tolist() == fc.max_pool1d(x, np.int64(3)).tolist()
+
+
+def test_strides_are_the_kernel_size_by_default():
+    x = pools.values(np.random.default_rng(0), (1, 2, 7, 9), "float32")
+    want = fc.max_pool2d(x, (2, 3), (2, 3))
+    for stride in (None, (), []):
+        np.testing.assert_array_equal(fc.max_pool2d(x, (2, 3), stride), want)
 
 
 def test_arguments_have_pytorchs_order():

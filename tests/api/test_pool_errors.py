@@ -125,7 +125,8 @@ def test_sizes_of_other_types(name):
 def test_wrong_numbers_of_sizes(name):
     for value in ((), (1, 2, 3), [2] * 100):
         refused(Option, (f"has length {len(value)}, expected", "1 or 2 ints"), name, kernel_size=value)
-        refused(Option, "stride = ", name, stride=value)
+        if value:
+            refused(Option, "stride = ", name, stride=value)
 
 
 @pytest.mark.parametrize("name", WINDOWS)

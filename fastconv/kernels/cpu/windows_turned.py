@@ -75,7 +75,8 @@ def kernel(BITS: int, OP: int, INDICES: int, VL: int) -> Any:
                 q = min(q0, n - VL)
                 transpose(BITS, x + size * q * VL, g[LANES], src + size * q, n)
             addresses[F.X], addresses[F.INDEX], addresses[F.OUT], addresses[F.INDEX_OUT] = x, 0, out, index
-            inner(g, addresses, scratch + g[SCRATCH_AT], 0, g[TASKS])
+            # A literal 0 would be a signature, and a compilation, of its own.
+            inner(g, addresses, scratch + g[SCRATCH_AT], np.int64(0), g[TASKS])
             to = plane * g[OUT_SIZE]
             turned_back(BITS, VL, g, out, back, io[F.OUT] + size * to, 0)
             if INDICES:
