@@ -160,32 +160,36 @@ def unpooled_sizes(
 
     `output_size` has the spatial sizes, or all of the output's shape in its layout.
     """
-    default = tuple((n - 1) * s + k - sum(pad) for n, k, s, pad in zip(x.sizes, kernel, stride, pads, strict=True))
-    if output_size is None:
-        sizes = default
-    else:
-        sizes = _given(function, x, output_size)
-        for axis, size, usual, step in zip(AXES[-len(sizes) :], sizes, default, stride, strict=True):
-            if not usual - step < size < usual + step:
-                raise ShapeError(
-                    f"{function}: output_size = {shown(output_size)} has {axis} = {size}, expected more than "
-                    f"{usual - step} and less than {usual + step}"
-                )
+    sizes = default = tuple(
+        (n - 1) * s + k - sum(pad) for n, k, s, pad in zip(x.sizes, kernel, stride, pads, strict=True)
+    )
+    if output_size is not None:
+        readings = _readings(function, x, output_size)
+        fitting = [r for r in readings if all(abs(n - d) < s for n, d, s in zip(r, default, stride, strict=True))]
+        if not fitting:
+            ranges = ", ".join(
+                f"{axis} from {max(n - step + 1, 0)} to {n + step - 1}"
+                for axis, n, step in zip(AXES[-len(default) :], default, stride, strict=True)
+            )
+            raise ShapeError(f"{function}: output_size = {shown(output_size)}, expected {ranges}")
+        sizes = fitting[0]
     if not all(0 <= size < LIMIT for size in sizes):
         raise ShapeError(f"{function}: output sizes are {sizes}, expected 0 to 2**47 - 1")
     return sizes
 
 
-def _given(function: str, x: Planes, output_size: Any) -> tuple[int, ...]:
-    """Return the spatial sizes of an `output_size`."""
+def _readings(function: str, x: Planes, output_size: Any) -> list[tuple[int, ...]]:
+    """Return the spatial sizes that an `output_size` may mean, the most likely first."""
     axes = len(x.sizes)
     rule = f"a tuple of {axes} ints, or of {axes + 2} with N and C"
     items = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * axes
-    numbers_ = tuple(integer(function, "output_size", item, rule) for item in items)
-    if len(numbers_) not in (axes, axes + 2):
-        raise OptionError(f"{function}: output_size = {shown(output_size)} has length {len(numbers_)}, expected {rule}")
-    if len(numbers_) == axes:
-        return numbers_
-    # With channels last (N, *S, C), unless it can only be meant the other way.
-    first = x.layout == "channels_first" or (numbers_[:2] == (x.N, x.C) and (numbers_[0], numbers_[-1]) != (x.N, x.C))
-    return numbers_[2:] if first else numbers_[1:-1]
+    given = tuple(integer(function, "output_size", item, rule) for item in items)
+    if len(given) not in (axes, axes + 2):
+        raise OptionError(f"{function}: output_size = {shown(output_size)} has length {len(given)}, expected {rule}")
+    if len(given) == axes:
+        return [given]
+    if x.layout == "channels_first":
+        return [given[2:]]
+    # (N, *S, C), or (N, C, *S) as code for PyTorch has it: rather what has this N and C.
+    readings = [(given[-1] == x.C, given[1:-1]), (given[1] == x.C, given[2:])]
+    return [sizes for _, sizes in sorted(readings, key=lambda reading: not reading[0])]

@@ -38,6 +38,9 @@ def test_output_size_of_channels_last_has_its_layout():
     x, indices = np.ones((2, 2, 2, 3), "f4"), np.zeros((2, 2, 2, 3), int)
     for size in ((2, 5, 4, 3), (2, 3, 5, 4), (5, 4)):
         assert fc.max_unpool2d(x, indices, 2, output_size=size, layout="channels_last").shape == (2, 5, 4, 3)
+    # Read as (N, *S, C) these sizes are far from the default, 18 and 9.
+    x, indices = np.ones((2, 6, 3, 9), "f4"), np.zeros((2, 6, 3, 9), int)
+    assert fc.max_unpool2d(x, indices, 3, output_size=(2, 9, 18, 9), layout="channels_last").shape == (2, 18, 9, 9)
     assert fc.max_unpool1d(np.ones((3, 2)), [[0, 1]] * 3, 2, output_size=(7,), layout="channels_last").shape == (7, 2)
 
 
@@ -48,8 +51,8 @@ def test_output_size_of_one_axis_may_be_an_int():
 @pytest.mark.parametrize(
     ("size", "error", "text"),
     [
-        ((6, 4), fc.ShapeError, r"output_size = \(6, 4\) has H = 6, expected more than 2 and less than 6"),
-        ((4, 2), fc.ShapeError, "has W = 2, expected more than 2"),
+        ((6, 4), fc.ShapeError, r"output_size = \(6, 4\), expected H from 3 to 5, W from 3 to 5"),
+        ((4, 2), fc.ShapeError, "expected H from 3 to 5, W from 3 to 5"),
         ((4,), fc.OptionError, "has length 1"),
         ((1, 4, 4), fc.OptionError, "has length 3, expected a tuple of 2 ints, or of 4 with N and C"),
         ((4.0, 4), fc.ArgumentTypeError, "output_size = 4.0 is a float"),
