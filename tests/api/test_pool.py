@@ -206,7 +206,7 @@ def test_minus_infinity_is_a_number():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_special_values_stay_in_their_windows(value):
     for kernel, stride in ((3, 1), (3, 2), (31, 1), (9, 2)):
-        for at in ((0, 0), (17, 40), (33, 88), (5, 64)):
+        for at in ((0, 0), (17, 40), (33, 88)):
             x = np.ones((1, 2, 34, 89), "f4")
             x[0, 1, at[0], at[1]] = value
             k = {"kernel_size": (min(kernel, 9), kernel), "stride": stride, "padding": (1, kernel // 2)}
