@@ -74,7 +74,8 @@ def interpolate(
     float64, half precision in float32, rounded once; PyTorch rounds its weights to half precision, too. uint8 in
     "bilinear" and "bicubic" has PyTorch's and Pillow's weights of 15 bits and results. Other integers, which PyTorch
     refuses, are computed in float64, rounded to the nearest and clipped, but averages are truncated towards zero, as
-    those of pools. Cost of bilinear: 2 multiplications an output, and 2 for each pixel of a row of the input that is
+    those of pools. With `antialias` or uint8, and one column, PyTorch 2.13 sums elements of other rows; here it is as
+    with more columns. Cost of bilinear: 2 multiplications an output, and 2 for each pixel of a row of the input that is
     resized along W. Scratch: some rows, about 256 kB a thread.
 
     References

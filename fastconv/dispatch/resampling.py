@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
@@ -16,8 +14,6 @@ from fastconv.geometry import taps
 from fastconv.geometry.planes import three
 from fastconv.geometry.resize import Resize
 from fastconv.geometry.taps import Axis, Taps
-
-_lock = threading.Lock()
 
 # Table entries of a program, 16 bytes each, up to which some are kept, and up to which the last one is.
 _USUAL, _LARGE = 1 << 19, 1 << 23
@@ -40,9 +36,7 @@ class Problem(NamedTuple):
 
 def program(problem: Problem) -> tuple[Any, float]:
     """Return the program and the seconds that it takes on one thread."""
-    # Threads that meet a new problem together would otherwise all compile its kernel.
-    with _lock:
-        return _usual(problem) or _large(problem) or _build(problem)
+    return _usual(problem) or _large(problem) or _build(problem)
 
 
 @lru_cache(maxsize=32)
@@ -116,11 +110,18 @@ def moving_seconds(elements: int, itemsize: int) -> float:
     return elements * (0.1e-9 + 0.08e-9 * itemsize)
 
 
-@lru_cache(maxsize=32)
 def repeats(bits: int, planes: int, sizes: tuple[int, ...], lanes: int, steps: tuple[int, ...]) -> Any:
     """Return the program that repeats elements `steps` times along D, H and W."""
+    usual = sum(n * step for n, step in zip(sizes, steps, strict=True)) <= _USUAL
+    return (_usual_repeats if usual else _repeats)(bits, planes, sizes, lanes, steps)
+
+
+def _repeats(bits: int, planes: int, sizes: tuple[int, ...], lanes: int, steps: tuple[int, ...]) -> Any:
     sources = [np.arange(n * step) // step for n, step in zip(sizes, steps, strict=True)]
     return load.load("nearest:build_nearest")(bits, planes, sizes, lanes, sources)
+
+
+_usual_repeats = lru_cache(maxsize=32)(_repeats)
 
 
 @lru_cache(maxsize=128)
@@ -129,13 +130,3 @@ def nails(
 ) -> Any:
     """Return the program that stands elements `steps` apart on zeros along D, H and W, the first at `firsts`."""
     return load.load("nearest:build_nails")(bits, planes, sizes, lanes, steps, firsts)
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# A forked child may have inherited the lock from a thread that it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

@@ -73,7 +73,8 @@ def _check_mode(function: str, x: Planes, mode: Any, align_corners: Any, antiali
     if axes not in MODES[mode]:
         fitting = ", ".join(repr(name) for name, allowed in MODES.items() if axes in allowed)
         raise ShapeError(
-            f"{function}: mode = {mode!r} takes {MODES[mode][0]} spatial axes, input has {axes}; {fitting} can"
+            f"{function}: mode = {mode!r} takes {MODES[mode][0]} spatial axes after N and C, input of {axes + 2} "
+            f"dimensions has {axes}; {fitting} can"
         )
     corners = _flag(function, "align_corners", align_corners, or_none=True)
     smooth = _flag(function, "antialias", antialias)
