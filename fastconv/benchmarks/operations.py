@@ -300,4 +300,5 @@ def table(found: dict[str, Any]) -> tuple[Table, list[str]]:
         f"{n} thread(s) beside {who}: geometric mean {geometric_mean(each):.2f}, worst {min(each):.2f} of {len(each)}"
         for (n, who), each in ratios.items()
     ]
-    return rows, lines or ["no result was right"]
+    nothing = "no rival is installed" if any(record["seconds"] for record in records) else "no result was right"
+    return rows, lines or [nothing]

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.benchmarks import compare, filters, first_call, measure, problems, report, rivals, run, stats, timing
+from fastconv.benchmarks import (
+    compare,
+    filters,
+    first_call,
+    measure,
+    operations,
+    problems,
+    report,
+    rivals,
+    run,
+    stats,
+    timing,
+)
 from fastconv.errors import OptionError
 from fastconv.geometry.conv import conv_geometry
 
@@ -233,4 +245,22 @@ def test_filters_beside_scipy(monkeypatch):
     monkeypatch.setattr(fc.signal, "correlate2d", lambda image, *args: np.zeros(image.shape))
     rows, lines = filters.table(filters.measure(list, 1, 2))
     assert {row[4] for row in rows[1:]} == {"WRONG"}
+    assert lines == ["no result was right"]
+
+
+def test_operations_are_checked_and_timed(monkeypatch):
+    monkeypatch.setattr(operations, "POOLED", ((1, 3, 8, 8),))
+    found = operations.measure("pool", list, [1], 2)
+    assert len(found["operations"]) == 18
+    assert all(record["seconds"]["fastconv"] > 0 < record["seconds"]["copy"] for record in found["operations"])
+    rows, lines = operations.table(found)
+    assert len(rows) == 19
+    assert lines
+
+
+def test_wrong_operation_has_no_times(monkeypatch):
+    wrong = operations.Case("sum", "1x1", lambda: np.ones(3), {"peer": lambda: np.zeros(3)}, 1e-5, 12)
+    monkeypatch.setitem(operations.SUITES, "pool", lambda: iter([wrong]))
+    rows, lines = operations.table(operations.measure("pool", list, [1], 2))
+    assert "WRONG" in rows[1]
     assert lines == ["no result was right"]
