@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.convolve import DEVICES, is_simple
-from fastconv.dispatch.pooling import Counts, Divisor, Prepared, prepare
+from fastconv.dispatch.pooling import Counts, Divisor, Prepared, is_usual, prepare
 from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, UnsupportedError
 from fastconv.geometry.arguments import LIMIT, check_keyword, integer, shown
 from fastconv.geometry.arrays import SUPPORTED, as_input, check_out, kind_of, usable_in_place
@@ -38,6 +38,8 @@ class Pool(NamedTuple):
     element: np.dtype
     prepared: Prepared
     indices: bool
+    # Whether it is small enough to be one of many that are remembered.
+    usual: bool
     # The least number of a dtype narrower than the elements, where windows may be empty.
     lowest: int | None = None
 
@@ -85,7 +87,8 @@ def pooled(
         pool = make(function, x.dtype, x.shape, *given, *flags)
         if len(_seen) >= _SEEN_LIMIT:
             _seen.clear()
-        _seen[key] = pool
+        if pool.usual:
+            _seen[key] = pool
     return pool.run(function, x, out)
 
 
@@ -195,7 +198,7 @@ def _pool(
     axes = _merged(axes) if lanes == 1 and not indices else axes
     # A result without elements is never computed.
     prepared = prepare(op, element.name, max(planes, 1), max(lanes, 1), axes, indices, divisor)
-    return Pool(g.out_shape, SUPPORTED.get(dtype, dtype), element, prepared, indices)
+    return Pool(g.out_shape, SUPPORTED.get(dtype, dtype), element, prepared, indices, is_usual(axes))
 
 
 def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:

@@ -16,6 +16,8 @@ from fastconv.geometry.arrays import address
 from fastconv.geometry.windows import Axis, Windows, whole
 from fastconv.threads import run
 
+# Outputs of all axes up to which programs are usual.
+USUAL = 1 << 14
 # Rows as short as this are not worth a reduction of their own: planes are turned to lanes.
 SHORT = 128
 
@@ -110,7 +112,6 @@ class Prepared:
         self._second.run(address(middle), at, address(out), which)
 
 
-@lru_cache(maxsize=512)
 def prepare(
     op: str,
     dtype: str,
@@ -134,6 +135,25 @@ def prepare(
     fill : float
         What stands outside of axes with the mode "fill".
     """
+    remembered = _usual if is_usual(axes) else _large
+    return remembered(op, dtype, planes, lanes, axes, indices, divisor, fill)
+
+
+def is_usual(axes: tuple[Axis, ...]) -> bool:
+    """Return whether the tables of such windows, some 40 bytes an output of each axis, are small enough for many."""
+    return sum(axis.out for axis in axes) <= USUAL
+
+
+def _prepared(
+    op: str,
+    dtype: str,
+    planes: int,
+    lanes: int,
+    axes: tuple[Axis, ...],
+    indices: bool,
+    divisor: Divisor | None,
+    fill: float,
+) -> Prepared:
     *depth, h, w = axes if len(axes) > 1 else (whole(1), axes[0])
     kind = "wide" if indices else ""
     divided = "" if divisor is None else "constant" if isinstance(divisor, int) else "table"
@@ -145,6 +165,9 @@ def prepare(
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
         return Prepared(g, depth[0] if depth else None, divisor, fill)
+
+
+_usual, _large = lru_cache(maxsize=512)(_prepared), lru_cache(maxsize=4)(_prepared)
 
 
 def _renew_lock() -> None:
