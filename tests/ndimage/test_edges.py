@@ -196,7 +196,6 @@ def test_numbers_that_are_not_finite_stand_where_scipy_has_them(monkeypatch):
             same(name, huge, *args)
 
 
-@pytest.mark.targets
 def test_nan_is_the_extreme_of_every_window_that_has_it():
     x = np.arange(20.0)
     x[7] = np.nan
