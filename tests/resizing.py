@@ -154,7 +154,8 @@ def _interpolate(rng: Any, axes: int, shape: tuple[int, ...], dtype: str) -> _Fi
     if np.dtype(dtype).kind in "iu" and not name.startswith("nearest") and not (dtype == "uint8" and name[:2] == "bi"):
         name = mode = "nearest"
         keywords = {"mode": name}
-    matrices = [matrix(mode, n, out, bool(corners)) for n, out in zip(shape[2:], outs, strict=True)]
+    real = "f8" if dtype in ("float64", "complex128") else "f4"
+    matrices = [matrix(mode, n, out, bool(corners), real) for n, out in zip(shape[2:], outs, strict=True)]
     moved = name.startswith("nearest")
     if dtype == "uint8" and not moved:
         x = rng.integers(0, 256, shape).astype(dtype)
@@ -163,11 +164,11 @@ def _interpolate(rng: Any, axes: int, shape: tuple[int, ...], dtype: str) -> _Fi
     return _First("interpolate", (x,), (outs,), keywords, expected, 0.0 if moved else 1e-5)
 
 
-def matrix(mode: str, n: int, out: int, align_corners: bool = False) -> np.ndarray:
+def matrix(mode: str, n: int, out: int, align_corners: bool = False, real: str = "f4") -> np.ndarray:
     """Return the matrix of a mode along an axis; "smooth" behind it for antialias."""
     name, _, smooth = mode.partition(" ")
     if name.startswith("nearest"):
-        return resizing.nearest(n, out, exact=name == "nearest-exact")
+        return resizing.nearest(n, out, exact=name == "nearest-exact", real=real)
     if name == "area":
         return resizing.area(n, out)
     if smooth:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 def resize(x: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
@@ -21,10 +22,14 @@ def positions(n: int, out: int, scale: float | None = None, align_corners: bool 
     return (np.arange(out) + 0.5) * (n / out if scale is None else 1 / scale) - 0.5
 
 
-def nearest(n: int, out: int, exact: bool = False) -> np.ndarray:
-    """Return the matrix that copies input ``floor(o * n / out)``, or the one whose centre is nearest."""
-    source = (2 * np.arange(out) + 1) * n // (2 * out) if exact else np.arange(out) * n // out
-    return np.eye(n)[source]
+def nearest(n: int, out: int, exact: bool = False, real: DTypeLike = np.float32) -> np.ndarray:
+    """Return the matrix that copies input ``floor(o * n / out)``, or the one whose centre is nearest.
+
+    The quotient is rounded to a float type first, which may lead to the element before.
+    """
+    step = np.asarray(n / out, real)
+    at = (np.arange(out) + (0.5 if exact else 0)).astype(real) * step
+    return np.eye(n)[np.floor(at.astype(np.float32)).astype(int)]
 
 
 def kernel(n: int, at: np.ndarray, weight: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
