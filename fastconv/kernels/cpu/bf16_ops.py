@@ -206,32 +206,45 @@ def _finish_block(typing, PER, out, ldo, c, bias, residual, limits, rows, n, fla
         return None
     per = values[0]
 
+    def emit(b, args):
+        v = Lanes(b, 32)
+        with b.if_else(b.icmp_signed("!=", args[4], const(0))) as (more, plain):
+            with more:
+                _finish_rows_of_block(v, per, True, args)
+            with plain:
+                _finish_rows_of_block(v, per, False, args)
+
     def codegen(context, builder, signature, args):
-        v, b = Lanes(builder, 32), builder
-        out, c, bias, residual, limits = (v.pointer(args[i]) for i in (1, 3, 4, 5, 6))
-        ldo, rows, n = args[2], args[7], args[8]
-        low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
-        parts = [(j * v.VL, Row(v, first_lanes(v, b.sub(n, const(j * v.VL))))) for j in range(32 // v.VL)]
-        lanes = [] if per == ROWS else [row.load(v.at(bias, j)) for j, row in parts]
-        summed = b.icmp_signed("!=", args[5], const(0))
-        with counted(b, rows, [(v.vector, v.zero)]) as (r, (bad,), after):
-            at, source = b.mul(r, ldo), v.at(c, b.mul(r, const(32)))
-            target, added = v.at(out, at), v.at(residual, at)
-            each = [v.broadcast(v.load_scalar(v.at(bias, r)))] * len(parts) if per == ROWS else lanes
-            for (j, row), one in zip(parts, each, strict=True):
-                y = row.load(v.at(source, j))
-                # Zero, or NaN if y is not finite.
-                bad = v.fma(y, v.zero, bad)
-                y = v.add(y, one)
-                extra = Row(v, b.select(summed, row.mask, ir.Constant(row.mask.type, [0] * v.VL))).load(v.at(added, j))
-                row.store(v.clamp(v.add(y, extra), low, high), v.at(target, j))
-            after.append(bad)
-        wrong = b.fcmp_unordered("uno", after[0], after[0])
-        with b.if_then(b.icmp_unsigned("!=", b.bitcast(wrong, ir.IntType(v.VL)), ir.IntType(v.VL)(0)), likely=False):
-            b.store(ir.Constant(ir.IntType(8), 1), v.pointer(args[9]))
+        outlined(builder, f"finish_block_{per}", args[1:], emit)
         return context.get_dummy_value()
 
     return types.void(PER, *[N] * 9), codegen
+
+
+def _finish_rows_of_block(v: Lanes, per: int, summed: bool, args: Any) -> None:
+    """Emit the loop over the rows; a masked load of a residual that is not there would be legal, but very slow."""
+    b = v.b
+    out, c, bias, residual, limits, flag = (v.pointer(args[i]) for i in (0, 2, 3, 4, 5, 8))
+    ldo, rows, n = args[1], args[6], args[7]
+    low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
+    parts = [(j * v.VL, Row(v, first_lanes(v, b.sub(n, const(j * v.VL))))) for j in range(32 // v.VL)]
+    lanes = [] if per == ROWS else [row.load(v.at(bias, j)) for j, row in parts]
+    with counted(b, rows, [(v.vector, v.zero)]) as (r, (bad,), after):
+        at, source = b.mul(r, ldo), v.at(c, b.mul(r, const(32)))
+        target, added = v.at(out, at), v.at(residual, at)
+        each = [v.broadcast(v.load_scalar(v.at(bias, r)))] * len(parts) if per == ROWS else lanes
+        for (j, row), one in zip(parts, each, strict=True):
+            y = row.load(v.at(source, j))
+            # Zero, or NaN if y is not finite.
+            bad = v.fma(y, v.zero, bad)
+            y = v.add(y, one)
+            if summed:
+                y = v.add(y, row.load(v.at(added, j)))
+            row.store(v.clamp(y, low, high), v.at(target, j))
+        after.append(bad)
+    wrong = b.bitcast(b.fcmp_unordered("uno", after[0], after[0]), ir.IntType(v.VL))
+    with b.if_then(b.icmp_unsigned("!=", wrong, ir.Constant(wrong.type, 0)), likely=False):
+        b.store(ir.Constant(ir.IntType(8), 1), flag)
 
 
 def finish_block_twin(PER, out, ldo, c, bias, residual, limits, rows, n, flag):

@@ -117,8 +117,13 @@ def _columns(g: Any, b: Any, KD: int, role: int, channels: np.ndarray) -> np.nda
         channels = channels % ICT * KD + channels // ICT
     place = channels * len(taps)
     if b.COLUMNS:
-        k = (place[:, None] + taps if role == WEIGHT_ROWS else place + taps[:, None]).ravel()
-        return np.pad(k, (0, -len(k) % DEPTH), constant_values=-1).reshape(-1, DEPTH)
+        # Columns are those of the weight.
+        rows = (place[:, None] + taps).reshape(1, -1)
+    elif b.RUN:
+        # Each row of the kernel: the channels of one pixel after those of another.
+        rows = (place + taps[:, None]).reshape(g.KH, -1)
+    if b.COLUMNS or b.RUN:
+        return np.pad(rows, ((0, 0), (0, -rows.shape[1] % DEPTH)), constant_values=-1).reshape(-1, DEPTH)
     filled = np.pad(place, (0, -len(place) % DEPTH), constant_values=-1)
     return np.where(filled >= 0, filled + taps[:, None], -1).reshape(-1, DEPTH)
 
@@ -128,6 +133,10 @@ def _offsets(g: Any, b: Any, role: int, steps: int) -> np.ndarray:
     one = 64 * b.PLANE if role == WEIGHT_ROWS else 2 * DEPTH
     if b.COLUMNS:
         return np.arange(steps, dtype=np.int64) * one
+    if b.RUN:
+        rows = [tap_at(g, b, kh, 0) * b.PIXEL for kh in range(g.KH)]
+        along = np.arange(steps // g.KH, dtype=np.int64) * one
+        return (np.array(rows, np.int64)[:, None] + along).ravel()
     taps = [tap_at(g, b, kh, kw) * b.PIXEL for kh in range(g.KH) for kw in range(g.KW)]
     per_tap = np.arange(steps // len(taps), dtype=np.int64) * one
     return (np.array(taps, np.int64)[:, None] + per_tap).ravel()

@@ -9,7 +9,8 @@ strip's lines stay in L1 and the packed weight streams from L2.
 * channels_last: the weight is the columns. A strip holds pixels, [ROWS][P][channels], so a row of a tile register is 32
   channels of one pixel.
 
-Every 32 channels of one tap are one step of k; with few channels, im2col columns (COLUMNS) fill the steps instead.
+Every 32 channels of one tap are one step of k. Few channels would leave a step empty: in channels_first im2col columns
+(COLUMNS) fill the steps, in channels_last the pixels of a row of the kernel, which follow each other (RUN).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fastconv.kernels.cpu.conv_tiles import block_at
 from fastconv.kernels.cpu.matrix_unit import BLOCK, WEIGHT_BYTES, WEIGHT_ROWS, configure, multiply, release
 from fastconv.kernels.cpu.microkernel import COLUMNS as PER_COLUMN
 from fastconv.kernels.cpu.microkernel import ROWS as PER_ROW
-from fastconv.kernels.cpu.packing import columns_pixels, columns_planes, pixels_plane_at, source_index, strip_planes
+from fastconv.kernels.cpu.packing import columns_planes, pixels_plane_at, source_index, strip_planes
 from fastconv.kernels.cpu.row_ops import call_row, int_at, zero_row
 
 SUMS_BYTES = 4 * BLOCK * BLOCK
@@ -33,12 +34,16 @@ SUMS_BYTES = 4 * BLOCK * BLOCK
 def split_planes(g, strip, temporary, x, image, channel, channels, r0, c0):
     """channels_first: fill a strip of channel pairs, from two planes at a time; the last step of k is filled up."""
     pitch, n = 4 * g[F.PLANE], g[F.PLANE]
+    plane = 4 * g[F.H] * g[F.W]
     for c in range(0, -(-channels // BLOCK) * BLOCK, 2):
         both = min(2, channels - c)
         to = strip + c // 2 * pitch
         if both < 1:
             zero_row(32, to, n)
             zero_row(32, to + g[F.LOW], n)
+        elif g[F.PLAIN] and both == 2:
+            source = x + (image * g[F.IC] + channel + c) * plane + 4 * c0
+            split_pairs(to, to + g[F.LOW], source, source + plane, min(g[F.CB], g[F.W] - c0))
         else:
             strip_planes(32, temporary, x, g, image, channel + c, both, r0, c0)
             if both == 1:
@@ -63,36 +68,54 @@ def split_columns(g, strip, temporary, x, channel, channels, q0, pixels):
 
 @inline
 def split_pixels(g, strip, x, image, group, c0, channels, r0, col0):
-    """channels_last: fill a strip of pixels with the channels from c0 on of a group, in the order (kd, ic)."""
-    W, ICT, low, pitch = g[F.W], g[F.ICT], g[F.LOW], g[F.PIXEL]
+    """channels_last: fill a strip of pixels with the channels from c0 on of a group, in the order (kd, ic).
+
+    With RUN, pixels have no room between them, and those of all column phases follow each other as in the input.
+    """
+    W, low, pitch, step = g[F.W], g[F.LOW], g[F.PIXEL], g[F.SW]
+    columns = g[F.P]
+    if g[F.RUN]:
+        pitch, columns, step = 2 * channels, columns * step, 1
     dst = strip
     for phase in range(g[F.ROW_PHASES] * g[F.COLUMN_PHASES]):
         h0 = r0 * g[F.SH] + phase // g[F.COLUMN_PHASES] * g[F.DH] % g[F.SH] - g[F.PT]
         w0 = col0 * g[F.SW] + phase % g[F.COLUMN_PHASES] * g[F.DW] % g[F.SW] - g[F.PL]
-        for place in range(g[F.ROWS] * g[F.P]):
-            h = source_index(h0 + place // g[F.P] * g[F.SH], g[F.H], g[F.MODE])
-            w = source_index(w0 + place % g[F.P] * g[F.SW], W, g[F.MODE])
-            c = 0
-            while c < channels:
-                kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
-                n = min(channels - c, ICT - ic)
-                plane, to = pixels_plane_at(32, g, x, image, kd), dst + 2 * c
-                n = 0 if h < 0 or w < 0 or plane == 0 else n
-                source = plane + 4 * ((h * W + w) * g[F.IC] + group * ICT + ic)
-                # The end is filled up; what is too much is written over by the next.
-                split_row(to, to + low, source, n, pitch // 2 - c)
-                c += min(channels - c, ICT - ic)
-            dst += pitch
+        for r in range(g[F.ROWS]):
+            h, place = source_index(h0 + r * g[F.SH], g[F.H], g[F.MODE]), 0
+            while place < columns:
+                w = source_index(w0 + place * step, W, g[F.MODE])
+                inside = h >= 0 and w >= 0
+                n = 1
+                # Pixels that follow each other in the input and in the strip are one run.
+                if g[F.PLAIN] and inside and w == w0 + place:
+                    n = min(W - w, columns - place)
+                    source = x + 4 * ((image * g[F.H] + h) * W + w) * g[F.IC]
+                    split_row(dst, dst + low, source, n * channels, n * channels)
+                else:
+                    split_pixel(g, dst, x, image, group, c0, channels, pitch, h if inside else -1, w)
+                place += n
+                dst += n * pitch
+    for _ in range(g[F.SPILL]):
+        split_row(dst, dst + low, dst, 0, pitch // 2)
+        dst += pitch
+    if g[F.RUN]:
+        # Steps of k read on behind the last pixels.
+        split_row(dst, dst + low, dst, 0, 2 * BLOCK)
 
 
 @inline
-def split_windows(g, strip, temporary, x, group, c0, channels, q0, pixels):
-    """channels_last im2col: fill rows of windows."""
-    columns_pixels(32, BLOCK, temporary, x, g, group, c0, channels, q0, pixels)
-    K = channels * g[F.KH] * g[F.KW]
-    for q in range(-(-pixels // BLOCK) * BLOCK):
-        to = strip + q * g[F.PIXEL]
-        split_row(to, to + g[F.LOW], temporary + 4 * q * g[F.STEP], K, g[F.PIXEL] // 2)
+def split_pixel(g, dst, x, image, group, c0, channels, pitch, h, w):
+    """Fill one pixel of a strip, with zeros where h < 0."""
+    c, ICT = 0, g[F.ICT]
+    while c < channels:
+        kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
+        left = min(channels - c, ICT - ic)
+        plane, to = pixels_plane_at(32, g, x, image, kd), dst + 2 * c
+        n = 0 if h < 0 or plane == 0 else left
+        source = plane + 4 * ((h * g[F.W] + w) * g[F.IC] + group * ICT + ic)
+        # The end is filled up; what is too much is written over by the next.
+        split_row(to, to + g[F.LOW], source, n, pitch // 2 - c)
+        c += left
 
 
 @inline
@@ -132,8 +155,6 @@ def pack_block(ROLE, COLUMNS, g, io, scratch, image, group, ic0, channels, r0, c
             split_columns(g, scratch, temporary, io[F.X], channel, channels, c0, pixels)
         else:
             split_planes(g, scratch, temporary, io[F.X], image, channel, channels, r0, c0)
-    elif COLUMNS:
-        split_windows(g, scratch, temporary, io[F.X], group, ic0, channels, c0, pixels)
     else:
         split_pixels(g, scratch, io[F.X], image, group, ic0, channels, r0, c0)
 
@@ -151,8 +172,7 @@ def unit_kernel(ROLE, COLUMNS):
             part, block = t % g[F.PARTS], t // g[F.PARTS]
             image, group, r0, c0 = block_at(g, block)
             if COLUMNS:
-                pitch = valid = OP if ROLE == WEIGHT_ROWS else g[F.N] * OHOW
-                stride, base, q0 = g[F.OC] * OP, 0, c0
+                pitch, valid, stride, base, q0 = OP, OP, g[F.OC] * OP, 0, c0
                 pixels = min(g[F.CB], g[F.N] * OHOW - c0)
             else:
                 pitch, valid, stride = g[F.P], min(g[F.CB], g[F.OW] - c0), g[F.OW]
