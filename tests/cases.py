@@ -141,7 +141,7 @@ def draw(text: str, layout: str = "channels_first", dtype: Any = "float32", sepa
 
 def able(a: Arrays) -> list[str]:
     """Return the algorithms that can do a problem exactly; `separable` only if `rank_one` made the weight."""
-    lines = fc.explain(fc.conv2d, a.x.shape, a.w.shape, **a.keywords).lines
+    lines = fc.explain(fc.conv2d, a.x, a.w, **a.keywords).lines
     names = [line.algorithm for line in lines if not line.refused]
     if "separable" in names:
         powers = np.isin(np.frexp(np.abs(a.w))[0], (0.0, 0.5)).all()
