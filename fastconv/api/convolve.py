@@ -45,7 +45,7 @@ _SEEN_LIMIT = 1024
 
 
 class Options(NamedTuple):
-    """The arguments of a convolution that are not arrays, as the user gave them, and its number of spatial axes."""
+    """The arguments of a convolution that are not arrays, as the user gave them; its spatial axes; who asks."""
 
     stride: Any = 1
     padding: Any = 0
@@ -58,6 +58,8 @@ class Options(NamedTuple):
     precision: str = "default"
     device: str = "auto"
     axes: int = 2
+    # "call", which packs its weight each time, or "plan".
+    entry: str = "call"
 
 
 def convolve(
@@ -184,8 +186,8 @@ def find(
             pass
     g, activation = problem_of(function, x_shape, w_shape, dtype, options)
     if arrays is not None:
-        return fastest(function, g, activation, options.precision, *arrays)
-    prepared = prepare(function, g, activation, options.algorithm, options.precision)
+        return fastest(function, g, activation, options.precision, options.entry, *arrays)
+    prepared = prepare(function, g, activation, options.algorithm, options.precision, options.entry)
     if simple:
         if len(_seen) >= _SEEN_LIMIT:
             _seen.clear()

@@ -152,7 +152,7 @@ def explain_prepared(
     """Return the explanation of a prepared problem; missing arrays are drawn at random."""
     g, lines = prepared.geometry, []
     for row in TABLE:
-        candidate = judge(g, row, prepared.precision)
+        candidate = judge(g, row, prepared.precision, entry=prepared.entry)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
         lines.append(_line(candidate, row.name == prepared.algorithm, measured))
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
@@ -193,7 +193,7 @@ def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w:
             weights = rank_one_factors("explain", w)
         except UnsupportedError:
             return None
-    one = prepare("explain", g, prepared.activation, candidate.row.name, "default")
+    one = prepare("explain", g, prepared.activation, candidate.row.name, "default", prepared.entry)
     return measured_seconds(one, x, weights)
 
 

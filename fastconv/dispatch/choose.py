@@ -30,19 +30,25 @@ def refusal(g: ConvGeometry, row: Algorithm, precision: str) -> str | None:
     return refused
 
 
-def judge(g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
-    """Return what one row says to a problem."""
+def judge(
+    g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False, entry: str = "call"
+) -> Candidate:
+    """Return what one row says to a problem; a "call" brings its weight into order each time, a "plan" has done so."""
     refused = refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
     blocking = row.blocking(g, load.target())
-    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ + pack_seconds(blocking.packed_elements)
+    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ
+    if entry == "call":
+        seconds += pack_seconds(blocking.packed_elements)
     return Candidate(row, None, blocking, Cost(row.ops(g, bias), blocking.scratch_bytes, seconds))
 
 
 @lru_cache(maxsize=512)
-def choose(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Candidate:
+def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry: str = "call") -> Candidate:
     """Return the row to use; `algorithm` is "auto" or a name, which is never replaced by another.
+
+    `entry` is "call" or "plan": who asks.
 
     Raises
     ------
@@ -50,12 +56,12 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Ca
         If the named algorithm cannot; the message says why, and which can.
     """
     if algorithm == "auto":
-        judged = [judge(g, row, precision) for row in TABLE if not row.automatic]
+        judged = [judge(g, row, precision, entry=entry) for row in TABLE if not row.automatic]
         return min((c for c in judged if c.cost), key=lambda c: c.cost.seconds if c.cost else 0.0)
     row = ROWS.get(algorithm)
-    candidate = judge(g, row, precision) if row else None
+    candidate = judge(g, row, precision, entry=entry) if row else None
     if candidate and candidate.refused is None:
         return candidate
     refused = candidate.refused if candidate else "this version does not have it"
-    able = ", ".join(row.name for row in TABLE if judge(g, row, precision).refused is None)
+    able = ", ".join(row.name for row in TABLE if refusal(g, row, precision) is None)
     raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')

@@ -81,6 +81,8 @@ class PreparedTranspose:
     phases, as `_pack` says, then the results of a band's convolutions.
     """
 
+    # There is no plan of it.
+    entry = "call"
     __slots__ = (
         "_bands",
         "_bases",

@@ -63,6 +63,7 @@ class Prepared:
         "activation",
         "candidate",
         "dtype",
+        "entry",
         "geometry",
         "out_shape",
         "precision",
@@ -70,9 +71,11 @@ class Prepared:
         "seconds",
     )
 
-    def __init__(self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate):
+    def __init__(
+        self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate, entry: str = "call"
+    ):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
-        self.precision = precision
+        self.precision, self.entry = precision, entry
         self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
         self.seconds = candidate.blocking.cycles / HERTZ
@@ -139,12 +142,14 @@ class Prepared:
 
 
 @lru_cache(maxsize=512)
-def prepare(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Prepared:
-    """Return the prepared problem, from the bounded cache if it was met before."""
-    candidate = choose(function, g, algorithm, precision)
+def prepare(
+    function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str, entry: str = "call"
+) -> Prepared:
+    """Return the prepared problem, from the bounded cache if it was met before; `entry` is "call" or "plan"."""
+    candidate = choose(function, g, algorithm, precision, entry)
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
-        return Prepared(g, activation, precision, candidate)
+        return Prepared(g, activation, precision, candidate, entry)
 
 
 def _renew_lock() -> None:
