@@ -6,6 +6,7 @@ import platform
 from importlib import metadata
 
 import fastconv as fc
+from fastconv import _disk
 
 
 def info() -> str:
@@ -30,12 +31,10 @@ def info() -> str:
 
 def cache() -> tuple[str, str]:
     """Return the cache folder, and whether compiled kernels are kept there."""
-    from fastconv import _jit
-
-    root = _jit._root()
+    root = _disk.root()
     if root is None:
         return "none", "off (FASTCONV_DISABLE_CACHE is set, or there is no home folder)"
-    if root.exists() and not _jit._is_private(root):
+    if root.exists() and not _disk.is_private(root):
         return str(root), "off (it is no folder that only you can write to)"
     return str(root), "on" if root.exists() else "on (the folder will be made)"
 
