@@ -16,7 +16,8 @@ from fastconv.api.adaptive import (
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-from fastconv.api.explain import count_ops, devices, explain
+from fastconv.api.devices import devices
+from fastconv.api.explain import count_ops, explain
 from fastconv.api.factors import Separation, separate
 from fastconv.api.fold import fold, unfold
 from fastconv.api.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d

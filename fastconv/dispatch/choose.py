@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
-from fastconv.dispatch.cost import CALL_CYCLES, HERTZ, Cost, pack_seconds
+from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 
@@ -38,10 +38,11 @@ def judge(
     if refused is not None:
         return Candidate(row, refused, None, None)
     blocking = row.blocking(g, load.target())
-    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ
+    ops = row.ops(g, bias)
+    seconds = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
         seconds += pack_seconds(blocking.packed_elements)
-    return Candidate(row, None, blocking, Cost(row.ops(g, bias), blocking.scratch_bytes, seconds))
+    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
 
 
 @lru_cache(maxsize=512)

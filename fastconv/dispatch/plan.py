@@ -15,7 +15,7 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose
-from fastconv.dispatch.cost import HERTZ, pack_seconds
+from fastconv.dispatch.cost import pack_seconds, seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
 from fastconv.threads import run
@@ -78,7 +78,7 @@ class Prepared:
         self.precision, self.entry = precision, entry
         self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
-        self.seconds = candidate.blocking.cycles / HERTZ
+        self.seconds = seconds(candidate.blocking.cycles)
         self._no_bias = np.zeros(geometry.OC, self.dtype)
 
     @property

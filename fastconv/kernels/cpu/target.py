@@ -59,6 +59,16 @@ def _features() -> set[str]:
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
+# Of all that LLVM knows, what convolutions run faster with.
+_VECTORS = ("sse2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq", "neon")
+
+
+def features() -> list[str]:
+    """Return the vector instructions that kernels on this machine may use, by LLVM's names."""
+    found = _features()
+    return [name for name in _VECTORS if name in found]
+
+
 @lru_cache(maxsize=1)
 def current() -> Target:
     """Return the target of this process."""
