@@ -13,6 +13,7 @@ from fastconv.api.adaptive import (
     global_avg_pool,
     global_max_pool,
 )
+from fastconv.api.autotune import autotune
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -67,6 +68,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "autotune",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",

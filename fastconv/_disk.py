@@ -11,15 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["hashed", "is_private", "make_folder", "put", "root", "source_digest"]
+__all__ = ["hashed", "is_private", "make_folder", "put", "remove_old", "root", "source_digest"]
 
 DIGEST_BYTES = 16
+# Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
+_KEEP_SECONDS = 30 * 86400
+_KEEP_FOLDERS = 16
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +75,19 @@ def make_folder(*parts: str) -> Path | None:
     folder = top.joinpath(*parts)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def remove_old(folder: Path) -> None:
+    """Remove the folders of other digests that are old or many; for a process that still uses one they are misses."""
+    others = []
+    for other in folder.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if other != folder and other.is_dir() and not other.is_symlink():
+                others.append((other.stat().st_mtime, other))
+    others.sort(reverse=True)
+    for i, (used, other) in enumerate(others):
+        if i >= _KEEP_FOLDERS or used < time.time() - _KEEP_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def put(path: Path, data: bytes) -> None:

@@ -16,9 +16,7 @@ import contextlib
 import os
 import pickle
 import re
-import shutil
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache, update_wrapper
 from pathlib import Path
@@ -43,10 +41,6 @@ FASTMATH = frozenset({"contract", "reassoc"})
 # Settings of Numba that change the machine code without changing a source.
 _SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, numba.types.Type)
-# Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
-_KEEP_SECONDS = 30 * 86400
-_KEEP_FOLDERS = 16
-
 _compiled = 0
 
 
@@ -266,7 +260,7 @@ def _make_folder() -> bool:
     if folder is None:
         return False
     if is_new:
-        _remove_old(folder)
+        _disk.remove_old(folder)
     _mark_used()
     return True
 
@@ -276,19 +270,6 @@ def _mark_used() -> None:
     """Set the folder's time, by which old ones are found; once per process."""
     with contextlib.suppress(OSError):
         os.utime(_folder())
-
-
-def _remove_old(folder: Path) -> None:
-    """Remove the folders of other digests that are old or many; for a process that still uses one they are misses."""
-    others = []
-    for other in folder.parent.iterdir():
-        with contextlib.suppress(OSError):
-            if other != folder and other.is_dir() and not other.is_symlink():
-                others.append((other.stat().st_mtime, other))
-    others.sort(reverse=True)
-    for i, (used, other) in enumerate(others):
-        if i >= _KEEP_FOLDERS or used < time.time() - _KEEP_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _read(path: Path) -> bytes:

@@ -1,11 +1,11 @@
-"""Choosing the row of the table: the cheapest that can, or the one that the user asks for."""
+"""Choosing the row of the table: the fastest when it was measured, else by the model, or the one asked for."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, wisdom
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
@@ -45,6 +45,12 @@ def judge(
     return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
 
 
+def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
+    """Return what the rows that "auto" may choose say to a problem."""
+    judged = [judge(g, row, precision, entry=entry) for row in TABLE if not row.automatic]
+    return [c for c in judged if c.refused is None]
+
+
 @lru_cache(maxsize=512)
 def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry: str = "call") -> Candidate:
     """Return the row to use; `algorithm` is "auto" or a name, which is never replaced by another.
@@ -57,8 +63,11 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
         If the named algorithm cannot; the message says why, and which can.
     """
     if algorithm == "auto":
-        judged = [judge(g, row, precision, entry=entry) for row in TABLE if not row.automatic]
-        return min((c for c in judged if c.cost), key=lambda c: c.cost.seconds if c.cost else 0.0)
+        found = {c.row.name: c for c in candidates(g, precision, entry)}
+        advised = wisdom.advice(wisdom.problem("conv", g, precision, entry), found)
+        if advised is not None:
+            return found[advised]
+        return min(found.values(), key=lambda c: c.cost.seconds if c.cost else 0.0)
     row = ROWS.get(algorithm)
     candidate = judge(g, row, precision, entry=entry) if row else None
     if candidate and candidate.refused is None:
