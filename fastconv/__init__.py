@@ -36,6 +36,7 @@ from fastconv.api.upsample import (
     nearest_unpool2d,
     nearest_unpool3d,
 )
+from fastconv.api.warmup import warmup
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
     ArgumentTypeError,
@@ -114,6 +115,7 @@ __all__ = [
     "testing",
     "threads",
     "unfold",
+    "warmup",
 ]
 
 

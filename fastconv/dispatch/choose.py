@@ -46,9 +46,10 @@ def judge(
 
 
 def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
-    """Return what the rows that "auto" may choose say to a problem."""
+    """Return what the rows that "auto" may choose say to a problem; of rows that do the same, the first."""
     judged = [judge(g, row, precision, entry=entry) for row in TABLE if not row.automatic]
-    return [c for c in judged if c.refused is None]
+    different = {(c.row.kernel, c.blocking): c for c in reversed(judged) if c.refused is None}
+    return list(reversed(different.values()))
 
 
 @lru_cache(maxsize=512)
