@@ -71,14 +71,14 @@ def _text(rng: np.random.Generator) -> str:
     return text + ("_nhwc" if rng.random() < 0.4 else "")
 
 
-def measure(progress: Callable[[list[Any]], Any], count: int, seed: int, rounds: int = ROUNDS) -> dict[str, Any]:
+def measure(progress: Callable[[list[Any]], Any], count: int, seed: int) -> dict[str, Any]:
     """Return a record for each of `count` problems drawn with a seed; on one thread, as the model counts."""
     with fc.threads(1):
-        records = [_measured(g, entry, rounds) for g, entry in progress(drawn(count, seed))]
+        records = [_measured(g, entry) for g, entry in progress(drawn(count, seed))]
     return {"seed": seed, "choices": records}
 
 
-def _measured(g: ConvGeometry, entry: str, rounds: int) -> dict[str, Any]:
+def _measured(g: ConvGeometry, entry: str) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(g.dtype) for shape in (input_shape(g), weight_shape(g)))
     names = [c.row.name for c in candidates(g, "default", entry)]
@@ -95,7 +95,7 @@ def _measured(g: ConvGeometry, entry: str, rounds: int) -> dict[str, Any]:
             return record | {"wrong": f"{name}: {error}"}
     once = {name: sample(call, 1) for name, call in calls.items()}
     finalists = dict.fromkeys([*sorted(names, key=lambda name: once[name])[:FINALISTS], chosen])
-    found = interleave({name: calls[name] for name in finalists}, rounds)
+    found = interleave({name: calls[name] for name in finalists}, ROUNDS)
     return record | {"seconds": {name: median(samples.seconds) for name, samples in found.items()}}
 
 
