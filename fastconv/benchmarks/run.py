@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastconv.benchmarks import compare, filters, first_call, machine, operations, report, rivals
+from fastconv.benchmarks import choice, compare, filters, first_call, machine, operations, report, rivals
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
 from fastconv.errors import OptionError
@@ -23,8 +23,8 @@ SCHEMA = 1
 BUSY = 0.5
 
 # Suites that are no lists of layers, and stand alone.
-FIRST_CALL, SIGNAL = "first-call", "signal"
-ALONE = (FIRST_CALL, SIGNAL, *operations.SUITES)
+FIRST_CALL, SIGNAL, CHOICE = "first-call", "signal", "choice"
+ALONE = (FIRST_CALL, SIGNAL, CHOICE, *operations.SUITES)
 
 # Beside whom, by the suite; those that are not installed are left out.
 DEFAULT_RIVALS = {
@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     add("--problem", action="append", metavar="TEXT", help="a layer in place of a suite: a name, or its sizes")
     add("--threads", type=_counts, metavar="N,...", help="numbers of threads in turn (default: 1)", default=[1])
     add("--repeats", type=_positive, metavar="N", default=15, help="samples of each call (default: %(default)s)")
+    add("--count", type=_positive, metavar="N", default=choice.COUNT, help="problems of choice (default: %(default)s)")
+    add("--seed", type=int, metavar="N", default=0, help="of the problems of choice (default: %(default)s)")
     add("--rivals", type=_words, metavar="NAME,...", help=f"beside whom: {', '.join(rivals.RIVALS)}, or none")
     add("--plan", action=argparse.BooleanOptionalAction, default=True, help="measure the call of a plan too")
     add("--json", metavar="FILE", help="write all samples and the machine")
@@ -146,6 +148,9 @@ def _alone(options: argparse.Namespace, command: str) -> int:
     if options.suite == [FIRST_CALL]:
         found = first_call.measure(_progress)
         table, lines = first_call.table(found)
+    elif options.suite == [CHOICE]:
+        found = choice.measure(_progress, options.count, options.seed)
+        table, lines = choice.table(found)
     elif options.suite[0] in operations.SUITES:
         found = operations.measure(options.suite[0], _progress, options.threads, options.repeats)
         table, lines = operations.table(found)
@@ -153,7 +158,7 @@ def _alone(options: argparse.Namespace, command: str) -> int:
         found = filters.measure(_progress, options.threads[0], options.repeats)
         table, lines = filters.table(found)
     _finish(options, [table], lines, {"command": command, "machine": host, "results": [], **found})
-    return 0
+    return 1 if any("wrong" in record for record in found.get("choices", ())) else 0
 
 
 def _finish(options: argparse.Namespace, tables: list[report.Table], lines: list[str], found: dict[str, Any]) -> None:
