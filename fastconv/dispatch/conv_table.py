@@ -7,7 +7,8 @@ from typing import Any
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
-from fastconv.dispatch.cost import direct_ops, separable_ops
+from fastconv.dispatch.blocking_winograd import MENU, winograd_blocking
+from fastconv.dispatch.cost import direct_ops, separable_ops, winograd_ops
 from fastconv.geometry.conv import ConvGeometry
 
 PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"
@@ -30,6 +31,14 @@ def _depthwise(g: ConvGeometry) -> str | None:
 
 def _separable(g: ConvGeometry) -> str | None:
     return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
+
+
+def _winograd(g: ConvGeometry) -> str | None:
+    names = [axis for axis in "HW" if g.axes > 1 or axis == "W"]
+    kernel = [getattr(g, f"K{axis}") for axis in names]
+    if set(kernel) - {1, 3, 5} or set(kernel) == {1}:
+        return f"kernel must have 3 or 5 taps along {' and '.join(names)}, or 1 along one, got {kernel}"
+    return None
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -92,6 +101,17 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chellapilla, Puri and Simard 2006",
+    ),
+    Algorithm(
+        "winograd",
+        "conv_winograd:program",
+        _winograd,
+        winograd_blocking,
+        winograd_ops,
+        "transformed [tile][p][k][n]",
+        exact=False,
+        automatic="",
+        source="Lavin and Gray 2016, arXiv:1509.09308; Barabasz et al. 2020, arXiv:1803.10986",
     ),
     Algorithm(
         "direct",

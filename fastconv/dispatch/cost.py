@@ -58,6 +58,9 @@ def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
 
 
+winograd_ops = direct_ops
+
+
 def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:
     size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OD * g.OH * g.OW
     macs = outputs * macs_per_output

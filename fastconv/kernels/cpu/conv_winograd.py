@@ -1,0 +1,247 @@
+"""Winograd convolution: fewer products, in a transformed domain, for kernels of 3 and 5 taps with stride 1.
+
+    out = A [sum over ic of (G w G^T) * (B x B^T)] A^T  on tiles of MH x MW outputs; see fastconv/winograd.py
+
+A task is a run of tiles, over rows and images, times a range of output-channel tiles. Per pass over input channels:
+`load_tiles` copies VL channels of the rows of some neighbouring tiles into a strip in L1, lanes = channels (a
+channels_first image is transposed on the way; a channels_last one is read in place but at its borders), and transforms
+them to panels [channel / 16][p][MR][16] in L2; then the microkernel multiplies, per position p, all tiles with one tile
+of transformed weights. `store_tiles` transforms the sums back and finishes them, while they are in L2.
+
+Sources: Lavin and Gray 2016, arXiv:1509.09308; Jia, Zlateski, Durand and Li 2018, doi:10.1145/3178487.3178496 (tile
+blocks that stay in L2).
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from fastconv._jit import helper, inline, njit
+from fastconv.kernels.cpu import fields as F
+from fastconv.kernels.cpu.epilogue import epilogue_fields
+from fastconv.kernels.cpu.microkernel import outer
+from fastconv.kernels.cpu.packing import columns_inside, depth_at, source_index
+from fastconv.kernels.cpu.program import (
+    Program,
+    Region,
+    address,
+    bits_of,
+    blocking_fields,
+    problem_fields,
+    table,
+)
+from fastconv.kernels.cpu.row_ops import call_row, copy_row, finish_rows, int_at, transpose, zero_row
+from fastconv.kernels.cpu.squares import turn
+from fastconv.kernels.cpu.winograd_transforms import tiles_in, tiles_out
+from fastconv.kernels.cpu.winograd_weights import weight_packer
+
+
+@helper
+def segment_at(g, t, tiles):
+    """Return (image, row of tiles, first tile, count) of the tiles from t on, of at most `tiles`, that are together."""
+    row, tile = t // g[F.TW], t % g[F.TW]
+    return row // g[F.TH], row % g[F.TH], tile, min(min(tiles, g[F.TW] - tile), g[F.SEGMENT])
+
+
+@inline
+def channel_at(BITS, LAST, g, x, image, group, c):
+    """Return the address of the input plane that an image (n, od) sees as channel c = (kd, ic) of a group; 0: zeros."""
+    ic, d = group * g[F.ICT] + c % g[F.ICT], depth_at(g, image, c // g[F.ICT])
+    n, plane = image // g[F.OD], g[F.H] * g[F.W]
+    if d < 0:
+        return 0
+    if LAST:
+        return x + BITS // 8 * ((n * g[F.D] + d) * plane * g[F.IC] + ic)
+    return x + BITS // 8 * ((n * g[F.IC] + ic) * g[F.D] + d) * plane
+
+
+@inline
+def fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, rows, P):
+    """Fill strip [rows][P][VL] with `lanes` channels of the input from row h0 and column w0 on; `plane` = 0: zeros.
+
+    Up to VL pixels behind it are written too.
+    """
+    size, H, W = BITS // 8, g[F.H], g[F.W]
+    pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * H * W)
+    if LAST and lanes < VL:
+        # What stood there could be denormal, which most CPUs are slow at.
+        zero_row(BITS, strip, rows * P * VL)
+    for r in range(rows):
+        h = source_index(h0 + r, H, g[F.MODE]) if plane else -1
+        first, last = columns_inside(w0, 1, W, P)
+        if h < 0:
+            first = last = P
+        dst, row = strip + size * r * P * VL, plane + size * h * W * pixel
+        zero_row(BITS, dst, first * VL)
+        if LAST:
+            for i in range(first, last):
+                copy_row(BITS, dst + size * i * VL, row + size * (w0 + i) * pixel, lanes)
+        else:
+            for i in range(first, last, VL):
+                turn(BITS, dst + size * i * VL, VL, row + size * (w0 + i), channel, lanes, last - i)
+        zero_row(BITS, dst + size * last * VL, (P - last) * VL)
+        if g[F.MODE] != F.ZEROS and h >= 0:
+            for i in range(P - (last - first)):
+                i += last - first if i >= first else 0
+                src = row + size * source_index(w0 + i, W, g[F.MODE]) * pixel
+                for lane in range(lanes):
+                    copy_row(BITS, dst + size * (i * VL + lane), src + size * lane * channel, 1)
+
+
+def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
+    """Return the kernel for tiles of MH x MW outputs and register tiles of MR of them x NV vectors of channels."""
+    size, NR, NH, NW = BITS // 8, NV * VL, MH + RH - 1, MW + RW - 1
+    POINTS = NH * NW
+
+    @inline
+    def load_tiles(g, io, scratch, group, c0, channels, t0, tiles):
+        """Transform `channels` channels of `tiles` tiles, which begin at channel c0 of the group and at tile t0."""
+        strip, t = scratch + g[F.STRIP_AT], 0
+        while t < tiles:
+            image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
+            h0, w0, P = ty * MH - g[F.PT], tx * MW - g[F.PL], n * MW + RW - 1
+            inside = LAST and h0 >= 0 and h0 + NH <= g[F.H] and w0 >= 0 and w0 + P <= g[F.W]
+            for c in range(0, channels, VL):
+                lanes = min(VL, channels - c)
+                plane = channel_at(BITS, LAST, g, io[F.X], image, group, c0 + c)
+                if inside and lanes == VL and plane:
+                    src, pixel, row = plane + size * (h0 * g[F.W] + w0) * g[F.IC], g[F.IC], g[F.W] * g[F.IC]
+                else:
+                    src, pixel, row = strip, VL, P * VL
+                    fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, NH, P)
+                dst = scratch + size * (c // 16 * g[F.V_CHUNK] + c % 16)
+                tiles_in(MR, MH, RH, MW, RW, BITS, dst, g[F.V_PLACES] + 8 * t, src, row, pixel, n)
+            t += n
+        # The tiles that the last register tile has too many: what stood there could be denormal.
+        if tiles % MR:
+            rest = scratch + size * int_at(g[F.V_PLACES], tiles)
+            for c in range(0, channels, 16):
+                for p in range(POINTS):
+                    dst = rest + size * (c // 16 * g[F.V_CHUNK] + p * MR * 16)
+                    zero_row(BITS, dst, (MR - tiles % MR) * 16)
+
+    @inline
+    def finish_segment(g, io, scratch, y, channel, lanes, image, oh, ow, rows, columns):
+        """Finish rows x columns outputs of `lanes` channels that stand in Y, [row][Y_PITCH][NR]."""
+        limits, pitch, turned = g[F.LIMITS], g[F.Y_PITCH], scratch + g[F.T_AT]
+        bias = io[F.BIAS] + size * channel
+        if LAST:
+            for r in range(rows):
+                dst = io[F.OUT] + size * (((image * g[F.OH] + oh + r) * g[F.OW] + ow) * g[F.OC] + channel)
+                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+                line = y + size * r * pitch * NR
+                finish_rows(BITS, 1, dst, g[F.OC], line, NR, bias, residual, limits, columns, lanes)
+                for q in range(columns if g[F.ACTIVATION] else 0):
+                    call_row(g[F.ACTIVATION], dst + size * q * g[F.OC], lanes)
+        else:
+            for r in range(rows):
+                for q in range(0, columns, VL):
+                    for o in range(0, lanes, VL):
+                        dst = turned + size * (o * g[F.T_PITCH] + r * pitch + q)
+                        transpose(BITS, dst, g[F.T_ROWS], y + size * ((r * pitch + q) * NR + o), NR)
+            row = (image % g[F.OD] * g[F.OH] + oh) * g[F.OW] + ow
+            dst = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + channel) * g[F.OUT_PLANE] + row)
+            for lane in range(lanes):
+                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+                line = turned + size * lane * g[F.T_PITCH]
+                finish_rows(
+                    BITS, 0, dst, g[F.OW], line, pitch, bias + size * lane, residual, limits, rows, columns
+                )
+                for r in range(rows if g[F.ACTIVATION] else 0):
+                    call_row(g[F.ACTIVATION], dst + size * r * g[F.OW], columns)
+                dst += size * g[F.OUT_PLANE]
+
+    @inline
+    def store_tiles(g, io, scratch, m, channel, lanes, t0, tiles):
+        """Transform the products of `tiles` tiles back, and finish `lanes` channels of their outputs."""
+        y, t = scratch + g[F.Y_AT], 0
+        while t < tiles:
+            image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
+            flag, pitch = io[F.FLAGS] + image * g[F.TH] + ty, g[F.Y_PITCH] * NR
+            for o in range(0, lanes, VL):
+                src, places = m + size * o, g[F.M_PLACES] + 8 * t
+                tiles_out(MR, NR, MH, RH, MW, RW, BITS, y + size * o, pitch, src, places, n, flag)
+            oh, ow = ty * MH, tx * MW
+            rows, columns = min(MH, g[F.OH] - oh), min(n * MW, g[F.OW] - ow)
+            finish_segment(g, io, scratch, y, channel, lanes, image, oh, ow, rows, columns)
+            t += n
+
+    @njit()
+    def conv_winograd(g, io, scratch, lo, hi):
+        loaded, total = -1, g[F.N] * g[F.TH] * g[F.TW]
+        for task in range(lo, hi):
+            part, block = task % g[F.PARTS], task // g[F.PARTS]
+            group, t0 = block % g[F.G], block // g[F.G] * g[F.RUN]
+            tiles, first = min(g[F.RUN], total - t0), part * g[F.PART_TILES]
+            last = min(first + g[F.PART_TILES], g[F.TILES])
+            for p in range(g[F.PASSES]):
+                passes, c0 = g[F.PASS_TABLE] + F.PASS_BYTES * p, p * g[F.ICP]
+                channels = min(g[F.ICP], g[F.ICG] - c0)
+                if loaded != block or g[F.PASSES] > 1:
+                    load_tiles(g, io, scratch, group, c0, channels, t0, tiles)
+                    loaded = block
+                segments, seg, boff = int_at(passes, 0), int_at(passes, 1), int_at(passes, 2)
+                for tile in range(first, last):
+                    u = io[F.WEIGHT] + size * ((group * g[F.TILES] + tile) * g[F.PANEL] + int_at(passes, 3))
+                    m = scratch + g[F.C_AT] + size * (tile - first) * g[F.M_TILE]
+                    for point in range(POINTS):
+                        for q in range(0, tiles, MR):
+                            a = scratch + size * (q // MR * g[F.V_BLOCK] + point * MR * 16)
+                            c = m + size * (q // MR * POINTS + point) * MR * NR
+                            init = c if p else 0
+                            outer(MR, NV, 16, 0, BITS, a, 0, seg, segments, u, boff, init, NR, c, NR, 0, 0)
+                        u += size * channels * NR
+                    if p == g[F.PASSES] - 1:
+                        lanes, channel = min(NR, g[F.OCG] - tile * NR), group * g[F.OCG] + tile * NR
+                        store_tiles(g, io, scratch, m, channel, lanes, t0, tiles)
+
+    return conv_winograd
+
+
+_kernel = cache(winograd_kernel)
+
+
+def program(geometry: Any, activation: str | None, b: Any) -> Program:
+    """Return the program of Winograd convolution."""
+    bits, last = bits_of(geometry), geometry.layout == "channels_last"
+    size, NR, POINTS = bits // 8, b.NV * b.VL, (b.MH + geometry.KH - 1) * (b.MW + geometry.KW - 1)
+    ICG = geometry.ICG * geometry.KD
+    tables = _pass_tables(ICG, b, POINTS, size)
+    t = np.arange(b.RUN + 1, dtype=np.int64)
+    tables += [t // b.MR * b.V_BLOCK + t % b.MR * 16, (t // b.MR * POINTS * b.MR + t % b.MR) * NR]
+    tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
+    values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
+    names = ("PASS_TABLE", "V_PLACES", "M_PLACES", "T_ROWS")
+    values |= {name: address(array) for name, array in zip(names, (tables[0], *tables[-3:]), strict=True)}
+    values["PANEL"] = POINTS * ICG * NR
+    kernel = _kernel(bits, last, b.MR, b.NV, b.VL, b.MH, geometry.KH, b.MW, geometry.KW)
+    packer = weight_packer(geometry, b, bits, POINTS)
+    regions = partial(_regions, geometry, b)
+    flags = geometry.N * geometry.OD * b.TH
+    return Program(
+        kernel, F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables, flags, regions, geometry
+    )
+
+
+def _regions(geometry: Any, b: Any, block: int) -> list[Region]:
+    """Return the outputs of one row of tiles."""
+    image, ty = divmod(block, b.TH)
+    row = ty * b.MH
+    return [Region(image, row, min(b.MH, geometry.OH - row), 0, geometry.OW)]
+
+
+def _pass_tables(ICG: int, b: Any, POINTS: int, size: int) -> list[np.ndarray]:
+    """Return [table of passes, tables that it names]."""
+    NR, rows = b.NV * b.VL, []
+    tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for c0 in range(0, b.PASSES * b.ICP, b.ICP):
+        channels = min(b.ICP, ICG - c0)
+        if channels not in tables:
+            pairs = [(k // 16 * b.V_CHUNK, min(16, channels - k)) for k in range(0, channels, 16)]
+            tables[channels] = table(x for pair in pairs for x in pair), np.arange(channels, dtype=np.int64) * NR * size
+        seg, boff = tables[channels]
+        rows.append((len(seg) // 2, address(seg), address(boff), POINTS * c0 * NR, channels, 0))
+    return [table(x for row in rows for x in row), *(t for two in tables.values() for t in two)]
