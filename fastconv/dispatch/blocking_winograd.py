@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from fastconv.dispatch.blocking import TILE_END, ceil_div, element_bits, spread, tile_cycles
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.winograd import schemes
 
 # Outputs of a tile along an axis, by the taps of the kernel.
 MENU = {1: (1,), 3: (2, 4), 5: (2,)}
@@ -38,8 +37,6 @@ class WinogradBlocking(NamedTuple):
     STRIP_AT: int
     Y_AT: int
     Y_PITCH: int
-    T_AT: int
-    T_PITCH: int
     scratch_bytes: int
     packed_elements: int
     tasks: int
@@ -95,7 +92,7 @@ class _Cut:
         self.PART_TILES = ceil_div(self.TILES, self.PARTS)
         self.PARTS = ceil_div(self.TILES, self.PART_TILES)
         self.runs = ceil_div(self.total, self.RUN)
-        self.SEGMENT = min(self.TW, self.RUN, max(1, 64 // self.MW))
+        self.SEGMENT = min(self.TW, self.RUN, max(1, (64 - g.KW + 1) // self.MW))
         self.V_CHUNK = spread(self.points * self.MR * 16, self.size)
         self.V_BLOCK = ceil_div(self.ICP, 16) * self.V_CHUNK
         self.M_TILE = self.blocks * self.points * self.MR * self.NR
@@ -112,13 +109,11 @@ class _Cut:
     def blocking(self) -> WinogradBlocking:
         """Return the candidate with its memory and its time."""
         pitch = ceil_div(self.SEGMENT * self.MW, self.VL) * self.VL
-        T_PITCH = spread(self.MH * pitch + self.VL, self.size)
         sizes = (
             self.blocks * self.V_BLOCK,
             self.m_tiles * self.M_TILE,
             (self.NH * (self.SEGMENT * self.MW + self.NW - self.MW) + self.VL) * self.VL,
-            self.MH * pitch * self.NR,
-            self.NR * T_PITCH,
+            (self.MH * pitch + self.VL) * self.NR,
         )
         at = [0]
         for n in sizes:
@@ -127,8 +122,8 @@ class _Cut:
         return WinogradBlocking(
             *(self.MR, self.NV, self.VL, self.MH, self.MW, self.TH, self.TW, self.RUN, self.SEGMENT),
             *(self.ICP, self.PASSES, self.TILES, self.PARTS, self.PART_TILES),
-            *(self.V_BLOCK, self.V_CHUNK, self.M_TILE, *at[1:4], pitch, at[4], T_PITCH),
-            *(at[5], packed, self.runs * self.g.G * self.PARTS, self._cycles()),
+            *(self.V_BLOCK, self.V_CHUNK, self.M_TILE, *at[1:4], pitch),
+            *(at[4], packed, self.runs * self.g.G * self.PARTS, self._cycles()),
         )
 
     def _cycles(self) -> float:

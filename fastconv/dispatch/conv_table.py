@@ -7,7 +7,7 @@ from typing import Any
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
-from fastconv.dispatch.blocking_winograd import MENU, winograd_blocking
+from fastconv.dispatch.blocking_winograd import winograd_blocking
 from fastconv.dispatch.cost import direct_ops, separable_ops, winograd_ops
 from fastconv.geometry.conv import ConvGeometry
 

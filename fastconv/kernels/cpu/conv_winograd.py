@@ -22,8 +22,8 @@ import numpy as np
 from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.epilogue import epilogue_fields
-from fastconv.kernels.cpu.microkernel import outer
-from fastconv.kernels.cpu.packing import columns_inside, depth_at, source_index
+from fastconv.kernels.cpu.microkernel import products
+from fastconv.kernels.cpu.packing import depth_at, source_index
 from fastconv.kernels.cpu.program import (
     Program,
     Region,
@@ -31,10 +31,9 @@ from fastconv.kernels.cpu.program import (
     bits_of,
     blocking_fields,
     problem_fields,
-    table,
 )
-from fastconv.kernels.cpu.row_ops import call_row, copy_row, finish_rows, int_at, transpose, zero_row
-from fastconv.kernels.cpu.squares import turn
+from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows, int_at, zero_row
+from fastconv.kernels.cpu.squares import finish_turned, turn
 from fastconv.kernels.cpu.winograd_transforms import tiles_in, tiles_out
 from fastconv.kernels.cpu.winograd_weights import weight_packer
 
@@ -58,37 +57,37 @@ def channel_at(BITS, LAST, g, x, image, group, c):
     return x + BITS // 8 * ((n * g[F.IC] + ic) * g[F.D] + d) * plane
 
 
+@helper
+def run_at(w, n, W, mode):
+    """Return (source, count): columns w, w + 1, … of at most n are those of the input from `source` on; -1: zeros."""
+    if 0 <= w < W:
+        return w, min(W - w, n)
+    if mode == F.ZEROS:
+        return -1, min(-w, n) if w < 0 else n
+    return source_index(w, W, mode), 1
+
+
 @inline
 def fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, rows, P):
     """Fill strip [rows][P][VL] with `lanes` channels of the input from row h0 and column w0 on; `plane` = 0: zeros.
 
     Up to VL pixels behind it are written too.
     """
-    size, H, W = BITS // 8, g[F.H], g[F.W]
+    size, H, W, dst = BITS // 8, g[F.H], g[F.W], strip
     pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * H * W)
-    if LAST and lanes < VL:
-        # What stood there could be denormal, which most CPUs are slow at.
-        zero_row(BITS, strip, rows * P * VL)
     for r in range(rows):
-        h = source_index(h0 + r, H, g[F.MODE]) if plane else -1
-        first, last = columns_inside(w0, 1, W, P)
-        if h < 0:
-            first = last = P
-        dst, row = strip + size * r * P * VL, plane + size * h * W * pixel
-        zero_row(BITS, dst, first * VL)
-        if LAST:
-            for i in range(first, last):
-                copy_row(BITS, dst + size * i * VL, row + size * (w0 + i) * pixel, lanes)
-        else:
-            for i in range(first, last, VL):
-                turn(BITS, dst + size * i * VL, VL, row + size * (w0 + i), channel, lanes, last - i)
-        zero_row(BITS, dst + size * last * VL, (P - last) * VL)
-        if g[F.MODE] != F.ZEROS and h >= 0:
-            for i in range(P - (last - first)):
-                i += last - first if i >= first else 0
-                src = row + size * source_index(w0 + i, W, g[F.MODE]) * pixel
-                for lane in range(lanes):
-                    copy_row(BITS, dst + size * (i * VL + lane), src + size * lane * channel, 1)
+        h, i = source_index(h0 + r, H, g[F.MODE]) if plane else -1, 0
+        while i < P:
+            w, n = run_at(w0 + i, P - i, W, g[F.MODE]) if h >= 0 else (-1, P - i)
+            src = plane + size * (h * W + w) * pixel
+            if w < 0:
+                zero_row(BITS, dst, n * VL)
+            elif LAST:
+                fill_rows(BITS, dst, src, n, pixel, 0, lanes, 1, VL)
+            else:
+                turn(BITS, dst, VL, src, channel, lanes, n)
+            dst += size * n * VL
+            i += n
 
 
 def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
@@ -124,9 +123,9 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
                     zero_row(BITS, dst, (MR - tiles % MR) * 16)
 
     @inline
-    def finish_segment(g, io, scratch, y, channel, lanes, image, oh, ow, rows, columns):
+    def finish_segment(g, io, y, channel, lanes, image, oh, ow, rows, columns):
         """Finish rows x columns outputs of `lanes` channels that stand in Y, [row][Y_PITCH][NR]."""
-        limits, pitch, turned = g[F.LIMITS], g[F.Y_PITCH], scratch + g[F.T_AT]
+        limits, pitch = g[F.LIMITS], g[F.Y_PITCH]
         bias = io[F.BIAS] + size * channel
         if LAST:
             for r in range(rows):
@@ -137,22 +136,16 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
                 for q in range(columns if g[F.ACTIVATION] else 0):
                     call_row(g[F.ACTIVATION], dst + size * q * g[F.OC], lanes)
         else:
-            for r in range(rows):
-                for q in range(0, columns, VL):
-                    for o in range(0, lanes, VL):
-                        dst = turned + size * (o * g[F.T_PITCH] + r * pitch + q)
-                        transpose(BITS, dst, g[F.T_ROWS], y + size * ((r * pitch + q) * NR + o), NR)
             row = (image % g[F.OD] * g[F.OH] + oh) * g[F.OW] + ow
-            dst = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + channel) * g[F.OUT_PLANE] + row)
-            for lane in range(lanes):
-                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-                line = turned + size * lane * g[F.T_PITCH]
-                finish_rows(
-                    BITS, 0, dst, g[F.OW], line, pitch, bias + size * lane, residual, limits, rows, columns
-                )
-                for r in range(rows if g[F.ACTIVATION] else 0):
-                    call_row(g[F.ACTIVATION], dst + size * r * g[F.OW], columns)
-                dst += size * g[F.OUT_PLANE]
+            out = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + channel) * g[F.OUT_PLANE] + row)
+            for r in range(rows):
+                for o in range(0, lanes, VL):
+                    n, dst = min(VL, lanes - o), out + size * (o * g[F.OUT_PLANE] + r * g[F.OW])
+                    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+                    line, ldo = y + size * (r * pitch * NR + o), g[F.OUT_PLANE]
+                    finish_turned(BITS, dst, ldo, line, NR, bias + size * o, residual, limits, n, columns)
+                    for i in range(n if g[F.ACTIVATION] else 0):
+                        call_row(g[F.ACTIVATION], dst + size * i * ldo, columns)
 
     @inline
     def store_tiles(g, io, scratch, m, channel, lanes, t0, tiles):
@@ -166,7 +159,7 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
                 tiles_out(MR, NR, MH, RH, MW, RW, BITS, y + size * o, pitch, src, places, n, flag)
             oh, ow = ty * MH, tx * MW
             rows, columns = min(MH, g[F.OH] - oh), min(n * MW, g[F.OW] - ow)
-            finish_segment(g, io, scratch, y, channel, lanes, image, oh, ow, rows, columns)
+            finish_segment(g, io, y, channel, lanes, image, oh, ow, rows, columns)
             t += n
 
     @njit()
@@ -178,22 +171,18 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
             tiles, first = min(g[F.RUN], total - t0), part * g[F.PART_TILES]
             last = min(first + g[F.PART_TILES], g[F.TILES])
             for p in range(g[F.PASSES]):
-                passes, c0 = g[F.PASS_TABLE] + F.PASS_BYTES * p, p * g[F.ICP]
+                c0 = p * g[F.ICP]
                 channels = min(g[F.ICP], g[F.ICG] - c0)
                 if loaded != block or g[F.PASSES] > 1:
                     load_tiles(g, io, scratch, group, c0, channels, t0, tiles)
                     loaded = block
-                segments, seg, boff = int_at(passes, 0), int_at(passes, 1), int_at(passes, 2)
+                blocks = (tiles + MR - 1) // MR
+                u = group * g[F.ICG] * g[F.TILES] + c0 * g[F.TILES] + first * channels
+                u = io[F.WEIGHT] + size * u * POINTS * NR
                 for tile in range(first, last):
-                    u = io[F.WEIGHT] + size * ((group * g[F.TILES] + tile) * g[F.PANEL] + int_at(passes, 3))
                     m = scratch + g[F.C_AT] + size * (tile - first) * g[F.M_TILE]
-                    for point in range(POINTS):
-                        for q in range(0, tiles, MR):
-                            a = scratch + size * (q // MR * g[F.V_BLOCK] + point * MR * 16)
-                            c = m + size * (q // MR * POINTS + point) * MR * NR
-                            init = c if p else 0
-                            outer(MR, NV, 16, 0, BITS, a, 0, seg, segments, u, boff, init, NR, c, NR, 0, 0)
-                        u += size * channels * NR
+                    products(MR, NV, BITS, scratch, g[F.V_BLOCK], g[F.V_CHUNK], channels, u, m, blocks, POINTS, p)
+                    u += size * channels * POINTS * NR
                     if p == g[F.PASSES] - 1:
                         lanes, channel = min(NR, g[F.OCG] - tile * NR), group * g[F.OCG] + tile * NR
                         store_tiles(g, io, scratch, m, channel, lanes, t0, tiles)
@@ -207,23 +196,16 @@ _kernel = cache(winograd_kernel)
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of Winograd convolution."""
     bits, last = bits_of(geometry), geometry.layout == "channels_last"
-    size, NR, POINTS = bits // 8, b.NV * b.VL, (b.MH + geometry.KH - 1) * (b.MW + geometry.KW - 1)
-    ICG = geometry.ICG * geometry.KD
-    tables = _pass_tables(ICG, b, POINTS, size)
+    NR, POINTS = b.NV * b.VL, (b.MH + geometry.KH - 1) * (b.MW + geometry.KW - 1)
     t = np.arange(b.RUN + 1, dtype=np.int64)
-    tables += [t // b.MR * b.V_BLOCK + t % b.MR * 16, (t // b.MR * POINTS * b.MR + t % b.MR) * NR]
-    tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
+    tables = [t // b.MR * b.V_BLOCK + t % b.MR * 16, (t // b.MR * POINTS * b.MR + t % b.MR) * NR]
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
-    names = ("PASS_TABLE", "V_PLACES", "M_PLACES", "T_ROWS")
-    values |= {name: address(array) for name, array in zip(names, (tables[0], *tables[-3:]), strict=True)}
-    values["PANEL"] = POINTS * ICG * NR
+    values |= {"V_PLACES": address(tables[0]), "M_PLACES": address(tables[1])}
     kernel = _kernel(bits, last, b.MR, b.NV, b.VL, b.MH, geometry.KH, b.MW, geometry.KW)
     packer = weight_packer(geometry, b, bits, POINTS)
     regions = partial(_regions, geometry, b)
     flags = geometry.N * geometry.OD * b.TH
-    return Program(
-        kernel, F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables, flags, regions, geometry
-    )
+    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables, flags, regions, geometry)
 
 
 def _regions(geometry: Any, b: Any, block: int) -> list[Region]:
@@ -231,17 +213,3 @@ def _regions(geometry: Any, b: Any, block: int) -> list[Region]:
     image, ty = divmod(block, b.TH)
     row = ty * b.MH
     return [Region(image, row, min(b.MH, geometry.OH - row), 0, geometry.OW)]
-
-
-def _pass_tables(ICG: int, b: Any, POINTS: int, size: int) -> list[np.ndarray]:
-    """Return [table of passes, tables that it names]."""
-    NR, rows = b.NV * b.VL, []
-    tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for c0 in range(0, b.PASSES * b.ICP, b.ICP):
-        channels = min(b.ICP, ICG - c0)
-        if channels not in tables:
-            pairs = [(k // 16 * b.V_CHUNK, min(16, channels - k)) for k in range(0, channels, 16)]
-            tables[channels] = table(x for pair in pairs for x in pair), np.arange(channels, dtype=np.int64) * NR * size
-        seg, boff = tables[channels]
-        rows.append((len(seg) // 2, address(seg), address(boff), POINTS * c0 * NR, channels, 0))
-    return [table(x for row in rows for x in row), *(t for two in tables.values() for t in two)]

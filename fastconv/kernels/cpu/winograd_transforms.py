@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals
-from fastconv.kernels.cpu.memory import array_at, dtype_of, elements, ints
+from fastconv.kernels.cpu.memory import array_at, elements, ints
 from fastconv.winograd import Scheme, schemes, transforms
 
 N = types.intp

@@ -1,4 +1,4 @@
-"""Winograd's transform of the weight, once per plan or per plain call: [tile][pass][p][channel][NR].
+"""Winograd's transform of the weight, once per plan or per plain call: [group][pass][tile][p][channel][NR].
 
 Some channels of a tile of output channels are transposed to [channel][tap][NR] in L1, then transformed to rows that
 stream to memory.
@@ -16,8 +16,8 @@ from fastconv.kernels.cpu.squares import turn
 from fastconv.kernels.cpu.winograd_transforms import weights_in
 
 # Fields of the int64 array `p`: C input channels (ic, kd) of a group.
-WEIGHT_FIELDS = ("OCG", "C", "KD", "TILES", "ICP", "PANEL")
-OCG, C, KD, TILES, ICP, PANEL = range(len(WEIGHT_FIELDS))
+WEIGHT_FIELDS = ("OCG", "C", "KD", "TILES", "ICP")
+OCG, C, KD, TILES, ICP = range(len(WEIGHT_FIELDS))
 # Channels that are transposed together.
 TOGETHER = 16
 
@@ -45,11 +45,20 @@ def weight_kernel(BITS, NV, VL, MH, RH, MW, RW):
                 for i in range(columns // TAPS):
                     channel = (c + i) % p[KD] * ICT + (c + i) // p[KD]
                     c0 = channel // p[ICP] * p[ICP]
-                    pitch = min(p[ICP], p[C] - c0) * NR
-                    dst = io[1] + size * (t * p[PANEL] + (POINTS * c0 + channel - c0) * NR)
+                    channels = min(p[ICP], p[C] - c0)
+                    dst = POINTS * ((group * p[C] + c0) * p[TILES] + tile * channels) + channel - c0
+                    dst = io[1] + size * NR * dst
                     for o in range(0, NR, VL):
                         weights_in(
-                            NR, MH, RH, MW, RW, BITS, dst + size * o, pitch, scratch + size * (i * TAPS * NR + o)
+                            NR,
+                            MH,
+                            RH,
+                            MW,
+                            RW,
+                            BITS,
+                            dst + size * o,
+                            channels * NR,
+                            scratch + size * (i * TAPS * NR + o),
                         )
 
     return pack_winograd
@@ -58,8 +67,8 @@ def weight_kernel(BITS, NV, VL, MH, RH, MW, RW):
 def weight_packer(geometry: Any, b: Any, bits: int, POINTS: int) -> Packer:
     """Return the packer of a weight (OC, ICG, KD, KH, KW)."""
     channels, NR, taps = geometry.ICG * geometry.KD, b.NV * b.VL, geometry.KH * geometry.KW
-    tasks, panel = geometry.G * b.TILES, POINTS * channels * NR
+    tasks = geometry.G * b.TILES
     kernel = weight_kernel(bits, b.NV, b.VL, b.MH, geometry.KH, b.MW, geometry.KW)
-    p = table((geometry.OCG, channels, geometry.KD, b.TILES, b.ICP, panel))
+    p = table((geometry.OCG, channels, geometry.KD, b.TILES, b.ICP))
     scratch = (TOGETHER * taps + b.VL) * NR * (bits // 8)
-    return Packer(kernel, p, tasks, tasks * panel, scratch_bytes=scratch)
+    return Packer(kernel, p, tasks, tasks * POINTS * channels * NR, scratch_bytes=scratch)
