@@ -23,7 +23,7 @@ from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.microkernel import products
-from fastconv.kernels.cpu.packing import depth_at, source_index
+from fastconv.kernels.cpu.packing import columns_inside, depth_at, rows_alike, source_index
 from fastconv.kernels.cpu.program import (
     Program,
     Region,
@@ -32,8 +32,8 @@ from fastconv.kernels.cpu.program import (
     blocking_fields,
     problem_fields,
 )
-from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows, int_at, zero_row
-from fastconv.kernels.cpu.squares import finish_turned, turn
+from fastconv.kernels.cpu.row_ops import call_row, copy_row, fill_rows, finish_rows, int_at, zero_row
+from fastconv.kernels.cpu.squares import finish_turned, turn_lines
 from fastconv.kernels.cpu.winograd_transforms import tiles_in, tiles_out
 from fastconv.kernels.cpu.winograd_weights import weight_packer
 
@@ -57,37 +57,38 @@ def channel_at(BITS, LAST, g, x, image, group, c):
     return x + BITS // 8 * ((n * g[F.IC] + ic) * g[F.D] + d) * plane
 
 
-@helper
-def run_at(w, n, W, mode):
-    """Return (source, count): columns w, w + 1, … of at most n are those of the input from `source` on; -1: zeros."""
-    if 0 <= w < W:
-        return w, min(W - w, n)
-    if mode == F.ZEROS:
-        return -1, min(-w, n) if w < 0 else n
-    return source_index(w, W, mode), 1
-
-
 @inline
 def fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, rows, P):
     """Fill strip [rows][P][VL] with `lanes` channels of the input from row h0 and column w0 on; `plane` = 0: zeros.
 
     Up to VL pixels behind it are written too.
     """
-    size, H, W, dst = BITS // 8, g[F.H], g[F.W], strip
-    pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * H * W)
-    for r in range(rows):
-        h, i = source_index(h0 + r, H, g[F.MODE]) if plane else -1, 0
-        while i < P:
-            w, n = run_at(w0 + i, P - i, W, g[F.MODE]) if h >= 0 else (-1, P - i)
-            src = plane + size * (h * W + w) * pixel
-            if w < 0:
-                zero_row(BITS, dst, n * VL)
-            elif LAST:
-                fill_rows(BITS, dst, src, n, pixel, 0, lanes, 1, VL)
-            else:
-                turn(BITS, dst, VL, src, channel, lanes, n)
-            dst += size * n * VL
-            i += n
+    size, W, dst, r, H = BITS // 8, g[F.W], strip, 0, g[F.H] if plane else 0
+    first, last = columns_inside(w0, 1, W, P)
+    pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * g[F.H] * W)
+    while r < rows:
+        h, n = rows_alike(r, rows, h0, 1, H, g[F.MODE])
+        row = plane + size * h * W * pixel
+        if h < 0:
+            zero_row(BITS, dst, n * P * VL)
+        elif LAST:
+            n = 1
+            zero_row(BITS, dst, P * VL)
+            fill_rows(
+                BITS, dst + size * first * VL, row + size * (w0 + first) * pixel, last - first, pixel, 0, lanes, 1, VL
+            )
+        else:
+            turn_lines(BITS, dst, row + size * (w0 + first), channel, W, lanes, n, first, last, P)
+        if g[F.MODE] != F.ZEROS and h >= 0:
+            for k in range(n * (P - (last - first))):
+                i = k % (P - (last - first))
+                i += last - first if i >= first else 0
+                k //= P - (last - first)
+                src = row + size * (k * W + source_index(w0 + i, W, g[F.MODE])) * pixel
+                for lane in range(lanes):
+                    copy_row(BITS, dst + size * ((k * P + i) * VL + lane), src + size * lane * channel, 1)
+        dst += size * n * P * VL
+        r += n
 
 
 def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
@@ -138,14 +139,14 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
         else:
             row = (image % g[F.OD] * g[F.OH] + oh) * g[F.OW] + ow
             out = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + channel) * g[F.OUT_PLANE] + row)
-            for r in range(rows):
-                for o in range(0, lanes, VL):
-                    n, dst = min(VL, lanes - o), out + size * (o * g[F.OUT_PLANE] + r * g[F.OW])
-                    residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-                    line, ldo = y + size * (r * pitch * NR + o), g[F.OUT_PLANE]
-                    finish_turned(BITS, dst, ldo, line, NR, bias + size * o, residual, limits, n, columns)
-                    for i in range(n if g[F.ACTIVATION] else 0):
-                        call_row(g[F.ACTIVATION], dst + size * i * ldo, columns)
+            for o in range(0, lanes, VL):
+                n, dst, ldo, line = min(VL, lanes - o), out + size * o * g[F.OUT_PLANE], g[F.OUT_PLANE], y + size * o
+                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+                finish_turned(
+                    BITS, dst, ldo, g[F.OW], line, NR, pitch * NR, bias + size * o, residual, limits, n, rows, columns
+                )
+                for k in range(n * rows if g[F.ACTIVATION] else 0):
+                    call_row(g[F.ACTIVATION], dst + size * (k // rows * ldo + k % rows * g[F.OW]), columns)
 
     @inline
     def store_tiles(g, io, scratch, m, channel, lanes, t0, tiles):

@@ -31,7 +31,7 @@ NAMES: Final = (
     # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
     # the image are read in place but for strips of EDGE columns at both ends, which have row offsets of their own.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
-    # Winograd: TH x TW tiles in an image; a block is a RUN of them, at most SEGMENT of one row are transformed together.
+    # Winograd: TH x TW tiles in an image; blocks are RUNs of them, of which up to SEGMENT of one row go together.
     # Elements from tile block to tile block and from 16 channels to the next of the transformed input, and from tile to
     # tile of output channels of the products; addresses of the tables of places in both; byte offsets of the strip and
     # of the outputs, which have rows of Y_PITCH pixels.

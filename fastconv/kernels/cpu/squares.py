@@ -65,24 +65,31 @@ def _turn(typing, BITS, dst, ldd, src, lds, rows, columns):
     def emit(b, args):
         v = Lanes(b, *value)
         dst, ldd, src, lds, rows, columns = args
-        dst, pointers = v.pointer(dst), [v.pointer(src)]
-        for i in range(1, v.VL):
-            step = b.select(b.icmp_signed("<", const(i), rows), lds, const(0))
-            pointers.append(v.at(pointers[-1], step))
-
-        def square(q, row):
-            to = v.at(dst, b.mul(ldd, q))
-            for x in load_square(row, [v.at(p, q) for p in pointers]):
-                v.store(x, to)
-                to = v.at(to, ldd)
-
-        each_square(v, columns, square)
+        _emit_turn(v, v.pointer(dst), ldd, _lines(v, v.pointer(src), lds, rows), columns)
 
     def codegen(context, builder, signature, args):
         outlined(builder, f"turn_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
     return types.void(BITS, *[N] * 6), codegen
+
+
+def _lines(v: Lanes, pointer: Any, lds: Any, rows: Any) -> list[Any]:
+    """Return pointers to VL rows; behind the last one they repeat it."""
+    pointers = [pointer]
+    for i in range(1, v.VL):
+        pointers.append(v.at(pointers[-1], v.b.select(v.b.icmp_signed("<", const(i), rows), lds, const(0))))
+    return pointers
+
+
+def _emit_turn(v: Lanes, dst: Any, ldd: Any, pointers: Sequence[Any], columns: Any) -> None:
+    def square(q, row):
+        to = v.at(dst, v.b.mul(ldd, q))
+        for x in load_square(row, [v.at(p, q) for p in pointers]):
+            v.store(x, to)
+            to = v.at(to, ldd)
+
+    each_square(v, columns, square)
 
 
 def turn_twin(BITS, dst, ldd, src, lds, rows, columns):
@@ -96,10 +103,10 @@ def turn_twin(BITS, dst, ldd, src, lds, rows, columns):
 
 
 @intrinsic(prefer_literal=True)
-def _finish_turned(typing, BITS, out, ldo, src, lds, bias, residual, limits, rows, columns):
-    """out[i * ldo + k] = clamp(src[k * lds + i] + bias[i] (+ residual[i * ldo + k], unless 0)), k < columns, i < rows.
+def _turn_lines(typing, BITS, dst, src, lds, ldh, lanes, lines, first, last, P):
+    """Line h < lines of dst, P vectors, is `turn` of the columns at src + h * ldh from `first` to `last`, else zero.
 
-    There are at most VL rows; of src, VL rows and columns at least are read.
+    Vectors behind lane `lanes` are undefined; up to VL vectors behind the last line are written.
     """
     value = literals(BITS)
     if value is None:
@@ -107,48 +114,99 @@ def _finish_turned(typing, BITS, out, ldo, src, lds, bias, residual, limits, row
 
     def emit(b, args):
         v = Lanes(b, *value)
-        out, src, bias, residual, limits = (v.pointer(args[i]) for i in (0, 2, 4, 5, 6))
-        ldo, lds, rows, columns = (args[i] for i in (1, 3, 7, 8))
-        low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
-        with_residual = b.icmp_signed("!=", args[5], const(0))
-
-        def square(q, row):
-            at = q
-            for i, x in enumerate(
-                load_square(Row(v), [v.at(src, b.mul(lds, b.add(q, const(k)))) for k in range(v.VL)])
-            ):
-                with b.if_then(b.icmp_signed("<", const(i), rows), likely=True):
-                    y = v.add(x, v.broadcast(v.load_scalar(v.at(bias, i))))
-                    plain = b.block
-                    with b.if_then(with_residual, likely=False):
-                        more = v.add(y, row.load(v.at(residual, at)))
-                        summed = b.block
-                    total = b.phi(v.vector)
-                    total.add_incoming(y, plain)
-                    total.add_incoming(more, summed)
-                    row.store(v.clamp(total, low, high), v.at(out, at))
-                at = b.add(at, ldo)
-
-        each_square(v, columns, square)
+        dst, src, lds, ldh, lanes, lines, first, last, P = args
+        dst, src, one = v.pointer(dst), v.pointer(src), const(v.VL)
+        with counted(b, lines) as (h, _, _):
+            line, source = v.at(dst, b.mul(b.mul(h, P), one)), v.at(src, b.mul(h, ldh))
+            _emit_zeros(v, line, first)
+            _emit_turn(v, v.at(line, b.mul(first, one)), one, _lines(v, source, lds, lanes), b.sub(last, first))
+            _emit_zeros(v, v.at(line, b.mul(last, one)), b.sub(P, last))
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"finish_turned_{value[0]}", args[1:], emit)
+        outlined(builder, f"turn_lines_{value[0]}", args[1:], emit)
         return context.get_dummy_value()
 
     return types.void(BITS, *[N] * 9), codegen
 
 
+def _emit_zeros(v: Lanes, dst: Any, count: Any) -> None:
+    """Emit zeros for `count` vectors, and one at least: a call of memset would cost more than most borders."""
+    v.store(v.zero, dst)
+    more = v.b.sub(count, const(1))
+    with v.b.if_then(v.b.icmp_signed(">", more, const(0)), likely=False), counted(v.b, more) as (i, _, _):
+        v.store(v.zero, v.at(dst, v.b.mul(v.b.add(i, const(1)), const(v.VL))))
+
+
+def turn_lines_twin(BITS, dst, src, lds, ldh, lanes, lines, first, last, P):
+    """Python twin of `turn_lines`."""
+    VL, size = targets.current().lanes(BITS), BITS // 8
+    for h in range(lines):
+        elements(BITS, dst + size * h * P * VL, (P + 1) * VL)[:] = 0
+        turn_twin(BITS, dst + size * (h * P + first) * VL, VL, src + size * h * ldh, lds, lanes, last - first)
+        elements(BITS, dst + size * (h * P + last) * VL, max(P - last, 1) * VL)[:] = 0
+
+
+@intrinsic(prefer_literal=True)
+def _finish_turned(typing, BITS, out, ldo, ldh, src, lds, lsh, bias, residual, limits, rows, lines, columns):
+    """out[i, h, k] = clamp(src[h, k, i] + bias[i] (+ residual[i, h, k], unless 0)), i < rows, h < lines, k < columns.
+
+    There are at most VL rows; of src, VL rows and columns at least are read. Strides are (ldo, ldh, 1), residual as
+    out, and (lsh, lds, 1).
+    """
+    value = literals(BITS)
+    if value is None:
+        return None
+
+    def emit(b, args):
+        v = Lanes(b, *value)
+        out, src, bias, residual, limits = (v.pointer(args[i]) for i in (0, 3, 6, 7, 8))
+        ldo, ldh, lds, lsh, rows, lines, columns = (args[i] for i in (1, 2, 4, 5, 9, 10, 11))
+        low, high = (v.broadcast(v.load_scalar(v.at(limits, j))) for j in (0, 1))
+        with_residual = b.icmp_signed("!=", args[7], const(0))
+        with counted(b, lines) as (h, _, _):
+            source, offset = v.at(src, b.mul(h, lsh)), b.mul(h, ldh)
+
+            def square(q, row):
+                at = b.add(offset, q)
+                pixels = [v.at(source, b.mul(lds, b.add(q, const(k)))) for k in range(v.VL)]
+                for i, x in enumerate(load_square(Row(v), pixels)):
+                    with b.if_then(b.icmp_signed("<", const(i), rows), likely=True):
+                        y = v.add(x, v.broadcast(v.load_scalar(v.at(bias, i))))
+                        plain = b.block
+                        with b.if_then(with_residual, likely=False):
+                            more = v.add(y, row.load(v.at(residual, at)))
+                            summed = b.block
+                        total = b.phi(v.vector)
+                        total.add_incoming(y, plain)
+                        total.add_incoming(more, summed)
+                        row.store(v.clamp(total, low, high), v.at(out, at))
+                    at = b.add(at, ldo)
+
+            each_square(v, columns, square)
+
+    def codegen(context, builder, signature, args):
+        outlined(builder, f"finish_turned_{value[0]}", args[1:], emit)
+        return context.get_dummy_value()
+
+    return types.void(BITS, *[N] * 12), codegen
+
+
 @np.errstate(all="ignore")
-def finish_turned_twin(BITS, out, ldo, src, lds, bias, residual, limits, rows, columns):
+def finish_turned_twin(BITS, out, ldo, ldh, src, lds, lsh, bias, residual, limits, rows, lines, columns):
     """Python twin of `finish_turned`."""
     size, (low, high) = BITS // 8, elements(BITS, limits, 2)
     for i in range(rows):
-        y = np.array([elements(BITS, src + size * (k * lds + i), 1)[0] for k in range(columns)])
-        y = y + elements(BITS, bias + size * i, 1)
-        if residual:
-            y = y + elements(BITS, residual + size * i * ldo, columns)
-        y = np.where(y < low, low, y)
-        elements(BITS, out + size * i * ldo, columns)[:] = np.where(y > high, high, y)
+        for h in range(lines):
+            at = size * (i * ldo + h * ldh)
+            y = np.array([elements(BITS, src + size * (h * lsh + k * lds + i), 1)[0] for k in range(columns)])
+            y = y + elements(BITS, bias + size * i, 1)
+            if residual:
+                y = y + elements(BITS, residual + at, columns)
+            y = np.where(y < low, low, y)
+            elements(BITS, out + at, columns)[:] = np.where(y > high, high, y)
 
 
-turn, finish_turned = (turn_twin, finish_turned_twin) if config.DISABLE_JIT else (_turn, _finish_turned)
+if config.DISABLE_JIT:
+    turn, turn_lines, finish_turned = turn_twin, turn_lines_twin, finish_turned_twin
+else:
+    turn, turn_lines, finish_turned = _turn, _turn_lines, _finish_turned
