@@ -1,20 +1,38 @@
-"""Cutting a Winograd convolution in runs of tiles, passes over channels and parts of output channels."""
+"""Cutting a Winograd convolution in runs of tiles, passes over channels and parts of output channels.
+
+The model counts, for one thread: products, as in blocking.py; both transforms of data, for each vector of channels of a
+tile; a transformed weight that L2 does not hold, which is fetched, for each run of tiles, while products are computed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastconv.dispatch.blocking import TILE_END, ceil_div, element_bits, spread, tile_cycles
+from fastconv.dispatch.blocking import BIG, MIN_TASKS, ceil_div, element_bits, spread, tile_cycles
+from fastconv.dispatch.cost import OpCount, winograd_ops
 from fastconv.geometry.conv import ConvGeometry
 
-# Outputs of a tile along an axis, by the taps of the kernel.
-MENU = {1: (1,), 3: (2, 4), 5: (2,)}
+# Outputs of a tile along an axis, by the taps of the kernel; F(4,5) only along one axis. F(6x6,3x3) keeps within the
+# bound of the error (1.5e-5 of the largest output, where F(4x4,3x3) has 2e-6), but was not faster on any layer: its
+# transformed tiles are as many bytes, and its weight is 1.8 times as large.
+OUTPUTS = {1: (1,), 3: (2, 4), 5: (2, 4)}
+# Shares of L2 for the transformed input and for the products of a run.
 V_SHARE, M_SHARE = 0.45, 0.35
+# Pixels of one row of a strip in L1.
+STRIP_PIXELS = 64
+# Cycles, fitted to an Intel Xeon (Sapphire Rapids): end of a register tile; for each vector of channels of a tile, one
+# transformed position, one pixel in (transposed and as it is) and the rest; and the same on the way out.
+TILE_END = 20.0
+IN_POINT, IN_PIXEL, IN_REST = 5.8, (1.5, 3.5), 110.0
+OUT_POINT, OUT_PIXEL, OUT_REST = 4.0, (5.0, 7.0), 150.0
+STREAM_BYTES_PER_CYCLE = 7.0
+# A pass over few channels is not worth its sums.
+LEAST_CHANNELS = 32
 
 
 class WinogradBlocking(NamedTuple):
-    """Tile sizes of Winograd convolution; those that are not here are as in `Blocking`, or in kernels/cpu/fields.py."""
+    """Tile sizes; names as in `Blocking`, those of tiles as in kernels/cpu/fields.py."""
 
     MR: int
     NV: int
@@ -23,7 +41,7 @@ class WinogradBlocking(NamedTuple):
     MW: int
     TH: int
     TW: int
-    RUN: int
+    TILE_RUN: int
     SEGMENT: int
     ICP: int
     PASSES: int
@@ -45,35 +63,42 @@ class WinogradBlocking(NamedTuple):
 
 def winograd_blocking(g: ConvGeometry, target: Any) -> WinogradBlocking:
     """Return the cheapest blocking."""
-    return min((cut.blocking() for cut in _cuts(g, target)), key=lambda b: b.cycles)
+    return min(_cuts(g, target), key=lambda cut: cut.cycles).blocking()
+
+
+def planned_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
+    """Count the operations with the largest tiles, which large problems take."""
+    return winograd_ops(g, bias, tile_menu(g)[-1])
+
+
+def tile_menu(g: ConvGeometry) -> list[tuple[int, int]]:
+    """Return the (MH, MW) for a kernel, both small or both large."""
+    if g.KH == g.KW == 5:
+        return [(2, 2)]
+    small, large = ((OUTPUTS[g.KH][i], OUTPUTS[g.KW][i]) for i in (0, -1))
+    if 5 in (g.KH, g.KW) and 1 not in (g.KH, g.KW):
+        large = (2 if g.KH == 5 else 4, 2 if g.KW == 5 else 4)
+    return [small, large]
 
 
 def _cuts(g: ConvGeometry, target: Any) -> Iterator[_Cut]:
-    for MH in MENU[g.KH]:
-        for MW in MENU[g.KW]:
-            # Both axes have tiles of one size, or one axis has none.
-            if MH != MW and min(g.KH, g.KW) > 1 and g.KH == g.KW:
-                continue
-            for tile in target.outer_tiles[:2]:
-                yield from _runs(g, target, (MH, MW), tile)
+    for outputs in tile_menu(g):
+        for tile in target.outer_tiles[:2]:
+            shape = _Shape(g, target, outputs, tile)
+            for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
+                for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
+                    for part in (1, 2, 4, 8) if passes > 1 else (shape.TILES,):
+                        cut = _Cut(shape, blocks, passes, part)
+                        if cut.fits:
+                            yield cut
 
 
-def _runs(g: ConvGeometry, target: Any, outputs: tuple[int, int], tile: tuple[int, int]) -> Iterator[_Cut]:
-    for blocks in (1, 2, 3, 4, 6, 8, 12, 16):
-        for ICP in (32, 64, 128, 256, 512, 1 << 30):
-            for part in (1, 2, 4, 8, 16, 1 << 30):
-                cut = _Cut(g, target, outputs, tile, blocks, ICP, part)
-                if cut.fits:
-                    yield cut
+class _Shape:
+    """What follows from the problem, the tile of outputs and the register tile."""
 
-
-class _Cut:
-    """One candidate and all that follows from it."""
-
-    def __init__(self, g, target, outputs, tile, blocks, ICP, part):
+    def __init__(self, g: ConvGeometry, target: Any, outputs: tuple[int, int], tile: tuple[int, int]):
         self.g, self.target = g, target
-        self.MH, self.MW = outputs
-        self.MR, self.NV = tile
+        (self.MH, self.MW), (self.MR, self.NV) = outputs, tile
         self.size = element_bits(g) // 8
         self.VL = target.lanes(8 * self.size)
         self.NR = self.NV * self.VL
@@ -81,63 +106,74 @@ class _Cut:
         self.points = self.NH * self.NW
         self.TH, self.TW = ceil_div(g.OH, self.MH), ceil_div(g.OW, self.MW)
         self.total = g.N * g.OD * self.TH * self.TW
+        self.all_blocks = max(1, ceil_div(self.total, self.MR))
         self.channels = g.ICG * g.KD
-        self.blocks = min(blocks, max(1, ceil_div(self.total, self.MR)))
-        self.RUN = self.blocks * self.MR
-        self.PASSES = max(1, ceil_div(self.channels, ICP))
-        self.ICP = max(16, ceil_div(ceil_div(self.channels, self.PASSES), 16) * 16)
-        self.PASSES = max(1, ceil_div(self.channels, self.ICP))
         self.TILES = ceil_div(g.OCG, self.NR)
-        self.PARTS = ceil_div(self.TILES, min(part, self.TILES))
-        self.PART_TILES = ceil_div(self.TILES, self.PARTS)
-        self.PARTS = ceil_div(self.TILES, self.PART_TILES)
-        self.runs = ceil_div(self.total, self.RUN)
-        self.SEGMENT = min(self.TW, self.RUN, max(1, (64 - g.KW + 1) // self.MW))
         self.V_CHUNK = spread(self.points * self.MR * 16, self.size)
-        self.V_BLOCK = ceil_div(self.ICP, 16) * self.V_CHUNK
-        self.M_TILE = self.blocks * self.points * self.MR * self.NR
+        self.packed = g.G * self.TILES * self.NR * self.channels * self.points
+
+
+class _Cut:
+    """One candidate: runs of `blocks` register tiles, passes, and `part` channel tiles a task."""
+
+    def __init__(self, shape: _Shape, blocks: int, passes: int, part: int):
+        self.shape, self.blocks = shape, blocks
+        self.TILE_RUN, self.runs = blocks * shape.MR, ceil_div(shape.total, blocks * shape.MR)
+        # Panels have room for 16 channels.
+        self.ICP = max(16, ceil_div(ceil_div(shape.channels, passes), 16) * 16)
+        self.PASSES = max(1, ceil_div(shape.channels, self.ICP))
+        self.V_BLOCK = ceil_div(self.ICP, 16) * shape.V_CHUNK
+        self.M_TILE = blocks * shape.points * shape.MR * shape.NR
+        self.PART_TILES = min(self._part(part), shape.TILES)
+        self.PARTS = ceil_div(shape.TILES, self.PART_TILES)
+        self.tasks = self.runs * shape.g.G * self.PARTS
         self.m_tiles = self.PART_TILES if self.PASSES > 1 else 1
+        self.cycles = self._cycles()
+
+    def _part(self, part: int) -> int:
+        """Return the channel tiles of a task, few enough that threads share the work."""
+        s = self.shape
+        tasks = self.runs * s.g.G
+        if s.g.macs > BIG * s.VL and tasks * ceil_div(s.TILES, part) < MIN_TASKS:
+            return max(1, s.TILES * tasks // MIN_TASKS)
+        return part
 
     @property
     def fits(self) -> bool:
-        """Whether V and M are small enough, or as small as can be."""
-        v, m = self.blocks * self.V_BLOCK * self.size, self.m_tiles * self.M_TILE * self.size
-        l2 = self.target.l2_bytes
-        small = self.blocks == 1 and self.ICP <= 32 and self.m_tiles == 1
-        return small or (v <= V_SHARE * l2 and m <= M_SHARE * l2)
+        """Whether the transformed input and the products stay in L2, or are as small as can be."""
+        l2, size = self.shape.target.l2_bytes, self.shape.size
+        v, m = self.blocks * self.V_BLOCK * size, self.m_tiles * self.M_TILE * size
+        least = self.blocks == 1 and self.ICP <= LEAST_CHANNELS and self.PART_TILES == 1
+        return least or (v <= V_SHARE * l2 and m <= M_SHARE * l2)
 
     def blocking(self) -> WinogradBlocking:
-        """Return the candidate with its memory and its time."""
-        pitch = ceil_div(self.SEGMENT * self.MW, self.VL) * self.VL
-        sizes = (
-            self.blocks * self.V_BLOCK,
-            self.m_tiles * self.M_TILE,
-            (self.NH * (self.SEGMENT * self.MW + self.NW - self.MW) + self.VL) * self.VL,
-            (self.MH * pitch + self.VL) * self.NR,
-        )
+        """Return the candidate with its memory."""
+        s, g = self.shape, self.shape.g
+        SEGMENT = min(s.TW, self.TILE_RUN, max(1, (STRIP_PIXELS - g.KW + 1) // s.MW))
+        Y_PITCH = ceil_div(SEGMENT * s.MW, s.VL) * s.VL
+        # Transposed squares write, and read, VL pixels at least.
+        strip = (s.NH * (SEGMENT * s.MW + g.KW - 1) + s.VL) * s.VL
+        sizes = (self.blocks * self.V_BLOCK, self.m_tiles * self.M_TILE, strip, (s.MH * Y_PITCH + s.VL) * s.NR)
         at = [0]
-        for n in sizes:
-            at.append(at[-1] + ceil_div(n * self.size, 64) * 64)
-        packed = self.g.G * self.TILES * self.points * self.channels * self.NR
+        for elements in sizes:
+            at.append(at[-1] + ceil_div(elements * s.size, 64) * 64)
         return WinogradBlocking(
-            *(self.MR, self.NV, self.VL, self.MH, self.MW, self.TH, self.TW, self.RUN, self.SEGMENT),
-            *(self.ICP, self.PASSES, self.TILES, self.PARTS, self.PART_TILES),
-            *(self.V_BLOCK, self.V_CHUNK, self.M_TILE, *at[1:4], pitch),
-            *(at[4], packed, self.runs * self.g.G * self.PARTS, self._cycles()),
+            *(s.MR, s.NV, s.VL, s.MH, s.MW, s.TH, s.TW, self.TILE_RUN, SEGMENT, self.ICP, self.PASSES),
+            *(s.TILES, self.PARTS, self.PART_TILES, self.V_BLOCK, s.V_CHUNK, self.M_TILE, *at[1:4], Y_PITCH),
+            *(at[4], s.packed, self.tasks, self.cycles),
         )
 
     def _cycles(self) -> float:
-        g = self.g
-        full, rest = divmod(self.total, self.RUN)
-        mr_blocks = full * self.blocks + ceil_div(rest, self.MR)
-        tile = tile_cycles(self.target, g, self.MR, self.NV) * self.channels
-        tile += self.PASSES * (TILE_END + 1.5 * self.MR * self.NV)
-        products = g.G * mr_blocks * self.TILES * self.points * tile
-        again = self.PARTS if self.PASSES > 1 else 1
-        vectors_in = g.G * ceil_div(self.channels, self.VL) * self.total * again
-        vectors_out = g.G * ceil_div(g.OCG, self.VL) * self.total
+        s, g = self.shape, self.shape.g
+        full, rest = divmod(s.total, self.TILE_RUN)
+        register_tiles = g.G * (full * self.blocks + ceil_div(rest, s.MR)) * s.TILES * s.points
+        products = register_tiles * (tile_cycles(s.target, g, s.MR, s.NV) * s.channels + self.PASSES * TILE_END)
+        weight = s.packed * s.size
+        streams = self.runs if weight > s.target.l2_bytes * (1 - V_SHARE) else 1
+        stream = streams * weight / STREAM_BYTES_PER_CYCLE
         first = g.layout == "channels_first"
-        load = 3.0 * self.points + (6.0 if first else 1.0) * self.NH * self.MW
-        store = 2.5 * self.points + (10.0 if first else 4.0) * self.MH * self.MW
-        weights = g.G * self.TILES * self.NR * self.channels * self.points * self.size * self.runs
-        return products + vectors_in * load + vectors_out * store + weights / 16.0
+        loads = g.G * ceil_div(s.channels, s.VL) * s.total * (self.PARTS if self.PASSES > 1 else 1)
+        stores = g.G * ceil_div(g.OCG, s.VL) * s.total
+        load = IN_POINT * s.points + IN_PIXEL[first] * s.NH * s.MW + IN_REST
+        store = OUT_POINT * s.points + OUT_PIXEL[first] * s.MH * s.MW + OUT_REST
+        return max(products, stream) + 0.25 * min(products, stream) + loads * load + stores * store

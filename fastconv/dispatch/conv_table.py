@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
+from fastconv.dispatch.blocking_bf16x3 import bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
-from fastconv.dispatch.blocking_winograd import winograd_blocking
-from fastconv.dispatch.cost import direct_ops, separable_ops, winograd_ops
+from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
+from fastconv.dispatch.cost import direct_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
 PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"
@@ -39,6 +41,14 @@ def _winograd(g: ConvGeometry) -> str | None:
     if set(kernel) - {1, 3, 5} or set(kernel) == {1}:
         return f"kernel must have 3 or 5 taps along {' and '.join(names)}, or 1 along one, got {kernel}"
     return None
+
+
+def _bf16x3(g: ConvGeometry) -> str | None:
+    if g.dtype != "float32":
+        return f"arrays must be float32, got {g.dtype}"
+    if not load.target().matrix_unit:
+        return "this CPU has no matrix unit for bfloat16 (Intel AMX), or the system does not grant it"
+    return None if g.ICG else "there must be input channels, got 0"
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -81,6 +91,17 @@ TABLE: tuple[Algorithm, ...] = (
         source="Treitel and Shanks 1971, doi:10.1109/TGE.1971.271457",
     ),
     Algorithm(
+        "bf16x3",
+        "bf16_packing:program",
+        _bf16x3,
+        bf16_blocking,
+        direct_ops,
+        "steps of k [tile][step][high, low][half][16][32]",
+        exact=False,
+        automatic="",
+        source="Henry, Tang and Heinecke 2019, arXiv:1904.06376",
+    ),
+    Algorithm(
         "pointwise",
         "conv_im2col:program",
         _pointwise,
@@ -107,7 +128,7 @@ TABLE: tuple[Algorithm, ...] = (
         "conv_winograd:program",
         _winograd,
         winograd_blocking,
-        winograd_ops,
+        planned_ops,
         "transformed [tile][p][k][n]",
         exact=False,
         automatic="",

@@ -168,8 +168,8 @@ def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
         loaded, total = -1, g[F.N] * g[F.TH] * g[F.TW]
         for task in range(lo, hi):
             part, block = task % g[F.PARTS], task // g[F.PARTS]
-            group, t0 = block % g[F.G], block // g[F.G] * g[F.RUN]
-            tiles, first = min(g[F.RUN], total - t0), part * g[F.PART_TILES]
+            group, t0 = block % g[F.G], block // g[F.G] * g[F.TILE_RUN]
+            tiles, first = min(g[F.TILE_RUN], total - t0), part * g[F.PART_TILES]
             last = min(first + g[F.PART_TILES], g[F.TILES])
             for p in range(g[F.PASSES]):
                 c0 = p * g[F.ICP]
@@ -198,7 +198,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of Winograd convolution."""
     bits, last = bits_of(geometry), geometry.layout == "channels_last"
     NR, POINTS = b.NV * b.VL, (b.MH + geometry.KH - 1) * (b.MW + geometry.KW - 1)
-    t = np.arange(b.RUN + 1, dtype=np.int64)
+    t = np.arange(b.TILE_RUN + 1, dtype=np.int64)
     tables = [t // b.MR * b.V_BLOCK + t % b.MR * 16, (t // b.MR * POINTS * b.MR + t % b.MR) * NR]
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
     values |= {"V_PLACES": address(tables[0]), "M_PLACES": address(tables[1])}
