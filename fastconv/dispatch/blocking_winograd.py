@@ -7,8 +7,10 @@ tile; a transformed weight that L2 does not hold, which is fetched, for each run
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from fastconv.dispatch import load
 from fastconv.dispatch.blocking import BIG, MIN_TASKS, ceil_div, element_bits, spread, tile_cycles
 from fastconv.dispatch.cost import OpCount, winograd_ops
 from fastconv.geometry.conv import ConvGeometry
@@ -18,7 +20,7 @@ from fastconv.geometry.conv import ConvGeometry
 # transformed tiles are as many bytes, and its weight is 1.8 times as large.
 OUTPUTS = {1: (1,), 3: (2, 4), 5: (2, 4)}
 # Shares of L2 for the transformed input and for the products of a run.
-V_SHARE, M_SHARE = 0.45, 0.35
+V_SHARE, M_SHARE = 0.5, 0.5
 # Pixels of one row of a strip in L1.
 STRIP_PIXELS = 64
 # Cycles, fitted to an Intel Xeon (Sapphire Rapids): end of a register tile; for each vector of channels of a tile, one
@@ -61,14 +63,16 @@ class WinogradBlocking(NamedTuple):
     cycles: float
 
 
+@lru_cache(maxsize=256)
 def winograd_blocking(g: ConvGeometry, target: Any) -> WinogradBlocking:
     """Return the cheapest blocking."""
     return min(_cuts(g, target), key=lambda cut: cut.cycles).blocking()
 
 
 def planned_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
-    """Count the operations with the largest tiles, which large problems take."""
-    return winograd_ops(g, bias, tile_menu(g)[-1])
+    """Count the operations with the tiles that the planner takes."""
+    b = winograd_blocking(g, load.target())
+    return winograd_ops(g, bias, (b.MH, b.MW))
 
 
 def tile_menu(g: ConvGeometry) -> list[tuple[int, int]]:
@@ -157,10 +161,13 @@ class _Cut:
         at = [0]
         for elements in sizes:
             at.append(at[-1] + ceil_div(elements * s.size, 64) * 64)
+        # In a single pass all tiles of channels take turns in one place.
+        M_TILE = self.M_TILE if self.PASSES > 1 else 0
+        columns = (self.V_BLOCK, s.V_CHUNK, M_TILE, at[1], at[2], at[3], Y_PITCH)
         return WinogradBlocking(
             *(s.MR, s.NV, s.VL, s.MH, s.MW, s.TH, s.TW, self.TILE_RUN, SEGMENT, self.ICP, self.PASSES),
-            *(s.TILES, self.PARTS, self.PART_TILES, self.V_BLOCK, s.V_CHUNK, self.M_TILE, *at[1:4], Y_PITCH),
-            *(at[4], s.packed, self.tasks, self.cycles),
+            *(s.TILES, self.PARTS, self.PART_TILES, *columns, at[4], s.packed, self.tasks),
+            self.cycles,
         )
 
     def _cycles(self) -> float:

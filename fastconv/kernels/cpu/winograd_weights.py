@@ -39,9 +39,7 @@ def weight_kernel(BITS, NV, VL, MH, RH, MW, RW):
             for c in range(0, p[C], TOGETHER):
                 columns = min(TOGETHER, p[C] - c) * TAPS
                 for o in range(0, lanes, VL):
-                    for k in range(0, columns, VL):
-                        to, taps = scratch + size * (k * NR + o), src + size * (o * K + c * TAPS + k)
-                        turn(BITS, to, NR, taps, K, lanes - o, columns - k)
+                    turn(BITS, scratch + size * o, NR, src + size * (o * K + c * TAPS), K, lanes - o, columns)
                 for i in range(columns // TAPS):
                     channel = (c + i) % p[KD] * ICT + (c + i) // p[KD]
                     c0 = channel // p[ICP] * p[ICP]
