@@ -36,11 +36,21 @@ def _separable(g: ConvGeometry) -> str | None:
 
 
 def _winograd(g: ConvGeometry) -> str | None:
-    names = [axis for axis in "HW" if g.axes > 1 or axis == "W"]
-    kernel = [getattr(g, f"K{axis}") for axis in names]
+    axes = "HW" if g.axes > 1 else "W"
+    strides, rates, kernel = ([getattr(g, f"{letter}{axis}") for axis in axes] for letter in "SDK")
+    along = " and ".join(axes)
+    if g.dtype not in ("float32", "float64"):
+        return f"arrays must be float32 or float64, got {g.dtype}"
+    if max(strides) > 1:
+        return f"stride must be 1 along {along}, got {'x'.join(map(str, strides))}"
+    if max(rates) > 1:
+        return f"dilation must be 1 along {along}, got {'x'.join(map(str, rates))}"
     if set(kernel) - {1, 3, 5} or set(kernel) == {1}:
-        return f"kernel must have 3 or 5 taps along {' and '.join(names)}, or 1 along one, got {kernel}"
-    return None
+        rule = "3 or 5 taps" if g.axes == 1 else "3 or 5 taps along H or W, and 1, 3 or 5 along the other"
+        return f"kernel must have {rule}, got {'x'.join(map(str, kernel))}"
+    if g.KD > 1 and g.ICG % 16:
+        return f"with a kernel of {g.KD} taps in depth the channels of a group must be a multiple of 16, got {g.ICG}"
+    return None if g.ICG else "there must be input channels, got 0"
 
 
 def _bf16x3(g: ConvGeometry) -> str | None:
