@@ -7,7 +7,7 @@ from typing import Any
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
-from fastconv.dispatch.blocking_bf16x3 import bf16_blocking
+from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
 from fastconv.dispatch.cost import direct_ops, separable_ops
@@ -61,6 +61,10 @@ def _bf16x3(g: ConvGeometry) -> str | None:
     return None if g.ICG else "there must be input channels, got 0"
 
 
+def _bf16_blocking(g: ConvGeometry, target: Any) -> Bf16Blocking:
+    return bf16_blocking(g, target, terms=1)
+
+
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=False)
 
@@ -110,6 +114,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="",
         source="Henry, Tang and Heinecke 2019, arXiv:1904.06376",
+        rough=_bf16_blocking,
     ),
     Algorithm(
         "pointwise",

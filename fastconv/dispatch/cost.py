@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastconv.dispatch import load, machine
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
 from fastconv.winograd import schemes
 
-# The model counts cycles; this turns them into seconds. Only ratios decide.
-HERTZ = 3.0e9
-# Cycles per element to bring a weight into the kernel's order, and of one call from Python.
+# Cycles per element to bring a weight into the kernel's order.
 PACK_CYCLES = 0.6
-CALL_CYCLES = 2e4
+# Of arithmetic and memory traffic the longer one is the time, but some of the shorter one shows.
+NOT_HIDDEN = 0.25
 
 
 class OpCount(NamedTuple):
@@ -93,6 +93,26 @@ def transpose_ops(g: TransposeGeometry, bias: bool = False) -> OpCount:
     return OpCount(g.macs, g.macs, adds, params, (inputs + params) * size, outputs * size)
 
 
+def seconds(cycles: float) -> float:
+    """Return how long the cycles of a blocking's model take."""
+    return cycles / machine.current().hertz()
+
+
+def roofline(cycles: float, ops: OpCount) -> float:
+    """Return the model's time of a kernel, which computes and moves its arrays at once."""
+    # Memory is read before it is written to, a line at a time.
+    size = ops.bytes_read + 2 * ops.bytes_written
+    rates = machine.current()
+    moving = size / (rates.memory if size > load.target().l2_bytes else rates.l2)
+    shorter, longer = sorted((seconds(cycles), moving))
+    return longer + NOT_HIDDEN * shorter
+
+
+def call_seconds() -> float:
+    """Return what a call from Python takes beside its kernels."""
+    return 1 / machine.current().calls
+
+
 def pack_seconds(elements: int) -> float:
     """Return the model's time to bring a weight into the kernel's order."""
-    return elements * PACK_CYCLES / HERTZ
+    return seconds(elements * PACK_CYCLES)
