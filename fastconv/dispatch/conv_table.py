@@ -9,6 +9,7 @@ from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
+from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
 from fastconv.dispatch.cost import direct_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
@@ -32,6 +33,24 @@ def _depthwise(g: ConvGeometry) -> str | None:
 
 def _separable(g: ConvGeometry) -> str | None:
     return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
+
+
+def _winograd(g: ConvGeometry) -> str | None:
+    axes = "HW" if g.axes > 1 else "W"
+    strides, rates, kernel = ([getattr(g, f"{letter}{axis}") for axis in axes] for letter in "SDK")
+    along = " and ".join(axes)
+    if g.dtype not in ("float32", "float64"):
+        return f"arrays must be float32 or float64, got {g.dtype}"
+    if max(strides) > 1:
+        return f"stride must be 1 along {along}, got {'x'.join(map(str, strides))}"
+    if max(rates) > 1:
+        return f"dilation must be 1 along {along}, got {'x'.join(map(str, rates))}"
+    if set(kernel) - {1, 3, 5} or set(kernel) == {1}:
+        rule = "3 or 5 taps" if g.axes == 1 else "3 or 5 taps along H or W, and 1, 3 or 5 along the other"
+        return f"kernel must have {rule}, got {'x'.join(map(str, kernel))}"
+    if g.KD > 1 and g.ICG % 16:
+        return f"with a kernel of {g.KD} taps in depth the channels of a group must be a multiple of 16, got {g.ICG}"
+    return None if g.ICG else "there must be input channels, got 0"
 
 
 def _bf16x3(g: ConvGeometry) -> str | None:
@@ -118,6 +137,17 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chellapilla, Puri and Simard 2006",
+    ),
+    Algorithm(
+        "winograd",
+        "conv_winograd:program",
+        _winograd,
+        winograd_blocking,
+        planned_ops,
+        "transformed [tile][p][k][n]",
+        exact=False,
+        automatic="",
+        source="Lavin and Gray 2016, arXiv:1509.09308; Barabasz et al. 2020, arXiv:1803.10986",
     ),
     Algorithm(
         "direct",

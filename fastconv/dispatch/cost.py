@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.dispatch import load, machine
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
+from fastconv.winograd import schemes
 
 # Cycles per element to bring a weight into the kernel's order.
 PACK_CYCLES = 0.6
@@ -56,6 +57,24 @@ def direct_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
 def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     """Count two 1-D passes: KH + KW multiplications an output instead of KH * KW."""
     return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
+
+
+def winograd_ops(g: ConvGeometry, bias: bool, outputs: tuple[int, int]) -> OpCount:
+    """Count F(m, r) on tiles of `outputs`, whole ones at the edges too: products, and both transforms of data.
+
+    A tile is transformed column by column, then row by row; what neighbours share is counted for each.
+    """
+    (MH, MW), direct = outputs, direct_ops(g, bias)
+    NH, NW = MH + g.KH - 1, MW + g.KW - 1
+    tiles = g.N * g.OD * -(-g.OH // MH) * -(-g.OW // MW)
+    down, across = schemes(MH, g.KH), schemes(MW, g.KW)
+    products, ICG = NH * NW * g.OC * g.ICG * g.KD, g.IC * g.KD
+    multiplies = ICG * (NW * down.input.multiplies + NH * across.input.multiplies)
+    multiplies += g.OC * (NW * down.output.multiplies + MH * across.output.multiplies)
+    adds = ICG * (NW * down.input.adds + NH * across.input.adds)
+    adds += g.OC * (NW * down.output.adds + MH * across.output.adds) + max(products - NH * NW * g.OC, 0)
+    outputs_biased = direct.bytes_written // np.dtype(g.dtype).itemsize if bias else 0
+    return direct._replace(multiplies=tiles * (products + multiplies), adds=tiles * adds + outputs_biased)
 
 
 def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:

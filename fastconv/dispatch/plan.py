@@ -123,7 +123,7 @@ class Prepared:
         for packer, weight, buffer in zip(self.program.packers, weights, buffers, strict=True):
             array = buffer[: packer.elements * self.dtype.itemsize].view(self.dtype)
             io = np.array((address(weight), address(array)), np.int64)
-            run(packer.kernel, packer.p, io, packer.tasks, 0, pack_seconds(packer.elements))
+            run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
             packed.append(array)
         return packed
 
