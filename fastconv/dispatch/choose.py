@@ -36,7 +36,7 @@ def judge(g: ConvGeometry, row: Algorithm, precision: str = "default", bias: boo
     if refused is not None:
         return Candidate(row, refused, None, None)
     blocking = row.blocking(g, load.target())
-    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ + pack_seconds(blocking.packed_elements)
+    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ + pack_seconds(blocking.packed_elements, row.pack_cycles)
     return Candidate(row, None, blocking, Cost(row.ops(g, bias), blocking.scratch_bytes, seconds))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
-from fastconv.dispatch.cost import direct_ops, separable_ops
+from fastconv.dispatch.blocking_fft import fft_blocking
+from fastconv.dispatch.cost import TRANSFORM_PACK_CYCLES, direct_ops, fft_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
 PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"
@@ -30,6 +33,14 @@ def _depthwise(g: ConvGeometry) -> str | None:
 
 def _separable(g: ConvGeometry) -> str | None:
     return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
+
+
+def _fft(g: ConvGeometry) -> str | None:
+    if np.dtype(g.dtype).kind != "f":
+        return f"integers are summed exactly, got dtype {g.dtype}"
+    if (g.KD, g.KH, g.KW) == (1, 1, 1):
+        return "kernel must have more than one tap"
+    return None if g.IC else "there are no input channels"
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -70,6 +81,18 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="the kernels must have rank 1, which only their values tell; ask by name, or pass the factors",
         source="Treitel and Shanks 1971, doi:10.1109/TGE.1971.271457",
+    ),
+    Algorithm(
+        "fft",
+        "conv_fft:program",
+        _fft,
+        fft_blocking,
+        fft_ops,
+        "spectra [tile of frequencies][oc][ic][VL]",
+        exact=False,
+        automatic="",
+        source="Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer 2010, section 8.7.3",
+        pack_cycles=TRANSFORM_PACK_CYCLES,
     ),
     Algorithm(
         "pointwise",

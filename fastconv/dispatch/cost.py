@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastconv.dispatch import load
+from fastconv.dispatch.blocking_fft import fft_blocking
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
 
@@ -14,6 +16,8 @@ from fastconv.geometry.conv_transpose import TransposeGeometry
 HERTZ = 3.0e9
 # Cycles per element to bring a weight into the kernel's order, and of one call from Python.
 PACK_CYCLES = 0.6
+# The same to transform a kernel, for each element of its spectrum.
+TRANSFORM_PACK_CYCLES = 15.0
 CALL_CYCLES = 2e4
 
 
@@ -53,6 +57,17 @@ def direct_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     return _ops(g, g.ICG * g.KD * g.KH * g.KW, g.ICG * g.KD * g.KH * g.KW, bias)
 
 
+def fft_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
+    """Count radix-2 transforms of all blocks of input and output, and a complex product at each frequency."""
+    block = fft_blocking(g, load.target())
+    size, blocks = math.prod(block.block), g.N * math.prod(block.counts)
+    doublings = blocks * (g.IC + g.OC) * size * math.log2(size)
+    products = blocks * block.FREQUENCIES * g.OC * g.ICG * 4
+    counted = direct_ops(g, bias)
+    adds = round(1.5 * doublings) + products + (g.N * g.OC * g.OD * g.OH * g.OW if bias else 0)
+    return counted._replace(multiplies=round(doublings) + products, adds=adds)
+
+
 def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     """Count two 1-D passes: KH + KW multiplications an output instead of KH * KW."""
     return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
@@ -74,6 +89,6 @@ def transpose_ops(g: TransposeGeometry, bias: bool = False) -> OpCount:
     return OpCount(g.macs, g.macs, adds, params, (inputs + params) * size, outputs * size)
 
 
-def pack_seconds(elements: int) -> float:
-    """Return the model's time to bring a weight into the kernel's order."""
-    return elements * PACK_CYCLES / HERTZ
+def pack_seconds(elements: int, cycles: float = PACK_CYCLES) -> float:
+    """Return the model's time to bring a weight into the kernel's order, at so many cycles an element."""
+    return elements * cycles / HERTZ
