@@ -175,5 +175,5 @@ def plan_conv2d(
     packed = []
     for product in job.weights(name, w):
         arrays = job.prepared.pack(product)
-        packed.append([np.array(p) if p is a else p for p, a in zip(arrays, product, strict=True)])
+        packed.append([np.array(p) if any(p is a for a in product) else p for p in arrays])
     return ConvPlan(shape, options, job, (x.dtype, result), packed, b)

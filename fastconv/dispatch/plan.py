@@ -18,6 +18,7 @@ from fastconv.dispatch.choose import Candidate, choose
 from fastconv.dispatch.cost import HERTZ, pack_seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
+from fastconv.geometry.regions import region_geometry, region_input, region_of
 from fastconv.threads import run
 
 _lock = threading.Lock()
@@ -84,10 +85,15 @@ class Prepared:
         return self.candidate.row.name
 
     def pack(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the weight arrays in the order that the kernel reads; those that it reads as they are, unchanged."""
+        """Return the weight arrays in the order that the kernel reads; those that it reads as they are, unchanged.
+
+        Where blocks may be computed anew, the weights stand behind the packed ones.
+        """
         packers = self.program.packers
-        buffers = [_lines(packer.elements * self.dtype.itemsize) for packer in packers]
-        return self._packed(weights, buffers) if packers else list(weights)
+        if not packers:
+            return list(weights)
+        packed = self._packed(weights, [_lines(packer.elements * self.dtype.itemsize) for packer in packers])
+        return [*packed, *weights] if self.program.flags else packed
 
     def run_once(
         self,
@@ -104,7 +110,7 @@ class Prepared:
             return
         buffers = [free_buffers.take(packer.elements * self.dtype.itemsize) for packer in packers]
         try:
-            self.run(x, self._packed(weights, buffers), bias, residual, out)
+            self.run(x, [*self._packed(weights, buffers), *weights], bias, residual, out)
         finally:
             for buffer in buffers:
                 free_buffers.give_back(buffer)
@@ -131,11 +137,33 @@ class Prepared:
             return
         program = self.program
         bias = self._no_bias if bias is None else bias
-        added = 0 if residual is None else address(residual)
-        io = np.array(
-            (address(x), address(packed[0]), address(bias), added, address(out), address(packed[-1])), np.int64
-        )
+        flags = np.zeros(program.flags, np.uint8)
+        row = packed[min(len(packed), 2) - 1]
+        arrays = (x, packed[0], bias, residual, out, row, flags)
+        io = np.array([0 if a is None else address(a) for a in arrays], np.int64)
         run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, self.seconds)
+        if program.flags and flags.any():
+            self._repair(flags, x, packed[-1], bias, residual, out)
+
+    def _repair(
+        self,
+        flags: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Compute the flagged blocks by direct summation: what is not finite spreads no further than it does there."""
+        g = self.program.geometry
+        for block in np.flatnonzero(flags).tolist():
+            for region in self.program.regions(block):
+                part = region_geometry(g, region)
+                sums = np.empty(output_shape(part), self.dtype)
+                added = None if residual is None else np.ascontiguousarray(region_of(g, residual, region))
+                direct = prepare("conv", part, self.activation, "direct", "strict")
+                direct.run_once(region_input(g, x, region), (weight,), bias, added, sums)
+                region_of(g, out, region)[...] = sums
 
 
 @lru_cache(maxsize=512)

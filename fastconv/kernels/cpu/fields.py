@@ -58,9 +58,9 @@ ZEROS, REFLECT, REPLICATE, CIRCULAR, SYMMETRIC = range(len(MODES))
 PASS_FIELDS: Final = ("SEGMENTS", "SEG", "BOFF", "PANEL", "STEP", "PLACES")
 PASS_BYTES: Final = 8 * len(PASS_FIELDS)
 
-# The addresses in the second array, `io`; ROW is the row factor of a separable kernel.
-IO_NAMES: Final = ("X", "WEIGHT", "BIAS", "RESIDUAL", "OUT", "ROW")
-X, WEIGHT, BIAS, RESIDUAL, OUT, ROW = range(len(IO_NAMES))
+# The addresses in the second array, `io`; ROW is the row factor of a separable kernel, FLAGS a byte for each block.
+IO_NAMES: Final = ("X", "WEIGHT", "BIAS", "RESIDUAL", "OUT", "ROW", "FLAGS")
+X, WEIGHT, BIAS, RESIDUAL, OUT, ROW, FLAGS = range(len(IO_NAMES))
 
 
 def pack(values: dict[str, int]) -> np.ndarray:

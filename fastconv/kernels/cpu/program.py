@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,16 @@ class Packer:
     tables: tuple[np.ndarray, ...] = ()
 
 
+class Region(NamedTuple):
+    """A part of the output: some rows and columns of image n * OD + od, all channels."""
+
+    image: int
+    row: int
+    rows: int
+    column: int
+    columns: int
+
+
 @dataclass(frozen=True)
 class Program:
     """A convolution ready to run: `kernel(g, io, scratch, lo, hi)` over ranges of `tasks` independent tasks."""
@@ -37,6 +47,11 @@ class Program:
     packers: tuple[Packer, ...]
     # Arrays whose addresses stand in g.
     tables: list[np.ndarray] = field(default_factory=list)
+    # How many blocks a kernel tells apart that rounds in another way than direct summation: it sets the byte
+    # io[FLAGS] + block where a sum is not finite, and the block's regions of `geometry` are computed anew.
+    flags: int = 0
+    regions: Callable[[int], Sequence[Region]] | None = None
+    geometry: Any = None
 
 
 def address(array: np.ndarray) -> int:
