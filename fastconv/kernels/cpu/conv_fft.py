@@ -26,40 +26,49 @@ from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.fft_blocks import Block, Blocks
 from fastconv.kernels.cpu.memory import array_at
 from fastconv.kernels.cpu.program import Packer, Program, address, bits_of, table
-from fastconv.kernels.cpu.row_ops import call_row, finish_rows
+from fastconv.kernels.cpu.row_ops import call_row, finish_rows, int_at
 from fastconv.threads import run
 
 # Elements that one transform of several blocks takes, about.
 BATCH = 1 << 16
+# Share of L2 for weights of a few frequencies.
+WEIGHT_BYTES = 1 << 18
 # Seconds for each element of a transform, and for each product of vectors; they only decide about threads.
 TRANSFORM_SECONDS, PRODUCT_SECONDS = 4e-9, 4e-10
 
-# Fields of the finishing kernel: planes of rows of sums and of outputs, in two levels; elements from one to the next.
-PLANES, LINES, ROWS, COLUMNS, SUM_PLANE, SUM_LINE, SUM_ROW, OUT_PLANE, OUT_LINE, OUT_ROW = range(10)
-BIAS_STEP, LIMITS, ACTIVATION = range(10, 13)
-# Its addresses.
-SUMS, BIAS, RESIDUAL, OUT = range(4)
+# Fields of the finishing kernel. Sums stand in [outer][inner][row], outputs too: (channel, depth, row), or with channels
+# last (depth, row, column). Elements from one to the next, and from block to block of the sums.
+CHANNELS, SUM_BLOCK, SUM_OUTER, SUM_INNER, SUM_ROW, OUT_OUTER, OUT_INNER, OUT_ROW, LIMITS, ACTIVATION = range(10)
+# Its addresses. BLOCKS is a table of the first output of a block, in elements, and of its depth, rows and columns.
+SUMS, BIAS, RESIDUAL, OUT, BLOCKS = range(5)
 
 
 @cache
 def finishing(BITS, LANES):
-    """Return `kernel(g, io, scratch, lo, hi)`: out = activation(clamp(sums + bias + residual)), plane by plane."""
+    """Return `kernel(g, io, scratch, lo, hi)`: out = activation(clamp(sums + bias + residual)) of blocks lo to hi.
+
+    LANES: channels last.
+    """
     size = BITS // 8
 
     @njit()
     def finish_sums(g, io, scratch, lo, hi):
-        for plane in range(lo, hi):
-            bias = io[BIAS] + size * plane * g[BIAS_STEP]
-            for line in range(g[LINES]):
-                c = io[SUMS] + size * (plane * g[SUM_PLANE] + line * g[SUM_LINE])
-                at = size * (plane * g[OUT_PLANE] + line * g[OUT_LINE])
-                dst, residual = io[OUT] + at, io[RESIDUAL] + at if io[RESIDUAL] else 0
-                finish_rows(
-                    BITS, LANES, dst, g[OUT_ROW], c, g[SUM_ROW], bias, residual, g[LIMITS], g[ROWS], g[COLUMNS]
-                )
-                if g[ACTIVATION]:
-                    for r in range(g[ROWS]):
-                        call_row(g[ACTIVATION], dst + size * r * g[OUT_ROW], g[COLUMNS])
+        for t in range(lo, hi):
+            at, depth = int_at(io[BLOCKS], 4 * t), int_at(io[BLOCKS], 4 * t + 1)
+            height, width = int_at(io[BLOCKS], 4 * t + 2), int_at(io[BLOCKS], 4 * t + 3)
+            outers, inners, rows, n = g[CHANNELS], depth, height, width
+            if LANES:
+                outers, inners, rows, n = depth, height, width, g[CHANNELS]
+            for outer in range(outers):
+                bias = io[BIAS] if LANES else io[BIAS] + size * outer
+                for inner in range(inners):
+                    c = io[SUMS] + size * (t * g[SUM_BLOCK] + outer * g[SUM_OUTER] + inner * g[SUM_INNER])
+                    to = size * (at + outer * g[OUT_OUTER] + inner * g[OUT_INNER])
+                    dst, residual = io[OUT] + to, io[RESIDUAL] + to if io[RESIDUAL] else 0
+                    finish_rows(BITS, LANES, dst, g[OUT_ROW], c, g[SUM_ROW], bias, residual, g[LIMITS], rows, n)
+                    if g[ACTIVATION]:
+                        for r in range(rows):
+                            call_row(g[ACTIVATION], dst + size * r * g[OUT_ROW], n)
 
     return finish_sums
 
@@ -186,62 +195,56 @@ class _Fft:
         for first in range(0, g.OCG, b.OCB):
             channels = min(b.OCB, g.OCG - first)
             sums = np.empty((channels, T, self.numbers), self.dtype)
-            fields = table(
-                (channels, g.ICG, T, self.numbers, self.size * g.OC * g.ICG * VL, self.size * g.ICG * T * VL)
-            )
+            line, together = self.size * VL, self._together(channels)
+            pitches = line * g.OC * g.ICG, line * g.ICG * T
+            fields = table((channels, g.ICG, T, self.numbers, *pitches, self.vectors, together))
             weight = int(io[F.WEIGHT]) + self.size * (group * g.OCG + first) * g.ICG * VL
             seconds = channels * T * g.ICG * self.vectors * PRODUCT_SECONDS
-            run(kernel, fields, table((weight, address(packed), address(sums))), self.vectors, 0, seconds)
+            run(kernel, fields, table((weight, address(packed), address(sums))), -(-self.vectors // together), 0, seconds)
 
-            def invert(_p: Any, _io: Any, _scratch: int, lo: int, hi: int, first: int = first, sums: Any = sums) -> None:
+            def invert(first: int, sums: Any, _scratch: int, lo: int, hi: int) -> None:
                 for i in range(lo, hi):
                     part = sums[i * batch : (i + 1) * batch]
                     with np.errstate(all="ignore"):
                         self._finish(self.back(part.view(self.complex)), io, blocks, group * g.OCG + first + i * batch)
 
-            run(invert, None, None, -(-channels // batch), 0, channels * T * el * TRANSFORM_SECONDS)
+            run(invert, first, sums, -(-channels // batch), 0, channels * T * el * TRANSFORM_SECONDS)
+
+    def _together(self, channels: int) -> int:
+        """Return how many vectors of frequencies have their weights in L2 at a time."""
+        return max(1, min(8, WEIGHT_BYTES // (self.size * self.b.VL * channels * self.g.ICG)))
 
     def _finish(self, sums: np.ndarray, io: np.ndarray, blocks: Sequence[Block], channel: int) -> None:
         """Write the outputs of blocks from their sums (channels, blocks, *block), and flag what is not finite."""
-        for t, block in enumerate(blocks):
-            counts = [out.stop - out.start for out in block.outputs]
-            steps = zip(counts, self.blocks.strides, strict=True)
-            valid = sums[:, t, *(slice(0, (n - 1) * s + 1, s) for n, s in steps)]
-            if not math.isfinite(float(valid.sum())):
-                array_at(np.uint8, int(io[F.FLAGS]) + block.number, 1)[0] = 1
-            if self.last:
-                self._finish_pixels(np.ascontiguousarray(np.moveaxis(valid, 0, -1)), io, block, channel)
-            else:
-                # A step of two or more along a row is a copy of the row.
-                whole = valid if self.g.SW == 1 else np.ascontiguousarray(valid)
-                self._finish_planes(whole, io, block, channel)
+        g, strides = self.g, self.blocks.strides
+        kept = tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(self.b.valid, strides, strict=True))
+        valid: np.ndarray = sums[(slice(None), slice(None), *kept)]
+        for t in np.flatnonzero(~np.isfinite(valid.sum((0, 2, 3, 4)))).tolist():
+            array_at(np.uint8, int(io[F.FLAGS]) + blocks[t].number, 1)[0] = 1
+        if self.last:
+            valid = np.ascontiguousarray(np.moveaxis(valid, 0, -1))
+        elif g.SW > 1:
+            valid = np.ascontiguousarray(valid)
+        pitches = [step // self.size for step in valid.strides]
+        if self.last:
+            channels, sum_pitches, pixel = valid.shape[4], pitches[:4], g.OC
+            out_pitches, begin = (g.OH * g.OW * pixel, g.OW * pixel, pixel), channel
+        else:
+            channels, sum_pitches, pixel = valid.shape[0], [pitches[1], pitches[0], *pitches[2:4]], 1
+            out_pitches, begin = (g.OD * g.OH * g.OW, g.OH * g.OW, g.OW), channel * g.OD * g.OH * g.OW
+        rows = [n for block in blocks for n in self._place(block, begin, pixel)]
+        places = table(rows)
+        added = int(io[F.RESIDUAL])
+        ends = address(valid), int(io[F.BIAS]) + self.size * channel, added, int(io[F.OUT]), address(places)
+        fields = table((channels, *sum_pitches, *out_pitches, self.limits["LIMITS"], self.limits["ACTIVATION"]))
+        finishing(self.bits, int(self.last))(fields, table(ends), 0, 0, len(blocks))
 
-    def _finish_planes(self, valid: np.ndarray, io: np.ndarray, block: Block, channel: int) -> None:
-        """Finish sums (channels, depth, rows, columns)."""
+    def _place(self, block: Block, begin: int, pixel: int) -> tuple[int, ...]:
+        """Return the element of the first output of a block in channel `begin`, and its sizes."""
         g, (front, rows, columns) = self.g, block.outputs
-        plane, row = g.OH * g.OW, g.OW
-        at = (block.n * g.OC + channel) * g.OD * plane + front.start * plane + rows.start * row + columns.start
-        channels, depth, height, width = valid.shape
-        pitches = [step // self.size for step in valid.strides[:3]]
-        sizes = channels, depth, height, width, *pitches, g.OD * plane, plane, row
-        self._finished(0, sizes, 1, valid, io, at, channel)
-
-    def _finish_pixels(self, valid: np.ndarray, io: np.ndarray, block: Block, channel: int) -> None:
-        """Finish sums (depth, rows, columns, channels)."""
-        g, (front, rows, columns) = self.g, block.outputs
-        plane, row = g.OH * g.OW * g.OC, g.OW * g.OC
-        at = block.n * g.OD * plane + front.start * plane + rows.start * row + columns.start * g.OC + channel
-        depth, height, width, channels = valid.shape
-        sizes = depth, height, width, channels, height * width * channels, width * channels, channels, plane, row, g.OC
-        self._finished(1, sizes, 0, valid, io, at, channel)
-
-    def _finished(
-        self, lanes: int, sizes: Sequence[int], step: int, valid: np.ndarray, io: np.ndarray, at: int, channel: int
-    ) -> None:
-        residual = int(io[F.RESIDUAL]) + self.size * at if io[F.RESIDUAL] else 0
-        ends = address(valid), int(io[F.BIAS]) + self.size * channel, residual, int(io[F.OUT]) + self.size * at
-        fields = table((*sizes, step, self.limits["LIMITS"], self.limits["ACTIVATION"]))
-        finishing(self.bits, lanes)(fields, table(ends), 0, 0, sizes[0])
+        image = block.n * g.OC * g.OD * g.OH * g.OW
+        at = (front.start * g.OH + rows.start) * g.OW + columns.start
+        return image + begin + at * pixel, *(out.stop - out.start for out in block.outputs)
 
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:

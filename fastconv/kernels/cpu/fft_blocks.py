@@ -15,11 +15,24 @@ Slices = tuple[slice, slice, slice]
 
 
 class Block(NamedTuple):
-    """One block: its number, its image, its outputs along depth, height and width."""
+    """One block: its number, its image, its place among the blocks of that, its outputs along depth, height, width."""
 
     number: int
     n: int
+    at: tuple[int, int, int]
     outputs: Slices
+
+
+class Window(NamedTuple):
+    """What a block reads along an axis: a run of the input, or the `indices` given, and where in the block that goes.
+
+    Before and behind are zeros.
+    """
+
+    run: slice
+    indices: np.ndarray | None
+    place: slice
+    length: int
 
 
 class Blocks:
@@ -33,59 +46,43 @@ class Blocks:
 
     def at(self, number: int) -> Block:
         """Return a block by its number."""
-        rest, (_, rows, columns) = number, self.b.counts
-        rest, w = divmod(rest, columns)
-        rest, h = divmod(rest, rows)
+        rest, w = divmod(number, self.b.counts[2])
+        rest, h = divmod(rest, self.b.counts[1])
         n, d = divmod(rest, self.b.counts[0])
         ends = zip((d, h, w), self.b.valid, self.outputs, strict=True)
-        front, rows, columns = (slice(i * v, min((i + 1) * v, n)) for i, v, n in ends)
-        return Block(number, n, (front, rows, columns))
+        front, rows, columns = (slice(i * v, min((i + 1) * v, size)) for i, v, size in ends)
+        return Block(number, n, (d, h, w), (front, rows, columns))
 
     def regions(self, number: int) -> Sequence[Region]:
         """Return the parts of the output that a block gives, one for each plane."""
-        _, n, (front, rows, columns) = self.at(number)
+        block = self.at(number)
+        front, rows, columns = block.outputs
         size = rows.start, rows.stop - rows.start, columns.start, columns.stop - columns.start
-        return [Region(n * self.g.OD + od, *size) for od in range(front.start, front.stop)]
+        return [Region(block.n * self.g.OD + od, *size) for od in range(front.start, front.stop)]
 
     @cached_property
-    def sources(self) -> list[np.ndarray]:
-        """For each axis, which input stands at each position of the padded one; -1: a zero."""
-        g = self.g
+    def windows(self) -> list[list[Window]]:
+        """For each axis, what each block along it reads."""
+        g, b = self.g, self.b
         ends = (g.D, g.PF, g.PK), (g.H, g.PT, g.PB), (g.W, g.PL, g.PR)
-        return [_sources(*axis, g.padding_mode) for axis in ends]
+        sources = [_sources(*axis, g.padding_mode) for axis in ends]
+        steps = [v * stride for v, stride in zip(b.valid, self.strides, strict=True)]
+        axes = zip(sources, b.counts, steps, b.block, strict=True)
+        return [[_window(index[i * step : i * step + size]) for i in range(n)] for index, n, step, size in axes]
 
     def load(self, x: np.ndarray, blocks: Sequence[Block], channels: slice, to: np.ndarray) -> None:
         """Fill `to`, of shape (channels, blocks, *block), from x, of shape (N, IC, D, H, W)."""
         for t, block in enumerate(blocks):
-            part, places = self._window(block)
+            windows = [axis[i] for axis, i in zip(self.windows, block.at, strict=True)]
             here = to[:, t]
-            if any(place != slice(0, n) for place, n in zip(places, self.b.block, strict=True)):
+            places = tuple(w.place for w in windows)
+            if any(w.length < n for w, n in zip(windows, self.b.block, strict=True)):
                 here[...] = 0
-            source = x[block.n, channels]
-            if all(isinstance(index, slice) for index in part):
-                here[:, *places] = source[:, *part]
+            if all(w.indices is None for w in windows):
+                here[:, *places] = x[block.n, channels][:, *(w.run for w in windows)]
             else:
-                index = [np.arange(n)[i] for n, i in zip(source.shape[1:], part, strict=True)]
-                here[:, *places] = source[:, *np.ix_(*index)]
-
-    def _window(self, block: Block) -> tuple[list[Any], list[slice]]:
-        """Return which inputs a block reads along each axis, and where in the block they go."""
-        part: list[Any] = []
-        places = []
-        for index, out, stride, size in zip(self.sources, block.outputs, self.strides, self.b.block, strict=True):
-            index = index[out.start * stride : out.start * stride + size]
-            inside = np.flatnonzero(index >= 0)
-            if not len(inside):
-                part.append(slice(0, 0))
-                places.append(slice(0, 0))
-                continue
-            # What is outside is at the ends.
-            place = slice(int(inside[0]), int(inside[-1]) + 1)
-            kept = index[place]
-            run = len(kept) == 1 or bool((np.diff(kept) == 1).all())
-            part.append(slice(int(kept[0]), int(kept[-1]) + 1) if run else kept)
-            places.append(place)
-        return part, places
+                indices = [np.arange(w.run.start, w.run.stop) if w.indices is None else w.indices for w in windows]
+                here[:, *places] = x[block.n, channels][:, *np.ix_(*indices)]
 
 
 def _sources(n: int, before: int, after: int, mode: str) -> np.ndarray:
@@ -97,3 +94,15 @@ def _sources(n: int, before: int, after: int, mode: str) -> np.ndarray:
         name: Any = {"circular": "wrap", "replicate": "edge"}.get(mode, mode)
         index = np.pad(index, pad, mode=name)
     return index[max(0, -before) : len(index) - max(0, -after)]
+
+
+def _window(index: np.ndarray) -> Window:
+    """Return what the positions of a block along an axis are."""
+    inside = np.flatnonzero(index >= 0)
+    if not len(inside):
+        return Window(slice(0, 0), None, slice(0, 0), 0)
+    # What is outside is at the ends.
+    place = slice(int(inside[0]), int(inside[-1]) + 1)
+    kept = index[place]
+    run = bool((np.diff(kept) == 1).all())
+    return Window(slice(int(kept[0]), int(kept[-1]) + 1), None if run else kept, place, len(kept))

@@ -25,8 +25,8 @@ from fastconv.kernels.cpu.memory import dtype_of, elements
 N = types.intp
 
 # Fields of g: output channels of this call, input channels, blocks, real numbers of a spectrum; bytes from vector to
-# vector of frequencies in w and in x.
-OC, IC, T, NUMBERS, W_PITCH, X_PITCH = range(6)
+# vector of frequencies in w and in x; vectors in all, and of a task.
+OC, IC, T, NUMBERS, W_PITCH, X_PITCH, VECTORS, TOGETHER = range(8)
 # Addresses in io.
 WEIGHT, X, Y = range(3)
 
@@ -107,16 +107,23 @@ contract = contract_twin if config.DISABLE_JIT else _contract
 
 @cache
 def contraction(BITS, MO, MT, VL):
-    """Return `kernel(g, io, scratch, lo, hi)`; tasks are vectors of frequencies, of which the last overlaps."""
+    """Return `kernel(g, io, scratch, lo, hi)`; tasks are some vectors of frequencies, of which the last overlaps.
+
+    A register tile is computed for all of them in turn: what it stores lies together.
+    """
     size = BITS // 8
 
     @njit()
     def sum_spectra(g, io, scratch, lo, hi):
-        for f in range(lo, hi):
-            w, x = io[WEIGHT] + f * g[W_PITCH], io[X] + f * g[X_PITCH]
-            y = io[Y] + size * min(f * VL, g[NUMBERS] - VL)
+        last = g[OC] - 1
+        for task in range(lo, hi):
+            first = task * g[TOGETHER]
+            end = min(first + g[TOGETHER], g[VECTORS])
             for t in range(0, g[T], MT):
                 for oc in range(0, g[OC], MO):
-                    contract(MO, MT, BITS, w, oc, g[OC] - 1, x, t, g[T], g[IC], y, g[NUMBERS])
+                    for f in range(first, end):
+                        w, x = io[WEIGHT] + f * g[W_PITCH], io[X] + f * g[X_PITCH]
+                        y = io[Y] + size * min(f * VL, g[NUMBERS] - VL)
+                        contract(MO, MT, BITS, w, oc, last, x, t, g[T], g[IC], y, g[NUMBERS])
 
     return sum_spectra
