@@ -24,14 +24,21 @@ FIRST_AXIS, NEXT_AXIS, DOUBLING = 9.0, 5.0, 0.5
 DOUBLE = 1.45
 # Cycles to load an element of a block, to multiply one by the spectrum of a kernel, to finish an output.
 LOAD, PRODUCT, FINISH = 1.2, 2.0, 3.0
-# The shuffles beside the multiply-adds of a sum over channels, and their loads.
-SUM_OVERHEAD = 1.4
+# A vector's multiply-adds of a sum over channels, with their loads and shuffles.
+SUM = 1.7
+# Transforms along one axis are computed several at a time, where there are so many; one by one they take longer.
+LINES, ALONE = 4, 2.0
 # A spectrum that no cache holds is read anew for each group of blocks.
 SPECTRUM_BYTES_PER_CYCLE = 4.0
-# Python's cycles for one group of blocks, for each of its blocks, for each call of the kernel of sums.
-GROUP_CYCLES, BLOCK_CYCLES, SUM_CALLS = 2.4e5, 3e4, 6e4
+# Python's cycles for one group of blocks, for a call of a transform, and in it for each block.
+GROUP_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 1e5, 1e5, 1.5e4
+# Elements that a call transforms, as in kernels/cpu/conv_fft.py.
+BATCH = 1 << 17
 # Elements of the largest block, of a group of blocks that stays in cache, and of one that shares a large spectrum.
 LARGEST, NEAR, FAR = 1 << 17, 1 << 16, 1 << 20
+# Cycles to transform a kernel, for each element of its spectrum, and which share of them counts in the choice of blocks:
+# a call spends them all, a plan none.
+TRANSFORM_PACK_CYCLES, PACK_SHARE = 11.0, 0.2
 # Bytes of the largest kernel spectrum.
 SPECTRUM_BYTES = 1 << 28
 # Blocks are these many times what the kernel spans.
@@ -71,15 +78,14 @@ def extents(g: ConvGeometry) -> tuple[int, int, int]:
 @lru_cache(maxsize=512)
 def fft_blocking(g: ConvGeometry, target: Any) -> FftBlocking:
     """Return the cheapest blocking of convolution by FFT."""
-    return min((_blocking(g, target, block, near) for block, near in _choices(g)), key=lambda b: b.cycles)
+    blockings = (_blocking(g, target, block, near) for block, near in _choices(g))
+    return min(blockings, key=lambda b: b.cycles + PACK_SHARE * TRANSFORM_PACK_CYCLES * b.packed_elements)
 
 
 def _choices(g: ConvGeometry) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield sizes of blocks and how many elements a task holds."""
     outputs, strides = (g.OD, g.OH, g.OW), (g.SD, g.SH, g.SW)
-    per_axis = [
-        block_sizes((n - 1) * s + k, k) for n, s, k in zip(outputs, strides, extents(g), strict=True)
-    ]
+    per_axis = [block_sizes((n - 1) * s + k, k) for n, s, k in zip(outputs, strides, extents(g), strict=True)]
     smallest = tuple(sizes[0] for sizes in per_axis)
     for block in itertools.product(*per_axis):
         size = math.prod(block)
@@ -143,18 +149,22 @@ def _blocking(g: ConvGeometry, target: Any, block: Sequence[int], near: int) -> 
         *(tuple(block), tuple(valid), tuple(counts), T, C, OCB, MO, MT, VL, F // 2, packed),  # type: ignore[arg-type]
         scratch_bytes=held * bits // 8,
         tasks=tasks,
-        cycles=_cycles(g, target, block, blocks, (T, OCB, MO, MT), vectors, tasks),
+        cycles=_cycles(g, target, block, blocks, (T, C, OCB, MO, MT), vectors, tasks),
     )
 
 
 def _cycles(
     g: ConvGeometry, target: Any, block: Sequence[int], blocks: int, tile: tuple[int, ...], vectors: int, tasks: int
 ) -> float:
-    T, OCB, MO, MT = tile
+    T, C, OCB, MO, MT = tile
     size, bits = math.prod(block), element_bits(g)
-    python = tasks * GROUP_CYCLES + blocks * BLOCK_CYCLES
+    batch = 1 if g.ICG == 1 else ceil_div(g.ICG, max(1, BATCH // (T * size)))
+    batch += 1 if g.ICG == 1 else ceil_div(g.OCG, max(1, BATCH // (T * size)))
+    calls = tasks * (batch + ceil_div(g.OCG, OCB))
+    python = tasks * GROUP_CYCLES + calls * (CALL_CYCLES + T * BLOCK_CYCLES)
     moved = blocks * size * g.IC * LOAD + g.N * g.OC * g.OD * g.OH * g.OW * FINISH
-    transforms = blocks * (g.IC + g.OC) / 2 * transform_cycles(block, bits)
+    alone = ALONE if sum(n > 1 for n in block) == 1 and T * max(C, g.ICG) < LINES else 1.0
+    transforms = blocks * (g.IC + g.OC) / 2 * transform_cycles(block, bits) * alone
     if g.ICG == 1:
         return python + moved + transforms + blocks * g.OC * size * PRODUCT
     groups = ceil_div(blocks, T)
@@ -162,5 +172,4 @@ def _cycles(
     products = g.G * groups * ceil_div(g.OCG, MO) * MO * ceil_div(T, MT) * MT * g.ICG * vectors
     spectrum = vectors * target.vector_bytes * g.OC * g.ICG
     reading = groups * spectrum / SPECTRUM_BYTES_PER_CYCLE if spectrum > target.l2_bytes / 2 else 0.0
-    python += groups * g.G * ceil_div(g.OCG, OCB) * SUM_CALLS
-    return python + moved + transforms + max(products * fma * SUM_OVERHEAD, reading)
+    return python + moved + transforms + products * fma * SUM + reading

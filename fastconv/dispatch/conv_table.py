@@ -9,8 +9,8 @@ import numpy as np
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
-from fastconv.dispatch.blocking_fft import fft_blocking
-from fastconv.dispatch.cost import TRANSFORM_PACK_CYCLES, direct_ops, fft_ops, separable_ops
+from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
+from fastconv.dispatch.cost import direct_ops, fft_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
 PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"

@@ -16,8 +16,6 @@ from fastconv.geometry.conv_transpose import TransposeGeometry
 HERTZ = 3.0e9
 # Cycles per element to bring a weight into the kernel's order, and of one call from Python.
 PACK_CYCLES = 0.6
-# The same to transform a kernel, for each element of its spectrum.
-TRANSFORM_PACK_CYCLES = 15.0
 CALL_CYCLES = 2e4
 
 

@@ -13,7 +13,6 @@ Sources: Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer, Disc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -23,14 +22,14 @@ from fastconv._jit import njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu import spectra
 from fastconv.kernels.cpu.epilogue import epilogue_fields
-from fastconv.kernels.cpu.fft_blocks import Block, Blocks
+from fastconv.kernels.cpu.fft_blocks import Blocks, Group
 from fastconv.kernels.cpu.memory import array_at
 from fastconv.kernels.cpu.program import Packer, Program, address, bits_of, table
 from fastconv.kernels.cpu.row_ops import call_row, finish_rows, int_at
 from fastconv.threads import run
 
 # Elements that one transform of several blocks takes, about.
-BATCH = 1 << 16
+BATCH = 1 << 17
 # Share of L2 for weights of a few frequencies.
 WEIGHT_BYTES = 1 << 18
 # Seconds for each element of a transform, and for each product of vectors; they only decide about threads.
@@ -39,7 +38,7 @@ TRANSFORM_SECONDS, PRODUCT_SECONDS = 4e-9, 4e-10
 # Fields of the finishing kernel. Sums stand in [outer][inner][row], outputs too: (channel, depth, row), or with channels
 # last (depth, row, column). Elements from one to the next, and from block to block of the sums.
 CHANNELS, SUM_BLOCK, SUM_OUTER, SUM_INNER, SUM_ROW, OUT_OUTER, OUT_INNER, OUT_ROW, LIMITS, ACTIVATION = range(10)
-# Its addresses. BLOCKS is a table of the first output of a block, in elements, and of its depth, rows and columns.
+# Its addresses. BLOCKS is the table of fft_blocks.py.
 SUMS, BIAS, RESIDUAL, OUT, BLOCKS = range(5)
 
 
@@ -117,15 +116,22 @@ class _Fft:
         step = max(1, BATCH // (g.ICG * math.prod(b.block)))
         for oc in range(lo, hi, step):
             part = slice(oc, min(oc + step, hi))
-            padded = np.zeros((part.stop - oc, g.ICG, *b.block), self.dtype)
-            padded[:, :, *here] = weight[part]
-            with np.errstate(all="ignore"):
-                spectrum = self.forward(padded)
-                np.conjugate(spectrum, spectrum)
+            dilated = np.zeros((part.stop - oc, g.ICG, *(s.stop for s in here)), self.dtype)
+            dilated[:, :, *here] = weight[part]
+            spectrum = self._kernel_spectrum(dilated)
             if g.ICG == 1:
                 packed.view(self.complex).reshape(g.OC, -1)[part] = spectrum[:, 0]
             else:
                 self._store(spectrum, packed.reshape(self.vectors, g.OC, g.ICG, b.VL)[:, part])
+
+    @np.errstate(all="ignore")
+    def _kernel_spectrum(self, kernels: np.ndarray) -> np.ndarray:
+        """Return the conjugate transforms of kernels, of which each axis is only as long as it has to be."""
+        *others, last = self.axes
+        spectrum = self.fft.rfft(kernels, self.b.block[last], last, workers=1)
+        for axis in reversed(others):
+            spectrum = self.fft.fft(spectrum, self.b.block[axis], axis, workers=1)
+        return np.conjugate(spectrum, spectrum).reshape(*kernels.shape[:2], -1)
 
     @property
     def packed(self) -> int:
@@ -156,16 +162,16 @@ class _Fft:
             for task in range(lo, hi):
                 part, first = divmod(task, groups)
                 first *= b.T
-                blocks = [self.blocks.at(i) for i in range(first, min(first + b.T, self.blocks.total))]
+                blocks = self.blocks.group(first, min(first + b.T, self.blocks.total))
                 if g.ICG == 1:
                     self._single(x, io, blocks, slice(part * b.C, min((part + 1) * b.C, g.G)))
                 else:
                     self._group(x, io, blocks, part)
 
-    def _single(self, x: np.ndarray, io: np.ndarray, blocks: Sequence[Block], channels: slice) -> None:
+    def _single(self, x: np.ndarray, io: np.ndarray, blocks: Group, channels: slice) -> None:
         """Compute blocks of channels that are groups of their own."""
         g, count = self.g, channels.stop - channels.start
-        to = np.empty((count, len(blocks), *self.b.block), self.dtype)
+        to = np.empty((count, len(blocks.blocks), *self.b.block), self.dtype)
         self.blocks.load(x, blocks, channels, to)
         spectrum = self.forward(to)
         weight = array_at(self.complex, io[F.WEIGHT], self.packed // 2).reshape(g.G, g.OCG, 1, -1)
@@ -175,9 +181,9 @@ class _Fft:
             product = spectrum[:, None] * weight[channels]
         self._finish(self.back(product.reshape(-1, *spectrum.shape[1:])), io, blocks, channels.start * g.OCG)
 
-    def _group(self, x: np.ndarray, io: np.ndarray, blocks: Sequence[Block], group: int) -> None:
+    def _group(self, x: np.ndarray, io: np.ndarray, blocks: Group, group: int) -> None:
         """Compute blocks of a group of channels; each step is shared by threads."""
-        g, b, T = self.g, self.b, len(blocks)
+        g, b, T = self.g, self.b, len(blocks.blocks)
         el, VL = math.prod(b.block), b.VL
         packed = np.empty((self.vectors, g.ICG, T, VL), self.dtype)
         batch = max(1, BATCH // (T * el))
@@ -200,7 +206,14 @@ class _Fft:
             fields = table((channels, g.ICG, T, self.numbers, *pitches, self.vectors, together))
             weight = int(io[F.WEIGHT]) + self.size * (group * g.OCG + first) * g.ICG * VL
             seconds = channels * T * g.ICG * self.vectors * PRODUCT_SECONDS
-            run(kernel, fields, table((weight, address(packed), address(sums))), -(-self.vectors // together), 0, seconds)
+            run(
+                kernel,
+                fields,
+                table((weight, address(packed), address(sums))),
+                -(-self.vectors // together),
+                0,
+                seconds,
+            )
 
             def invert(first: int, sums: Any, _scratch: int, lo: int, hi: int) -> None:
                 for i in range(lo, hi):
@@ -214,37 +227,28 @@ class _Fft:
         """Return how many vectors of frequencies have their weights in L2 at a time."""
         return max(1, min(8, WEIGHT_BYTES // (self.size * self.b.VL * channels * self.g.ICG)))
 
-    def _finish(self, sums: np.ndarray, io: np.ndarray, blocks: Sequence[Block], channel: int) -> None:
+    def _finish(self, sums: np.ndarray, io: np.ndarray, blocks: Group, channel: int) -> None:
         """Write the outputs of blocks from their sums (channels, blocks, *block), and flag what is not finite."""
         g, strides = self.g, self.blocks.strides
         kept = tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(self.b.valid, strides, strict=True))
         valid: np.ndarray = sums[(slice(None), slice(None), *kept)]
         for t in np.flatnonzero(~np.isfinite(valid.sum((0, 2, 3, 4)))).tolist():
-            array_at(np.uint8, int(io[F.FLAGS]) + blocks[t].number, 1)[0] = 1
+            array_at(np.uint8, int(io[F.FLAGS]) + blocks.blocks[t].number, 1)[0] = 1
         if self.last:
             valid = np.ascontiguousarray(np.moveaxis(valid, 0, -1))
         elif g.SW > 1:
             valid = np.ascontiguousarray(valid)
         pitches = [step // self.size for step in valid.strides]
         if self.last:
-            channels, sum_pitches, pixel = valid.shape[4], pitches[:4], g.OC
-            out_pitches, begin = (g.OH * g.OW * pixel, g.OW * pixel, pixel), channel
+            channels, sum_pitches, begin = valid.shape[4], pitches[:4], channel
+            out_pitches = g.OH * g.OW * g.OC, g.OW * g.OC, g.OC
         else:
-            channels, sum_pitches, pixel = valid.shape[0], [pitches[1], pitches[0], *pitches[2:4]], 1
+            channels, sum_pitches = valid.shape[0], [pitches[1], pitches[0], *pitches[2:4]]
             out_pitches, begin = (g.OD * g.OH * g.OW, g.OH * g.OW, g.OW), channel * g.OD * g.OH * g.OW
-        rows = [n for block in blocks for n in self._place(block, begin, pixel)]
-        places = table(rows)
-        added = int(io[F.RESIDUAL])
-        ends = address(valid), int(io[F.BIAS]) + self.size * channel, added, int(io[F.OUT]), address(places)
+        residual, out = (int(io[i]) + self.size * begin if io[i] else 0 for i in (F.RESIDUAL, F.OUT))
+        ends = address(valid), int(io[F.BIAS]) + self.size * channel, residual, out, address(blocks.places)
         fields = table((channels, *sum_pitches, *out_pitches, self.limits["LIMITS"], self.limits["ACTIVATION"]))
-        finishing(self.bits, int(self.last))(fields, table(ends), 0, 0, len(blocks))
-
-    def _place(self, block: Block, begin: int, pixel: int) -> tuple[int, ...]:
-        """Return the element of the first output of a block in channel `begin`, and its sizes."""
-        g, (front, rows, columns) = self.g, block.outputs
-        image = block.n * g.OC * g.OD * g.OH * g.OW
-        at = (front.start * g.OH + rows.start) * g.OW + columns.start
-        return image + begin + at * pixel, *(out.stop - out.start for out in block.outputs)
+        finishing(self.bits, int(self.last))(fields, table(ends), 0, 0, len(blocks.blocks))
 
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.kernels.cpu.program import Region
+from fastconv.kernels.cpu.program import Region, table
 
 Slices = tuple[slice, slice, slice]
 
@@ -35,6 +35,13 @@ class Window(NamedTuple):
     length: int
 
 
+class Group(NamedTuple):
+    """Some blocks, and the table of their `places`: the first output in channel 0, in elements; depth, rows, columns."""
+
+    blocks: Sequence[Block]
+    places: np.ndarray
+
+
 class Blocks:
     """All blocks of a problem, of the sizes that a blocking gives."""
 
@@ -53,6 +60,18 @@ class Blocks:
         front, rows, columns = (slice(i * v, min((i + 1) * v, size)) for i, v, size in ends)
         return Block(number, n, (d, h, w), (front, rows, columns))
 
+    def group(self, first: int, end: int) -> Group:
+        """Return the blocks of numbers first to end."""
+        blocks = [self.at(number) for number in range(first, end)]
+        return Group(blocks, table(n for block in blocks for n in self._place(block)))
+
+    def _place(self, block: Block) -> tuple[int, ...]:
+        g, (front, rows, columns) = self.g, block.outputs
+        image = block.n * g.OC * g.OD * g.OH * g.OW
+        at = (front.start * g.OH + rows.start) * g.OW + columns.start
+        at *= 1 if g.layout == "channels_first" else g.OC
+        return image + at, *(out.stop - out.start for out in block.outputs)
+
     def regions(self, number: int) -> Sequence[Region]:
         """Return the parts of the output that a block gives, one for each plane."""
         block = self.at(number)
@@ -70,9 +89,9 @@ class Blocks:
         axes = zip(sources, b.counts, steps, b.block, strict=True)
         return [[_window(index[i * step : i * step + size]) for i in range(n)] for index, n, step, size in axes]
 
-    def load(self, x: np.ndarray, blocks: Sequence[Block], channels: slice, to: np.ndarray) -> None:
+    def load(self, x: np.ndarray, group: Group, channels: slice, to: np.ndarray) -> None:
         """Fill `to`, of shape (channels, blocks, *block), from x, of shape (N, IC, D, H, W)."""
-        for t, block in enumerate(blocks):
+        for t, block in enumerate(group.blocks):
             windows = [axis[i] for axis, i in zip(self.windows, block.at, strict=True)]
             here = to[:, t]
             places = tuple(w.place for w in windows)
