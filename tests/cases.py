@@ -96,6 +96,8 @@ FEW = (
     *("depthwise whole tiles", "depthwise 5x5", "depthwise multiplier 2, stride 2, batch", "crop all", "all"),
 )
 # Small enough for kernels that run as plain Python.
+# Algorithms that round sums of small integers, too.
+ROUNDING = ("winograd", "fft")
 TINY = {
     "3x3": "n1ic2h4w5_oc3k3s1p1",
     "1x1": "n2ic3h2w3_oc5k1s1p0",
@@ -142,7 +144,7 @@ def draw(text: str, layout: str = "channels_first", dtype: Any = "float32", sepa
 def able(a: Arrays) -> list[str]:
     """Return the algorithms that can do a problem exactly; `separable` only if `rank_one` made the weight."""
     lines = fc.explain(fc.conv2d, a.x.shape, a.w.shape, **a.keywords).lines
-    names = [line.algorithm for line in lines if not line.refused]
+    names = [line.algorithm for line in lines if not line.refused and line.algorithm not in ROUNDING]
     if "separable" in names:
         powers = np.isin(np.frexp(np.abs(a.w))[0], (0.0, 0.5)).all()
         if not powers or max(map(np.linalg.matrix_rank, a.w[:, 0])) > 1:

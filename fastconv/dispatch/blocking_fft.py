@@ -36,8 +36,8 @@ GROUP_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 1e5, 1e5, 1.5e4
 BATCH = 1 << 17
 # Elements of the largest block, of a group of blocks that stays in cache, and of one that shares a large spectrum.
 LARGEST, NEAR, FAR = 1 << 17, 1 << 16, 1 << 20
-# Cycles to transform a kernel, for each element of its spectrum, and which share of them counts in the choice of blocks:
-# a call spends them all, a plan none.
+# Cycles to transform a kernel, for each element of its spectrum, and which share of them counts in the choice of
+# blocks: a call spends them all, a plan none.
 TRANSFORM_PACK_CYCLES, PACK_SHARE = 11.0, 0.2
 # Bytes of the largest kernel spectrum.
 SPECTRUM_BYTES = 1 << 28

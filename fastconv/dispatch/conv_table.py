@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
+from fastconv.dispatch.blocking_bf16x3 import bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
 from fastconv.dispatch.cost import direct_ops, fft_ops, separable_ops
@@ -41,6 +43,14 @@ def _fft(g: ConvGeometry) -> str | None:
     if (g.KD, g.KH, g.KW) == (1, 1, 1):
         return "kernel must have more than one tap"
     return None if g.IC else "there are no input channels"
+
+
+def _bf16x3(g: ConvGeometry) -> str | None:
+    if g.dtype != "float32":
+        return f"arrays must be float32, got {g.dtype}"
+    if not load.target().matrix_unit:
+        return "this CPU has no matrix unit for bfloat16 (Intel AMX), or the system does not grant it"
+    return None if g.ICG else "there must be input channels, got 0"
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -93,6 +103,17 @@ TABLE: tuple[Algorithm, ...] = (
         automatic="",
         source="Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer 2010, section 8.7.3",
         pack_cycles=TRANSFORM_PACK_CYCLES,
+    ),
+    Algorithm(
+        "bf16x3",
+        "bf16_packing:program",
+        _bf16x3,
+        bf16_blocking,
+        direct_ops,
+        "steps of k [tile][step][high, low][half][16][32]",
+        exact=False,
+        automatic="",
+        source="Henry, Tang and Heinecke 2019, arXiv:1904.06376",
     ),
     Algorithm(
         "pointwise",

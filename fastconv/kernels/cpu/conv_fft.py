@@ -35,8 +35,8 @@ WEIGHT_BYTES = 1 << 18
 # Seconds for each element of a transform, and for each product of vectors; they only decide about threads.
 TRANSFORM_SECONDS, PRODUCT_SECONDS = 4e-9, 4e-10
 
-# Fields of the finishing kernel. Sums stand in [outer][inner][row], outputs too: (channel, depth, row), or with channels
-# last (depth, row, column). Elements from one to the next, and from block to block of the sums.
+# Fields of the finishing kernel. Sums stand in [outer][inner][row], outputs too: (channel, depth, row), or with
+# channels last (depth, row, column). Elements from one to the next, and from block to block of the sums.
 CHANNELS, SUM_BLOCK, SUM_OUTER, SUM_INNER, SUM_ROW, OUT_OUTER, OUT_INNER, OUT_ROW, LIMITS, ACTIVATION = range(10)
 # Its addresses. BLOCKS is the table of fft_blocks.py.
 SUMS, BIAS, RESIDUAL, OUT, BLOCKS = range(5)

@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Some blocks, and the table of their `places`: the first output in channel 0, in elements; depth, rows, columns."""
+    """Some blocks, and the table of their `places`: first output in channel 0, in elements; depth, rows, columns."""
 
     blocks: Sequence[Block]
     places: np.ndarray
@@ -94,11 +94,11 @@ class Blocks:
         for t, block in enumerate(group.blocks):
             windows = [axis[i] for axis, i in zip(self.windows, block.at, strict=True)]
             here = to[:, t]
-            places = tuple(w.place for w in windows)
+            places, runs = tuple(w.place for w in windows), tuple(w.run for w in windows)
             if any(w.length < n for w, n in zip(windows, self.b.block, strict=True)):
                 here[...] = 0
             if all(w.indices is None for w in windows):
-                here[:, *places] = x[block.n, channels][:, *(w.run for w in windows)]
+                here[:, *places] = x[(block.n, channels, *runs)]
             else:
                 indices = [np.arange(w.run.start, w.run.stop) if w.indices is None else w.indices for w in windows]
                 here[:, *places] = x[block.n, channels][:, *np.ix_(*indices)]

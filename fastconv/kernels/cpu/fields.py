@@ -31,6 +31,11 @@ NAMES: Final = (
     # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
     # the image are read in place but for strips of EDGE columns at both ends, which have row offsets of their own.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
+    # Matrix unit: products a term; address of its configuration; bytes of the strip from row to row of a tile register,
+    # to the second half, to the low parts, from pixel to pixel; elements of the output from pixel to pixel and from row
+    # to row of a block of sums.
+    # PLAIN: rows of a strip are rows of the input. RUN: pixels of a strip have no room for whole steps of k.
+    *("TERMS", "PLAIN", "RUN", "PALETTE", "TILE_ROW", "TILE_HALF", "LOW", "PIXEL", "OUT_PIXEL", "OUT_ROW"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -45,6 +50,7 @@ NAMES: Final = (
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
+    TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
