@@ -7,6 +7,7 @@ from typing import Any
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
+from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
 from fastconv.dispatch.cost import direct_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
@@ -40,8 +41,9 @@ def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=True)
 
 
-def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
-    return depthwise_blocking(g, target, separable=False)
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking:
+    rows, turned = depthwise_blocking(g, target, separable=False), turned_blocking(g, target)
+    return turned if turned and turned.cycles < rows.cycles else rows
 
 
 def _separable_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:

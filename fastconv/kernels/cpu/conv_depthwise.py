@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import depthwise_turned
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
 from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
@@ -210,6 +211,8 @@ _pixels_kernel = cache(pixels_kernel)
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of depthwise convolution."""
+    if hasattr(b, "T_PITCH"):
+        return depthwise_turned.build(geometry, activation, b)
     packers: tuple[Packer, ...] = ()
     bits, first = bits_of(geometry), geometry.layout == "channels_first"
     size = bits // 8

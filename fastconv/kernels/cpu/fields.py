@@ -31,6 +31,8 @@ NAMES: Final = (
     # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
     # the image are read in place but for strips of EDGE columns at both ends, which have row offsets of their own.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
+    # Planes turned to channels in lanes: addresses of the tables of places in the strip, and of rows of the result.
+    *("PLACES", "PLANE_ROWS"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -45,6 +47,7 @@ NAMES: Final = (
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
+    PLACES, PLANE_ROWS,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

@@ -108,6 +108,26 @@ def copy_row_twin(BITS, dst, src, n):
 
 
 @intrinsic(prefer_literal=True)
+def _copy_element(typing, BITS, dst, src):
+    """dst[0] = src[0]"""
+    value = literals(BITS)
+    if value is None:
+        return None
+
+    def codegen(context, builder, signature, args):
+        v = Lanes(builder, *value)
+        v.store_scalar(v.load_scalar(v.pointer(args[2])), v.pointer(args[1]))
+        return context.get_dummy_value()
+
+    return types.void(BITS, N, N), codegen
+
+
+def copy_element_twin(BITS, dst, src):
+    """Python twin of `copy_element`."""
+    copy_row_twin(BITS, dst, src, 1)
+
+
+@intrinsic(prefer_literal=True)
 def _zero_row(typing, BITS, dst, n):
     """dst[0:n] = 0"""
     value = literals(BITS)
@@ -365,6 +385,8 @@ def call_row_twin(function, row, n):
 if config.DISABLE_JIT:
     copy_row, zero_row, fill_rows, transpose = copy_row_twin, zero_row_twin, fill_rows_twin, transpose_twin
     finish_rows, call_row, int_at = finish_rows_twin, call_row_twin, int_at_twin
+    copy_element = copy_element_twin
 else:
     copy_row, zero_row, fill_rows, transpose = _copy_row, _zero_row, _fill_rows, _transpose
     finish_rows, call_row, int_at = _finish_rows, _call_row, _int_at
+    copy_element = _copy_element
