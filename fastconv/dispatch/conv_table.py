@@ -7,6 +7,7 @@ from typing import Any
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
+from fastconv.dispatch.blocking_pixels import PixelsBlocking, pixels_blocking
 from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
 from fastconv.dispatch.cost import direct_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
@@ -41,7 +42,9 @@ def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=True)
 
 
-def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking:
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking | PixelsBlocking:
+    if g.layout == "channels_last":
+        return pixels_blocking(g, target)
     rows, turned = depthwise_blocking(g, target, separable=False), turned_blocking(g, target)
     return turned if turned and turned.cycles < rows.cycles else rows
 

@@ -19,7 +19,7 @@ import numpy as np
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu import weight_packers
-from fastconv.kernels.cpu.depthwise_tiles import lanes
+from fastconv.kernels.cpu.depthwise_tiles import lanes, stencil, stencil_taps
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.program import Program, address, aligned, bits_of, blocking_fields, problem_fields
 from fastconv.kernels.cpu.row_ops import call_row, copy_row, finish_rows, int_at, transpose, zero_row
@@ -74,15 +74,15 @@ def finished(VL, io, skip, n):
 
 
 @cache
-def kernel(BITS: int, MR: int, VL: int) -> Any:
-    """Return the kernel for a register tile of MR pixels of VL channels."""
+def kernel(BITS: int, MR: int, VL: int, TAPS: int, STEP: int) -> Any:
+    """Return the kernel for register tiles of MR pixels of VL channels; for rows of TAPS > 0 taps, the stride STEP."""
     size = BITS // 8
 
     @njit()
     def depthwise_turned(g, io, scratch, lo, hi):
         """Tasks are blocks [image][row block][group of VL channels]; the last group overlaps its neighbour."""
         OC, OW, K, P, SW = g[F.OC], g[F.OW], g[F.KH] * g[F.KW], g[F.P], g[F.SW]
-        c, turned, zeroed = scratch + g[F.C_AT], scratch + g[F.T_AT], -1
+        c, turned, zeroed, limits = scratch + g[F.C_AT], scratch + g[F.T_AT], -1, g[F.LIMITS]
         for t in range(lo, hi):
             group, block = t % g[F.TILES], t // g[F.TILES]
             image, r0 = block // g[F.ROW_BLOCKS], block % g[F.ROW_BLOCKS] * g[F.RB]
@@ -99,9 +99,11 @@ def kernel(BITS: int, MR: int, VL: int) -> Any:
                 pixel, sums = scratch + size * r * g[F.SH] * P * VL, c + size * r * OW * VL
                 for q in range(0, OW, MR):
                     x, to = pixel + size * q * SW * VL, sums + size * q * VL
-                    lanes(
-                        MR, 1, BITS, x, SW * VL, g[F.COLUMN_OFFSETS], weight, VL, K, 0, 0, to, VL, bias, g[F.LIMITS]
-                    )
+                    if TAPS:
+                        pitch = g[F.DH] * P * VL
+                        stencil(MR, 1, TAPS, STEP, BITS, x, VL, pitch, weight, g[F.KH], 0, 0, to, VL, bias, limits)
+                    else:
+                        lanes(MR, 1, BITS, x, SW * VL, g[F.COLUMN_OFFSETS], weight, VL, K, 0, 0, to, VL, bias, limits)
             dst = io[F.OUT] + size * ((image * OC + channel) * g[F.OUT_PLANE] + r0 * OW)
             turn_back(BITS, VL, g, io, c, turned, channel, skip, dst, rows * OW)
 
@@ -122,7 +124,9 @@ def build(geometry: Any, activation: str | None, b: Any) -> Program:
     values |= {"C_AT": C_AT, "T_AT": C_AT + aligned(b.c_elements * size), "PLANE": b.strip_elements}
     K = geometry.KH * geometry.KW
     packer = weight_packers.lanes(bits, b, geometry.OC, b.TILES, K, np.arange(K, dtype=np.int64), overlap=True)
-    return Program(kernel(bits, b.MR, VL), F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables)
+    return Program(
+        kernel(bits, b.MR, VL, *stencil_taps(geometry)), F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables
+    )
 
 
 def _places(geometry: Any, b: Any) -> np.ndarray:

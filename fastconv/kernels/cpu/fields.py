@@ -33,6 +33,8 @@ NAMES: Final = (
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
     # Planes turned to channels in lanes: addresses of the tables of places in the strip, and of rows of the result.
     *("PLACES", "PLANE_ROWS"),
+    # Pixels in place: the output rows and columns that read inside the image only.
+    *("TOP", "BOTTOM", "LEFT", "RIGHT"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -48,6 +50,7 @@ NAMES: Final = (
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     PLACES, PLANE_ROWS,
+    TOP, BOTTOM, LEFT, RIGHT,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on
