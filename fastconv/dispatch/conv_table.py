@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
+from fastconv.dispatch.blocking_bf16x3 import bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_pixels import PixelsBlocking, pixels_blocking
 from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
@@ -32,6 +34,14 @@ def _depthwise(g: ConvGeometry) -> str | None:
 
 def _separable(g: ConvGeometry) -> str | None:
     return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
+
+
+def _bf16x3(g: ConvGeometry) -> str | None:
+    if g.dtype != "float32":
+        return f"arrays must be float32, got {g.dtype}"
+    if not load.target().matrix_unit:
+        return "this CPU has no matrix unit for bfloat16 (Intel AMX), or the system does not grant it"
+    return None if g.ICG else "there must be input channels, got 0"
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
@@ -75,6 +85,17 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="the kernels must have rank 1, which only their values tell; ask by name, or pass the factors",
         source="Treitel and Shanks 1971, doi:10.1109/TGE.1971.271457",
+    ),
+    Algorithm(
+        "bf16x3",
+        "bf16_packing:program",
+        _bf16x3,
+        bf16_blocking,
+        direct_ops,
+        "steps of k [tile][step][high, low][half][16][32]",
+        exact=False,
+        automatic="",
+        source="Henry, Tang and Heinecke 2019, arXiv:1904.06376",
     ),
     Algorithm(
         "pointwise",

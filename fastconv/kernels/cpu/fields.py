@@ -35,6 +35,11 @@ NAMES: Final = (
     *("PLACES", "PLANE_ROWS"),
     # Pixels in place: the output rows and columns that read inside the image only.
     *("TOP", "BOTTOM", "LEFT", "RIGHT"),
+    # Matrix unit: products a term; address of its configuration; bytes of the strip from row to row of a tile register,
+    # to the second half, to the low parts, from pixel to pixel; elements of the output from pixel to pixel and from row
+    # to row of a block of sums.
+    # PLAIN: rows of a strip are rows of the input. RUN: pixels of a strip have no room for whole steps of k.
+    *("TERMS", "PLAIN", "RUN", "PALETTE", "TILE_ROW", "TILE_HALF", "LOW", "PIXEL", "OUT_PIXEL", "OUT_ROW"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -51,6 +56,7 @@ NAMES: Final = (
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     PLACES, PLANE_ROWS,
     TOP, BOTTOM, LEFT, RIGHT,
+    TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

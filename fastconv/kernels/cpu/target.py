@@ -6,7 +6,9 @@ uses an instruction that Numba's code generator would not.
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ class Target(NamedTuple):
     # Tiles (R, NV, TAPS) of depthwise convolution: R output rows of NV vectors, for kernels of any height (TAPS = 0) or
     # of TAPS rows, whose weights stay in registers.
     row_tiles: tuple[tuple[int, int, int], ...]
+    # Whether there is a matrix unit for bfloat16 (Intel AMX) that this process may use.
+    matrix_unit: bool = False
 
     def lanes(self, bits: int) -> int:
         """Elements of `bits` bits in one vector register."""
@@ -59,6 +63,21 @@ def _features() -> set[str]:
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
+_MATRIX_UNIT = {"amx-tile", "amx-bf16", "avx512bf16"}
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
+
+
+def _may_use_tiles() -> bool:
+    """Ask the system for the tile registers, which Linux saves only for processes that asked; children inherit that."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
 @lru_cache(maxsize=1)
 def current() -> Target:
     """Return the target of this process."""
@@ -66,7 +85,7 @@ def current() -> Target:
         return NEON
     features = _features()
     if "avx512f" in features and "avx512vl" in features and config.ENABLE_AVX:
-        return AVX512
+        return AVX512._replace(matrix_unit=features >= _MATRIX_UNIT and not config.DISABLE_JIT and _may_use_tiles())
     if "avx2" in features and "fma" in features and config.ENABLE_AVX:
         return AVX2
     return SSE2
