@@ -45,10 +45,10 @@ class PixelsBlocking(NamedTuple):
     cycles: float
 
 
-def pixels_blocking(g: ConvGeometry, target: Any) -> PixelsBlocking:
-    """Return the cheapest blocking."""
+def pixels_blocking(g: ConvGeometry, target: Any, rows: int = 0) -> PixelsBlocking:
+    """Return the cheapest blocking, or the cheapest of so many `rows`."""
     widths = [(NV, CB) for NV in (2, 1) for CB in _columns(g, VECTORS // NV)]
-    choices = [_blocking(g, target, NV, RB, CB) for NV, CB in widths for RB in (1, 4, 8, 16)]
+    choices = [_blocking(g, target, NV, RB, CB) for NV, CB in widths for RB in ((rows,) if rows else (1, 4, 8, 16))]
     return min(choices, key=lambda b: (b.scratch_bytes > target.l2_bytes // 2, b.cycles))
 
 

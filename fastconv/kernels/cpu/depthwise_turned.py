@@ -110,10 +110,13 @@ def kernel(BITS: int, MR: int, VL: int, TAPS: int, STEP: int) -> Any:
     return depthwise_turned
 
 
-def build(geometry: Any, activation: str | None, b: Any) -> Program:
-    """Return the program of a depthwise convolution in a `dispatch.blocking_turned.TurnedBlocking`."""
+def build(geometry: Any, activation: str | None, b: Any, out_plane: int = 0) -> Program:
+    """Return the program of a depthwise convolution in a `dispatch.blocking_turned.TurnedBlocking`.
+
+    Planes of the result lie `out_plane` elements apart, by default one behind the other.
+    """
     bits, VL = bits_of(geometry), b.VL
-    size, OUT_PLANE = bits // 8, geometry.OH * geometry.OW
+    size, OUT_PLANE = bits // 8, out_plane or geometry.OH * geometry.OW
     taps = np.arange(geometry.KH)[:, None] * geometry.DH * b.P + np.arange(geometry.KW) * geometry.DW
     rows = np.arange(VL, dtype=np.int64)
     tables = [_places(geometry, b), taps.ravel() * VL * size, rows * b.T_PITCH, rows * OUT_PLANE]
@@ -121,7 +124,12 @@ def build(geometry: Any, activation: str | None, b: Any) -> Program:
     names = ("PLACES", "COLUMN_OFFSETS", "T_ROWS", "PLANE_ROWS")
     values |= {name: address(array) for name, array in zip(names, tables, strict=True)}
     C_AT = aligned(b.strip_elements * size)
-    values |= {"C_AT": C_AT, "T_AT": C_AT + aligned(b.c_elements * size), "PLANE": b.strip_elements}
+    values |= {
+        "OUT_PLANE": OUT_PLANE,
+        "C_AT": C_AT,
+        "T_AT": C_AT + aligned(b.c_elements * size),
+        "PLANE": b.strip_elements,
+    }
     K = geometry.KH * geometry.KW
     packer = weight_packers.lanes(bits, b, geometry.OC, b.TILES, K, np.arange(K, dtype=np.int64), overlap=True)
     return Program(
