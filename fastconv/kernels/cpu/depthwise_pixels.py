@@ -15,12 +15,13 @@ import numpy as np
 from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import finish_pixel
+from fastconv.kernels.cpu.copy_ops import copy_element, copy_vectors
 from fastconv.kernels.cpu.depthwise_program import tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, stencil, stencil_taps
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.packing import depth_at, source_index
 from fastconv.kernels.cpu.program import Program, address, aligned, bits_of, blocking_fields, problem_fields
-from fastconv.kernels.cpu.row_ops import call_row, copy_element, copy_row, copy_vectors, zero_row
+from fastconv.kernels.cpu.row_ops import call_row, copy_row, zero_row
 
 
 @helper

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fastconv._jit import njit
+from fastconv.kernels.cpu.copy_ops import copy_element
 from fastconv.kernels.cpu.program import Packer, address, table
-from fastconv.kernels.cpu.row_ops import copy_element, copy_row, int_at, transpose, zero_row
+from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 # Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a
 # tile. OVERLAP: the last tile of lanes is a whole one, which overlaps its neighbour.
