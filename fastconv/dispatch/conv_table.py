@@ -12,6 +12,8 @@ from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
+from fastconv.dispatch.blocking_pixels import PixelsBlocking, pixels_blocking
+from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
 from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
 from fastconv.dispatch.cost import direct_ops, fft_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
@@ -84,8 +86,11 @@ def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=True)
 
 
-def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
-    return depthwise_blocking(g, target, separable=False)
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking | PixelsBlocking:
+    if g.layout == "channels_last":
+        return pixels_blocking(g, target)
+    rows, turned = depthwise_blocking(g, target, separable=False), turned_blocking(g, target)
+    return turned if turned and turned.cycles < rows.cycles else rows
 
 
 def _separable_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
