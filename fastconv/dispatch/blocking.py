@@ -86,13 +86,13 @@ def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
         turned = LANES and not last
         shape = g.planar if turned else g.flat.planar
         for tile in target.outer_tiles:
-            for block in _block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
+            for block in block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
                 # A transposed strip holds whole rows.
                 if not turned or block[1] == g.OW:
                     yield _Cut(shape, target, columns, LANES, tile, block)
 
 
-def _block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
+def block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
     """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch."""
     if columns:
         total = max(g.N * g.OH * g.OW, 1)

@@ -37,7 +37,7 @@ def judge(
     refused = refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
-    blocking = row.blocking(g, load.target())
+    blocking = ((row.rough if precision == "bf16" else None) or row.blocking)(g, load.target())
     # What repairs a result is part of the algorithm that was chosen.
     refused = workspace.refusal(blocking.scratch_bytes) if entry != "repair" else None
     if refused is not None:
@@ -45,7 +45,7 @@ def judge(
     ops = row.ops(g, bias)
     seconds = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
-        seconds += pack_seconds(blocking.packed_elements)
+        seconds += pack_seconds(blocking.packed_elements, row.pack_cycles)
     return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
 
 

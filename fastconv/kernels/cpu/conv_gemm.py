@@ -102,7 +102,7 @@ def _tables_of(
     return table(x for pair in pairs for x in pair), offsets * size, places
 
 
-def _tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:
+def tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:
     """Return the strip offset of a tap in a plane [row phase][column phase][ROWS][P]."""
     row, column = kh * geometry.DH // geometry.SH, kw * geometry.DW // geometry.SW
     phase = kh % b.ROW_PHASES * b.COLUMN_PHASES + kw % b.COLUMN_PHASES
@@ -139,7 +139,7 @@ def _phase_and_index(
 
 
 def _plane_offsets(geometry: Any, b: Any, channels: int) -> np.ndarray:
-    taps = [_tap_at(geometry, b, kh, kw) for kh in range(geometry.KH) for kw in range(geometry.KW)]
+    taps = [tap_at(geometry, b, kh, kw) for kh in range(geometry.KH) for kw in range(geometry.KW)]
     return (np.arange(channels, dtype=np.int64)[:, None] * b.PLANE + np.array(taps, np.int64)).ravel()
 
 
@@ -148,7 +148,7 @@ def _pixel_segments(geometry: Any, b: Any, channels: int) -> Iterator[tuple[int,
     together = geometry.DW == geometry.SW == 1
     for kh in range(geometry.KH):
         if together:
-            yield _tap_at(geometry, b, kh, 0) * channels, geometry.KW * channels
+            yield tap_at(geometry, b, kh, 0) * channels, geometry.KW * channels
         else:
             for kw in range(geometry.KW):
-                yield _tap_at(geometry, b, kh, kw) * channels, channels
+                yield tap_at(geometry, b, kh, kw) * channels, channels

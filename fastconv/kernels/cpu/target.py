@@ -6,7 +6,9 @@ uses an instruction that Numba's code generator would not.
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ class Target(NamedTuple):
     # Tiles (R, NV, TAPS) of depthwise convolution: R output rows of NV vectors, for kernels of any height (TAPS = 0) or
     # of TAPS rows, whose weights stay in registers.
     row_tiles: tuple[tuple[int, int, int], ...]
+    # Whether there is a matrix unit for bfloat16 (Intel AMX) that this process may use.
+    matrix_unit: bool = False
 
     def lanes(self, bits: int) -> int:
         """Elements of `bits` bits in one vector register."""
@@ -59,14 +63,29 @@ def _features() -> set[str]:
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+_ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
+
+
+def _may_use_tiles() -> bool:
+    """Ask the system for the tile registers, which Linux saves only for processes that asked; children inherit that."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILE_DATA) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
 # Of all that LLVM knows, what convolutions run faster with.
 _VECTORS = ("sse2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq", "neon")
+_UNITS = ("amx-tile", "amx-bf16", "avx512bf16")
 
 
 def features() -> list[str]:
-    """Return the vector instructions that kernels on this machine may use, by LLVM's names."""
+    """Return the instructions that kernels on this machine may use, by LLVM's names."""
     found = _features()
-    return [name for name in _VECTORS if name in found]
+    return [name for name in _VECTORS + (_UNITS if current().matrix_unit else ()) if name in found]
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +95,7 @@ def current() -> Target:
         return NEON
     features = _features()
     if "avx512f" in features and "avx512vl" in features and config.ENABLE_AVX:
-        return AVX512
+        return AVX512._replace(matrix_unit=features.issuperset(_UNITS) and not config.DISABLE_JIT and _may_use_tiles())
     if "avx2" in features and "fma" in features and config.ENABLE_AVX:
         return AVX2
     return SSE2
