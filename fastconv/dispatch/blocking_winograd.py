@@ -87,7 +87,7 @@ def tile_menu(g: ConvGeometry) -> list[tuple[int, int]]:
 
 def _cuts(g: ConvGeometry, target: Any) -> Iterator[_Cut]:
     for outputs in tile_menu(g):
-        for tile in target.outer_tiles[:2]:
+        for tile in target.outer_tiles[:1]:
             shape = _Shape(g, target, outputs, tile)
             for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
                 for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
