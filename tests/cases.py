@@ -15,6 +15,8 @@ import fastconv as fc
 from fastconv.testing import problem
 
 LAYOUTS = ("channels_first", "channels_last")
+# Algorithms that round sums of small integers, too.
+ROUNDING = ("winograd", "fft")
 
 CASES = {
     "1x1": "n1ic23h9w13_oc19k1s1p0",
@@ -96,8 +98,6 @@ FEW = (
     *("depthwise whole tiles", "depthwise 5x5", "depthwise multiplier 2, stride 2, batch", "crop all", "all"),
 )
 # Small enough for kernels that run as plain Python.
-# Algorithms that round sums of small integers, too.
-ROUNDING = ("winograd", "fft")
 TINY = {
     "3x3": "n1ic2h4w5_oc3k3s1p1",
     "1x1": "n2ic3h2w3_oc5k1s1p0",
