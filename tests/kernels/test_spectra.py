@@ -36,6 +36,7 @@ def test_contraction_is_a_matrix_product_at_each_frequency(tile, bits):
         np.testing.assert_array_equal(y.view(w.dtype), np.einsum("oif,itf->otf", w, x))
         twin = np.full_like(y, np.nan)
         for f, start in enumerate(min(i, 2 * F - VL) for i in range(0, 2 * F, VL)):
-            rows = address(ws[f]), 0, OC - 1, address(xs[f]), 0, T, IC, address(twin) + start * bits // 8, 2 * F
-            spectra.contract_twin(OC, T, bits, *rows)
+            w_at, x_at, y_at = address(ws[f]), address(xs[f]), address(twin) + start * bits // 8
+            one, two = (w_at, IC * VL, VL, 0, OC - 1), (x_at, VL, T * VL, 0, T - 1)
+            spectra.contract_twin(OC, T, bits, *one, *two, IC, y_at, T * 2 * F, 2 * F)
         np.testing.assert_array_equal(twin, y)
