@@ -179,6 +179,7 @@ def plan_conv2d(
     common = common_dtype(name, x, w, b)
     result = common if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
     options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
+    options = options._replace(entry="plan")
     left = options
     if padding_mode != "zeros":
         x, left = cropped(name, x, w.shape, options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose
-from fastconv.dispatch.cost import HERTZ, pack_seconds
+from fastconv.dispatch.cost import pack_seconds, seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
 from fastconv.geometry.regions import region_geometry, region_input, region_of
@@ -66,7 +66,7 @@ def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.d
     """Return a weight in the kernel's order, in `buffer`."""
     array = buffer[: packer.elements * dtype.itemsize].view(dtype)
     io = np.array((address(weight), address(array)), np.int64)
-    run(packer.kernel, packer.p, io, packer.tasks, 0, pack_seconds(packer.elements))
+    run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
     return array
 
 
@@ -78,6 +78,7 @@ class Prepared:
         "activation",
         "candidate",
         "dtype",
+        "entry",
         "geometry",
         "out_shape",
         "precision",
@@ -85,12 +86,14 @@ class Prepared:
         "seconds",
     )
 
-    def __init__(self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate):
+    def __init__(
+        self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate, entry: str = "call"
+    ):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
-        self.precision = precision
+        self.precision, self.entry = precision, entry
         self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
-        self.seconds = candidate.blocking.cycles / HERTZ
+        self.seconds = seconds(candidate.blocking.cycles)
         self._no_bias = np.zeros(geometry.OC, self.dtype)
 
     @property
@@ -176,12 +179,14 @@ class Prepared:
 
 
 @lru_cache(maxsize=512)
-def prepare(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Prepared:
-    """Return the prepared problem, from the bounded cache if it was met before."""
-    candidate = choose(function, g, algorithm, precision)
+def prepare(
+    function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str, entry: str = "call"
+) -> Prepared:
+    """Return the prepared problem, from the bounded cache if it was met before; `entry` is "call" or "plan"."""
+    candidate = choose(function, g, algorithm, precision, entry)
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
-        return Prepared(g, activation, precision, candidate)
+        return Prepared(g, activation, precision, candidate, entry)
 
 
 def _renew_lock() -> None:

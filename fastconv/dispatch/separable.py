@@ -17,7 +17,7 @@ from fastconv.dispatch import load
 from fastconv.dispatch.blocking_pixels import pixels_blocking
 from fastconv.dispatch.blocking_turned import turned_blocking
 from fastconv.dispatch.choose import choose
-from fastconv.dispatch.cost import HERTZ
+from fastconv.dispatch.cost import seconds
 from fastconv.dispatch.plan import Prepared, free_buffers, pack_weight, prepare
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
@@ -74,7 +74,7 @@ class Chain:
         sizes["FIRST_TASKS"] = first.tasks // tasks
         self.packers = first.packers
         self.program = load.load("chain:build")(first, second, sizes, pixels * g.OC * size, tasks)
-        self.seconds = b.cycles / HERTZ + tasks * self.pointwise.seconds
+        self.seconds = seconds(b.cycles) + tasks * self.pointwise.seconds
 
     def run_once(
         self,
