@@ -214,6 +214,8 @@ def test_measuring_takes_the_fastest(folder, monkeypatch):
     def call(prepared, *_):
         return lambda: turns.append(prepared.algorithm)
 
+    able = measure.candidates
+    monkeypatch.setattr(measure, "candidates", lambda *given: [c for c in able(*given) if c.row.name in seconds])
     monkeypatch.setattr(measure, "_call", call)
     monkeypatch.setattr(measure, "_seconds", lambda call: call() or seconds[turns[-1]])
     with fc.autotune():
