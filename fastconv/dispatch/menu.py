@@ -22,21 +22,14 @@ from fastconv.dispatch.plan import Prepared
 from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, weight_shape
 
 # (IC, OC, groups): one channel, few, many, depthwise with a tile of one and of several vectors.
-_CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (8, 8, 8), (64, 64, 64))
+_CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (16, 16, 16), (64, 64, 64))
 # (H, W, KH, KW, stride): small images, wide ones, rows; kernels and strides that have machine code of their own, and
 # others; one for a transform.
 _SHAPES = (
     *((8, 8, 1, 1, 1), (8, 8, 3, 3, 1), (8, 8, 3, 3, 2), (8, 8, 5, 5, 1)),
     *((56, 56, 1, 1, 1), (56, 56, 3, 3, 1), (56, 56, 5, 5, 1), (56, 56, 7, 7, 1)),
-    *(
-        (24, 24, 3, 3, 2),
-        (24, 24, 5, 5, 2),
-        (24, 24, 7, 7, 2),
-        (24, 24, 4, 4, 1),
-        (24, 24, 3, 1, 1),
-        (1, 200, 1, 3, 1),
-        (1, 200, 1, 5, 1),
-    ),
+    *((24, 24, 3, 3, 2), (24, 24, 5, 5, 2), (24, 24, 7, 7, 2), (24, 24, 4, 4, 1)),
+    *((24, 24, 3, 1, 1), (1, 200, 1, 3, 1), (1, 200, 1, 5, 1)),
     (40, 40, 15, 15, 1),
 )
 

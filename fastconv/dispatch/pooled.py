@@ -27,7 +27,7 @@ class Pooled:
         g = prepared.geometry
         self._image = prepared
         if g.N > 1:
-            names = prepared.activation, prepared.algorithm, prepared.precision
+            names = prepared.activation, prepared.algorithm, prepared.precision, prepared.entry
             self._image = prepare("plan_conv2d", g._replace(N=1), *names)
         planes, lanes = (g.OC, 1) if g.layout == "channels_first" else (1, g.OC)
         axes = tuple(Axis(n, n // size, size, size).trimmed for n in (g.OH, g.OW))

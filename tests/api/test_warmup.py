@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -36,6 +37,14 @@ def compiled(monkeypatch):
     return found
 
 
+@pytest.fixture
+def few(compiled, monkeypatch):
+    """Return the kernels that are compiled, of few: to find all takes a second."""
+    all_kernels = warmup.convolution_kernels
+    monkeypatch.setattr(warmup, "convolution_kernels", lambda *given: itertools.islice(all_kernels(*given), 3))
+    return compiled
+
+
 def test_warmup_compiles_each_kernel_once(compiled):
     done = fc.warmup(layouts="channels_last")
     assert done.kernels == len(compiled) == len(set(map(id, compiled))) > 10
@@ -44,12 +53,13 @@ def test_warmup_compiles_each_kernel_once(compiled):
     assert {"sigmoid", "gelu"} <= set(compiled)
 
 
-def test_dtypes_stand_for_those_of_their_kernels(compiled):
+def test_dtypes_stand_for_those_of_their_kernels(few):
     assert warmup._elements(["float16", "complex64", np.float32]) == [np.dtype("float32")]
     assert warmup._elements("uint8") == warmup._elements(np.dtype("int16")) == [np.dtype("int16")]
     assert warmup._elements(()) == []
     fc.warmup(["int32"], layouts=["channels_first"])
-    assert "sigmoid" not in compiled
+    assert few
+    assert "sigmoid" not in few
 
 
 @pytest.mark.parametrize("dtypes", ["float8", ["float32", "text"], None, 5, [[1]]])
@@ -79,10 +89,10 @@ def test_progress_is_shown_on_a_terminal_only(has_tqdm, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_command_tells_what_it_did(compiled, capsys):
+def test_command_tells_what_it_did(few, capsys):
     assert main(["warmup", "--dtypes", "float64", "--layouts", "channels_last"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{len(compiled)} kernels, 0 of them compiled now, in ")
+    assert out.startswith(f"{len(few)} kernels, 0 of them compiled now, in ")
     assert main(["warmup", "--dtypes", "float8"]) == 1
     assert capsys.readouterr().err.startswith("fastconv warmup: warmup: dtypes = 'float8'")
 
