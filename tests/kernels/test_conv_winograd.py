@@ -13,13 +13,15 @@ from tests import cases, guard
 CONVS = {1: fc.conv1d, 2: fc.conv2d, 3: fc.conv3d}
 # Of the channel's largest output; see the Notes of fc.conv2d.
 BOUND = 3e-5
-DRAWN, MANY = 30, 600
+# Each kernel size is a compilation.
+DRAWN, MANY = 40, 600
+KERNELS = [[3, 3], [3, 3], [3, 3], [5, 5], [1, 3], [5, 1], [3, 5]]
 
 
-def problem(rng):
+def problem(rng, kernels=KERNELS):
     """Return (x, w, keywords) of a drawn problem that Winograd can do."""
-    axes, G = int(rng.choice([1, 2, 2, 2, 3])), int(rng.choice([1, 1, 1, 2, 3]))
-    K = [int(rng.choice([3, 3, 5]))] if axes == 1 else [[3, 3], [3, 3], [3, 3], [5, 5], [1, 3], [5, 1]][rng.integers(6)]
+    axes, G = int(rng.choice([1, 2, 2, 2, 3])) if kernels is KERNELS else 2, int(rng.choice([1, 1, 1, 2, 3]))
+    K = [int(rng.choice([3, 3, 5]))] if axes == 1 else kernels[rng.integers(len(kernels))]
     ICG = int(rng.integers(1, 40))
     if axes == 3:
         K, ICG = [int(rng.integers(1, 4)), *K], 16
@@ -45,10 +47,10 @@ def error(got, exact, layout):
     return (np.abs(got - exact).max(axes) / np.where(scale == 0, 1, scale)).max(initial=0)
 
 
-def check_drawn(seed, count):
+def check_drawn(seed, count, kernels):
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        x, w, keywords = problem(rng)
+        x, w, keywords = problem(rng, kernels)
         convolve = CONVS[w.ndim - 2]
         exact = reference(x.astype("f8"), w.astype("f8"), **keywords)
         got = convolve(x, w, algorithm="winograd", **keywords)
@@ -64,12 +66,12 @@ def check_drawn(seed, count):
 
 
 def test_drawn_problems_equal_the_definition():
-    check_drawn(0, DRAWN)
+    check_drawn(0, DRAWN, [[3, 3]])
 
 
 @pytest.mark.slow
 def test_many_drawn_problems_equal_the_definition():
-    check_drawn(1, MANY)
+    check_drawn(1, MANY, KERNELS)
 
 
 @pytest.mark.targets
@@ -95,6 +97,7 @@ def test_error_is_within_the_documented_bound(IC, k, layout):
         assert error(got, exact, layout) < 1e-5
 
 
+@pytest.mark.slow
 def test_float64_keeps_its_digits():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 20, 14, 15)), rng.standard_normal((9, 20, 3, 3))
@@ -208,16 +211,23 @@ def test_blocks_stay_in_l2():
 
 @pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
 def test_winograd_stays_inside():
-    out = guard.run("from tests.kernels import test_conv_winograd as t; t.check_guarded()")
+    out = guard.run("from tests.kernels import test_conv_winograd as t; t.check_guarded(24, [[3, 3]])")
     assert out.split()[-1] == "done"
 
 
-def check_guarded():
+@pytest.mark.slow
+@pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
+def test_all_sizes_stay_inside():
+    out = guard.run("from tests.kernels import test_conv_winograd as t; t.check_guarded(200, t.KERNELS)", timeout=600)
+    assert out.split()[-1] == "done"
+
+
+def check_guarded(count, kernels):
     """Run drawn problems on arrays beside closed pages; called in a process of its own."""
     guard.guard_scratch()
     rng = np.random.default_rng(2)
-    for i in range(24):
-        x, w, keywords = problem(rng)
+    for i in range(count):
+        x, w, keywords = problem(rng, kernels)
         convolve, side = CONVS[w.ndim - 2], guard.SIDES[i % 2]
         exact = reference(x, w, **keywords)
         b, r = rng.standard_normal(len(w)).astype("f4"), rng.standard_normal(exact.shape).astype("f4")

@@ -36,7 +36,8 @@ NAMES: Final = (
     # tile of output channels of the products; addresses of the tables of places in both; byte offsets of the strip and
     # of the outputs, which have rows of Y_PITCH pixels.
     *("TH", "TW", "TILE_RUN", "SEGMENT", "V_BLOCK", "V_CHUNK", "M_TILE", "V_PLACES", "M_PLACES"),
-    *("STRIP_AT", "Y_AT", "Y_PITCH"),
+    # SOURCES: tables of the planes, rows and columns of the input that stand at padded positions; -1: zeros.
+    *("STRIP_AT", "Y_AT", "Y_PITCH", "D_SOURCES", "H_SOURCES", "W_SOURCES"),
     # Matrix unit: products a term; address of its configuration; bytes of the strip from row to row of a tile register,
     # to the second half, to the low parts, from pixel to pixel; elements of the output from pixel to pixel and from row
     # to row of a block of sums.
@@ -57,6 +58,7 @@ NAMES: Final = (
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     TH, TW, TILE_RUN, SEGMENT, V_BLOCK, V_CHUNK, M_TILE, V_PLACES, M_PLACES, STRIP_AT, Y_AT, Y_PITCH,
+    D_SOURCES, H_SOURCES, W_SOURCES,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
