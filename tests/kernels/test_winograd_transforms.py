@@ -155,11 +155,8 @@ def test_transpositions_equal_their_twins(dtype):
 
 def check_lines(compiled, bits, VL, src):
     lanes, inner, columns = src.shape
-    for LAST, array, lds, ldh in (
-        (0, src, inner * columns, columns),
-        (1, src.transpose(1, 2, 0), lanes, columns * lanes),
-    ):
-        array = np.ascontiguousarray(array)
+    pixels = np.ascontiguousarray(src.transpose(1, 2, 0))
+    for LAST, array, lds, ldh in ((0, src, inner * columns, columns), (1, pixels, lanes, columns * lanes)):
         for top, below, first, behind in ((0, 0, 0, 0), (1, 2, 1, 1), (0, 1, 3, 0), (2, 0, 0, 4)):
             P, count = first + columns + behind, top + inner + below
             edges = (lanes, count, top, top + inner, first, first + columns, P)
