@@ -29,6 +29,8 @@ TILE_END = 20.0
 IN_POINT, IN_PIXEL, IN_REST = 5.8, (1.5, 3.5), 110.0
 OUT_POINT, OUT_PIXEL, OUT_REST = 4.0, (5.0, 7.0), 150.0
 STREAM_BYTES_PER_CYCLE = 7.0
+# Cost of an element of the transformed weight, in that of a packed one; fresh memory comes in pages of zeros.
+TRANSFORMED, TRANSFORMED_FRESH, KEPT_BYTES = 1.8, 5.0, 16 << 20
 # A pass over few channels is not worth its sums.
 LEAST_CHANNELS = 32
 
@@ -166,9 +168,14 @@ class _Cut:
         columns = (self.V_BLOCK, s.V_CHUNK, M_TILE, at[1], at[2], at[3], Y_PITCH)
         return WinogradBlocking(
             *(s.MR, s.NV, s.VL, s.MH, s.MW, s.TH, s.TW, self.TILE_RUN, SEGMENT, self.ICP, self.PASSES),
-            *(s.TILES, self.PARTS, self.PART_TILES, *columns, at[4], s.packed, self.tasks),
+            *(s.TILES, self.PARTS, self.PART_TILES, *columns, at[4], self._packing(), self.tasks),
             self.cycles,
         )
+
+    def _packing(self) -> int:
+        """Return how many elements could be packed while the weight is transformed."""
+        packed = self.shape.packed
+        return int(packed * (TRANSFORMED if packed * self.shape.size <= KEPT_BYTES else TRANSFORMED_FRESH))
 
     def _cycles(self) -> float:
         s, g = self.shape, self.shape.g
