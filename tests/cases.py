@@ -105,8 +105,8 @@ TINY = {
 }
 
 
-# Algorithms that round integers, too; tests/kernels holds them to their bounds.
-ROUNDED = ("winograd",)
+# Algorithms that round sums of small integers, too; tests of their own hold them to their bounds.
+ROUNDED = ("winograd", "fft")
 
 
 class Arrays(NamedTuple):

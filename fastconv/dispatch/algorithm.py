@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastconv.dispatch.cost import OpCount
+from fastconv.dispatch.cost import PACK_CYCLES, OpCount
 from fastconv.geometry.conv import ConvGeometry
 
 
@@ -34,6 +34,8 @@ class Algorithm(NamedTuple):
         Where the algorithm comes from.
     rough : callable, optional
         As `blocking`, for precision="bf16", where products may be rounded to bfloat16.
+    pack_cycles : float
+        Cycles to bring a weight into the kernel's order, for each packed element.
     """
 
     name: str
@@ -46,3 +48,4 @@ class Algorithm(NamedTuple):
     automatic: str
     source: str
     rough: Callable[[ConvGeometry, Any], Any] | None = None
+    pack_cycles: float = PACK_CYCLES

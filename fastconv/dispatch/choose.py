@@ -41,7 +41,7 @@ def judge(
     ops = row.ops(g, bias)
     seconds = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
-        seconds += pack_seconds(blocking.packed_elements)
+        seconds += pack_seconds(blocking.packed_elements, row.pack_cycles)
     return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
 from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
+from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
+from fastconv.dispatch.blocking_pixels import PixelsBlocking, pixels_blocking
+from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
 from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
-from fastconv.dispatch.cost import direct_ops, separable_ops
+from fastconv.dispatch.cost import direct_ops, fft_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
 PANELS = "panels [tile][k/16][m][16] / rows [tile][k][n]"
@@ -53,6 +58,14 @@ def _winograd(g: ConvGeometry) -> str | None:
     return None if g.ICG else "there must be input channels, got 0"
 
 
+def _fft(g: ConvGeometry) -> str | None:
+    if np.dtype(g.dtype).kind != "f":
+        return f"integers are summed exactly, got dtype {g.dtype}"
+    if (g.KD, g.KH, g.KW) == (1, 1, 1):
+        return "kernel must have more than one tap"
+    return None if g.IC else "there are no input channels"
+
+
 def _bf16x3(g: ConvGeometry) -> str | None:
     if g.dtype != "float32":
         return f"arrays must be float32, got {g.dtype}"
@@ -73,8 +86,11 @@ def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=True)
 
 
-def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
-    return depthwise_blocking(g, target, separable=False)
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking | PixelsBlocking:
+    if g.layout == "channels_last":
+        return pixels_blocking(g, target)
+    rows, turned = depthwise_blocking(g, target, separable=False), turned_blocking(g, target)
+    return turned if turned and turned.cycles < rows.cycles else rows
 
 
 def _separable_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
@@ -103,6 +119,18 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="the kernels must have rank 1, which only their values tell; ask by name, or pass the factors",
         source="Treitel and Shanks 1971, doi:10.1109/TGE.1971.271457",
+    ),
+    Algorithm(
+        "fft",
+        "conv_fft:program",
+        _fft,
+        fft_blocking,
+        fft_ops,
+        "spectra [tile of frequencies][oc][ic][VL]",
+        exact=False,
+        automatic="",
+        source="Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer 2010, section 8.7.3",
+        pack_cycles=TRANSFORM_PACK_CYCLES,
     ),
     Algorithm(
         "bf16x3",

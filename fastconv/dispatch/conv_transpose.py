@@ -112,7 +112,8 @@ class PreparedTranspose:
         pieces = [piece for band in bands for piece in band.pieces]
         convs = {piece.conv: len(piece.phase.starts) for piece in pieces}
         _check_algorithm(function, list(convs), algorithm, precision)
-        self.convolutions = {conv: prepare(function, conv, activation, algorithm, precision) for conv in convs}
+        # What others round away, NaN above all, no one computes anew here.
+        self.convolutions = {conv: prepare(function, conv, activation, algorithm, "strict") for conv in convs}
         self._repeats = sorted(set(convs.values()))
         self._zeros = np.zeros(g.OC * max(self._repeats, default=1), self.dtype)
         self._constant = None
@@ -240,6 +241,8 @@ def _check_algorithm(function: str, convs: Sequence[ConvGeometry], algorithm: st
 def _refusal(convs: Sequence[ConvGeometry], row: Algorithm, precision: str) -> str | None:
     if row.name == "separable":
         return "it takes one kernel, which transposed convolution cuts in stride phases"
+    if not row.exact:
+        return "transposed convolution takes what rounds as direct summation does"
     reasons = (refusal(conv, row, precision) for conv in convs)
     return next((f"{reason} (in a stride phase)" for reason in reasons if reason is not None), None)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv.dispatch import load, machine
+from fastconv.dispatch.blocking_fft import fft_blocking
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
 from fastconv.winograd import schemes
@@ -52,6 +53,17 @@ class Cost(NamedTuple):
 def direct_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     """Count direct summation: ICG * KD * KH * KW multiplications an output."""
     return _ops(g, g.ICG * g.KD * g.KH * g.KW, g.ICG * g.KD * g.KH * g.KW, bias)
+
+
+def fft_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
+    """Count radix-2 transforms of all blocks of input and output, and a complex product at each frequency."""
+    block = fft_blocking(g, load.target())
+    size, blocks = math.prod(block.block), g.N * math.prod(block.counts)
+    doublings = blocks * (g.IC + g.OC) * size * math.log2(size)
+    products = blocks * block.FREQUENCIES * g.OC * g.ICG * 4
+    counted = direct_ops(g, bias)
+    adds = round(1.5 * doublings) + products + (g.N * g.OC * g.OD * g.OH * g.OW if bias else 0)
+    return counted._replace(multiplies=round(doublings) + products, adds=adds)
 
 
 def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
@@ -113,6 +125,6 @@ def call_seconds() -> float:
     return 1 / machine.current().calls
 
 
-def pack_seconds(elements: int) -> float:
-    """Return the model's time to bring a weight into the kernel's order."""
-    return seconds(elements * PACK_CYCLES)
+def pack_seconds(elements: int, cycles: float = PACK_CYCLES) -> float:
+    """Return the model's time to bring a weight into the kernel's order, at so many cycles an element."""
+    return seconds(elements * cycles)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,8 @@ _lock = threading.Lock()
 
 
 # A packed weight is as large as the weight. To get that much fresh memory from the system at every call costs more than
-# to pack; so each thread keeps its last buffer, unless it is larger than this.
-KEEP_BYTES = 16 << 20
+# to pack; so each thread keeps a few buffers, unless they are larger than this.
+KEEP_BYTES, KEEP_BUFFERS = 16 << 20, 3
 
 
 class _Free(threading.local):
@@ -37,13 +38,18 @@ class _Free(threading.local):
 
     def take(self, size: int) -> np.ndarray:
         """Return a buffer of at least `size` bytes that starts at a cache line."""
-        buffer = self.buffers.pop() if self.buffers else None
-        return buffer if buffer is not None and buffer.size >= size else _lines(size)
+        for i, buffer in enumerate(self.buffers):
+            if buffer.size >= size:
+                return self.buffers.pop(i)
+        return _lines(size)
 
     def give_back(self, buffer: np.ndarray) -> None:
         """Keep a buffer for the next call of this thread."""
-        if buffer.size <= KEEP_BYTES and len(self.buffers) < 2:
+        if buffer.size <= KEEP_BYTES:
             self.buffers.append(buffer)
+            # The smallest comes first.
+            self.buffers.sort(key=len)
+            del self.buffers[:-KEEP_BUFFERS]
 
 
 free_buffers = _Free()
@@ -54,6 +60,14 @@ def _lines(size: int) -> np.ndarray:
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]
+
+
+def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a weight in the kernel's order, in `buffer`."""
+    array = buffer[: packer.elements * dtype.itemsize].view(dtype)
+    io = np.array((address(weight), address(array)), np.int64)
+    run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
+    return array
 
 
 class Prepared:
@@ -119,13 +133,8 @@ class Prepared:
                 free_buffers.give_back(buffer)
 
     def _packed(self, weights: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
-        packed = []
-        for packer, weight, buffer in zip(self.program.packers, weights, buffers, strict=True):
-            array = buffer[: packer.elements * self.dtype.itemsize].view(self.dtype)
-            io = np.array((address(weight), address(array)), np.int64)
-            run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
-            packed.append(array)
-        return packed
+        each = zip(self.program.packers, weights, buffers, strict=True)
+        return [pack_weight(packer, weight, buffer, self.dtype) for packer, weight, buffer in each]
 
     def run(
         self,

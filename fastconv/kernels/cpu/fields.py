@@ -38,6 +38,10 @@ NAMES: Final = (
     *("TH", "TW", "TILE_RUN", "SEGMENT", "V_BLOCK", "V_CHUNK", "M_TILE", "V_PLACES", "M_PLACES"),
     # SOURCES: tables of the planes, rows and columns of the input that stand at padded positions; -1: zeros.
     *("STRIP_AT", "Y_AT", "Y_PITCH", "D_SOURCES", "H_SOURCES", "W_SOURCES"),
+    # Planes turned to channels in lanes: addresses of the tables of places in the strip, and of rows of the result.
+    *("PLACES", "PLANE_ROWS"),
+    # Pixels in place: the output rows and columns that read inside the image only.
+    *("TOP", "BOTTOM", "LEFT", "RIGHT"),
     # Matrix unit: products a term; address of its configuration; bytes of the strip from row to row of a tile register,
     # to the second half, to the low parts, from pixel to pixel; elements of the output from pixel to pixel and from row
     # to row of a block of sums.
@@ -59,6 +63,8 @@ NAMES: Final = (
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     TH, TW, TILE_RUN, SEGMENT, V_BLOCK, V_CHUNK, M_TILE, V_PLACES, M_PLACES, STRIP_AT, Y_AT, Y_PITCH,
     D_SOURCES, H_SOURCES, W_SOURCES,
+    PLACES, PLANE_ROWS,
+    TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
