@@ -89,22 +89,21 @@ def tile_menu(g: ConvGeometry) -> list[tuple[int, int]]:
 
 def _cuts(g: ConvGeometry, target: Any) -> Iterator[_Cut]:
     for outputs in tile_menu(g):
-        for tile in target.outer_tiles[:1]:
-            shape = _Shape(g, target, outputs, tile)
-            for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
-                for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
-                    for part in (1, 2, 4, 8) if passes > 1 else (shape.TILES,):
-                        cut = _Cut(shape, blocks, passes, part)
-                        if cut.fits:
-                            yield cut
+        shape = _Shape(g, target, outputs)
+        for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
+            for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
+                for part in (1, 2, 4, 8) if passes > 1 else (shape.TILES,):
+                    cut = _Cut(shape, blocks, passes, part)
+                    if cut.fits:
+                        yield cut
 
 
 class _Shape:
-    """What follows from the problem, the tile of outputs and the register tile."""
+    """What follows from the problem and the tile of outputs."""
 
-    def __init__(self, g: ConvGeometry, target: Any, outputs: tuple[int, int], tile: tuple[int, int]):
+    def __init__(self, g: ConvGeometry, target: Any, outputs: tuple[int, int]):
         self.g, self.target = g, target
-        (self.MH, self.MW), (self.MR, self.NV) = outputs, tile
+        (self.MH, self.MW), (self.MR, self.NV) = outputs, target.winograd_tile
         self.size = element_bits(g) // 8
         self.VL = target.lanes(8 * self.size)
         self.NR = self.NV * self.VL
