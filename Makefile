@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find fastconv -name '*.py')
 
-.PHONY: help setup demo test test-full lint format bench clean
+.PHONY: help setup demo test test-full lint format bench performance clean
 
 help:
 	@echo "make demo       install the package and run its demonstration"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      benchmarks against PyTorch, SciPy and OpenCV (ARGS='--suite resnet50')"
+	@echo "make performance  the layers of README.md again: its table, its picture, the samples"
 	@echo "make setup      the environment for working on the package"
 	@echo "make clean      remove the environment and everything generated"
 
@@ -42,6 +43,10 @@ format: $(VENV)/.stamp-lint
 
 bench: $(VENV)/.stamp-bench
 	$(BIN)/python -m fastconv bench $(ARGS)
+
+performance: $(VENV)/.stamp-bench
+	$(BIN)/python -m fastconv bench --threads 1,2 --json bench/results/headline.json --plot bench/results/headline.svg
+	$(BIN)/python bench/readme.py
 
 clean:
 	rm -rf $(VENV) build dist site htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -13,10 +13,12 @@ from fastconv.api.adaptive import (
     global_avg_pool,
     global_max_pool,
 )
+from fastconv.api.autotune import autotune
 from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
 from fastconv.api.conv_nd import conv1d, conv3d
 from fastconv.api.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-from fastconv.api.explain import count_ops, devices, explain
+from fastconv.api.devices import devices
+from fastconv.api.explain import count_ops, explain
 from fastconv.api.factors import Separation, separate
 from fastconv.api.fold import fold, unfold
 from fastconv.api.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
@@ -34,6 +36,7 @@ from fastconv.api.upsample import (
     nearest_unpool2d,
     nearest_unpool3d,
 )
+from fastconv.api.warmup import warmup
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
     ArgumentTypeError,
@@ -66,6 +69,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "autotune",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -111,6 +115,7 @@ __all__ = [
     "testing",
     "threads",
     "unfold",
+    "warmup",
 ]
 
 

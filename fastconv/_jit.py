@@ -13,14 +13,10 @@ Layout: <cache folder>/kernels/<digest of the sources>/<function>-<hash>.nbc
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import re
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache, update_wrapper
 from pathlib import Path
@@ -32,6 +28,9 @@ import numba
 import numpy as np
 from numba.core import config
 
+from fastconv import _disk
+from fastconv._disk import hashed
+
 __all__ = ["FASTMATH", "compilations", "helper", "inline", "njit"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,11 +41,6 @@ FASTMATH = frozenset({"contract", "reassoc"})
 # Settings of Numba that change the machine code without changing a source.
 _SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype, numba.types.Type)
-_CHECKSUM_BYTES = 16
-# Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
-_KEEP_SECONDS = 30 * 86400
-_KEEP_FOLDERS = 16
-
 _compiled = 0
 
 
@@ -100,7 +94,7 @@ def helper(function: F) -> F:
     """
     if config.DISABLE_JIT:
         return function
-    name = _hash(_describe(function).encode())[:16]
+    name = hashed(_describe(function).encode())[:16]
     function = _renamed(function, f"{function.__qualname__}_{name}")
     return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
@@ -129,7 +123,7 @@ class _KernelCache:
         try:
             target_context.refresh()
             path = self._path(sig, target_context.codegen())
-            if not _is_private(_root()):
+            if not _disk.is_private(_disk.root()):
                 return None
             result = _rebuild(target_context, _read(path))
             # A last guard: code for other types would compute nonsense without any error.
@@ -152,11 +146,12 @@ class _KernelCache:
                 return
             path = self._path(sig, result.codegen)
             if _make_folder():
-                _write(path, _reduce(result))
+                payload = _reduce(result)
+                _disk.put(path, bytes.fromhex(hashed(payload)) + payload)
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = repr((self._tag, codegen.magic_tuple(), _arguments(sig)))
-        return _folder() / f"{self._name}-{_hash(key.encode())}.nbc"
+        return _folder() / f"{self._name}-{hashed(key.encode())}.nbc"
 
     def enable(self) -> None:
         """Do nothing; Numba's interface has it."""
@@ -173,15 +168,6 @@ class _KernelCache:
 # What the code of a kernel depends on.
 
 
-def _hash(*parts: bytes) -> str:
-    state = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
-    for part in parts:
-        # The length keeps neighbouring parts apart.
-        state.update(len(part).to_bytes(8, "little"))
-        state.update(part)
-    return state.hexdigest()
-
-
 @lru_cache(maxsize=1)
 def _digest() -> str:
     """Hash every source that kernels may import (tests/test_layering.py), and the versions of what compiles them.
@@ -190,23 +176,17 @@ def _digest() -> str:
     upgraded under a living process.
     """
     package = Path(__file__).parent
-    sources = sorted([*package.glob("*.py"), *(package / "kernels").rglob("*.py")])
-    if not sources:
-        raise OSError("no sources to stamp the cache with")
     versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag)
-    parts = [repr(versions).encode()]
-    for source in sources:
-        parts += [source.relative_to(package).as_posix().encode(), source.read_bytes()]
-    return _hash(*parts)
+    return _disk.source_digest(versions, [*package.glob("*.py"), *(package / "kernels").rglob("*.py")])
 
 
 def _tag(function: Any, flags: set[str]) -> str | None:
     """Hash all that one kernel depends on but its signature and the CPU; None means that it cannot be cached."""
     try:
-        if _root() is None:
+        if _disk.root() is None:
             return None
         settings = [str(getattr(config, name, None)) for name in _SETTINGS]
-        return _hash(_digest().encode(), repr((sorted(flags), settings)).encode(), _describe(function).encode())
+        return hashed(_digest().encode(), repr((sorted(flags), settings)).encode(), _describe(function).encode())
     except Exception:
         return None
 
@@ -266,55 +246,21 @@ def _rebuild(target_context: Any, payload: bytes) -> Any:
 # The disk.
 
 
-@lru_cache(maxsize=1)
-def _root() -> Path | None:
-    """Return the cache folder, which need not exist, or None where there is none."""
-    if os.environ.get("FASTCONV_DISABLE_CACHE", "0") not in ("", "0"):
-        return None
-    chosen = os.environ.get("FASTCONV_CACHE_DIR")
-    if chosen:
-        return Path(os.path.abspath(os.path.expanduser(chosen)))
-    base = _user_cache()
-    # expanduser leaves "~" where there is no home.
-    return Path(base, "fastconv") if os.path.isabs(base) else None
-
-
-def _user_cache() -> str:
-    if sys.platform == "win32":
-        return os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
-    if sys.platform == "darwin":
-        return os.path.expanduser("~/Library/Caches")
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    return chosen if os.path.isabs(chosen) else os.path.expanduser("~/.cache")
-
-
 def _folder() -> Path:
-    root = _root()
+    root = _disk.root()
     if root is None:
         raise OSError("no cache folder")
     return root / "kernels" / _digest()
 
 
-def _is_private(root: Path | None) -> bool:
-    """Tell whether only this user can write there: a file is code that we run."""
-    if root is None or not root.is_dir():
-        return False
-    status = root.stat()
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
-
-
 def _make_folder() -> bool:
     """Create the folder if it is missing and tell whether it may be used."""
-    root, folder = _root(), _folder()
-    if root is None:
+    is_new = not _folder().is_dir()
+    folder = _disk.make_folder("kernels", _digest())
+    if folder is None:
         return False
-    root.parent.mkdir(parents=True, exist_ok=True)
-    root.mkdir(mode=0o700, exist_ok=True)
-    if not _is_private(root):
-        return False
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_old(folder)
+    if is_new:
+        _disk.remove_old(folder)
     _mark_used()
     return True
 
@@ -326,34 +272,9 @@ def _mark_used() -> None:
         os.utime(_folder())
 
 
-def _remove_old(folder: Path) -> None:
-    """Remove the folders of other digests that are old or many; for a process that still uses one they are misses."""
-    others = []
-    for other in folder.parent.iterdir():
-        with contextlib.suppress(OSError):
-            if other != folder and other.is_dir() and not other.is_symlink():
-                others.append((other.stat().st_mtime, other))
-    others.sort(reverse=True)
-    for i, (used, other) in enumerate(others):
-        if i >= _KEEP_FOLDERS or used < time.time() - _KEEP_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
-
-
 def _read(path: Path) -> bytes:
     data = path.read_bytes()
-    checksum, payload = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
-    if checksum.hex() != _hash(payload):
+    checksum, payload = data[: _disk.DIGEST_BYTES], data[_disk.DIGEST_BYTES :]
+    if checksum.hex() != hashed(payload):
         raise ValueError(f"{path} is damaged")
     return payload
-
-
-def _write(path: Path, payload: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(bytes.fromhex(_hash(payload)) + payload)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

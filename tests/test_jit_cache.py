@@ -85,7 +85,7 @@ for line in sys.stdin:
 
 
 class Package:
-    """A small package with a copy of `_jit.py`, a helper and a kernel, and processes that use it."""
+    """A small package with copies of `_jit.py` and `_disk.py`, a helper and a kernel, and processes that use it."""
 
     def __init__(self, folder, forker):
         self.folder = folder
@@ -96,7 +96,9 @@ class Package:
         package = folder / "tiny"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        (package / "_jit.py").write_text((ROOT / "fastconv" / "_jit.py").read_text())
+        for name in ("_jit.py", "_disk.py"):
+            text = (ROOT / "fastconv" / name).read_text()
+            (package / name).write_text(text.replace("from fastconv", "from tiny"))
         (package / "helper.py").write_text(HELPER)
         (package / "kernel.py").write_text(KERNEL)
 
@@ -322,7 +324,7 @@ import pwd
 def unknown(uid):
     raise KeyError(uid)
 pwd.getpwuid = unknown
-_jit._root.cache_clear()
+_jit._disk.root.cache_clear()
 print(value(2, 1))
 """
     assert package.run(code, FASTCONV_CACHE_DIR=None, HOME=home) == [5, 1]

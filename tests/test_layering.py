@@ -51,7 +51,7 @@ RULES = {
         within("api", "geometry", "dispatch"), forbidden=BY_NAME, except_in=within("dispatch.load")
     ),
     "kernels know no layer above them": Rule(
-        within("kernels"), allowed=within("kernels", "_jit", "errors", "threads", "epilogue")
+        within("kernels"), allowed=within("kernels", "_jit", "_disk", "errors", "threads", "epilogue", "winograd")
     ),
     "the reference is NumPy alone": Rule(
         within("kernels.reference"),
@@ -59,7 +59,7 @@ RULES = {
         allowed=within("kernels.reference", "errors", "epilogue"),
     ),
     "what all layers share imports none of them": Rule(
-        within("_jit", "errors", "threads", "epilogue"),
+        within("_jit", "_disk", "errors", "threads", "epilogue", "winograd"),
         forbidden=within("api", "geometry", "dispatch", "kernels", *FRONT_ENDS),
     ),
     "no module of the package imports the command line": Rule(

@@ -59,11 +59,14 @@ def conv2d(
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "swish", "gelu", "gelu_tanh",
     "hardswish"}
         Applied to each tile while it is in cache. Integers take "relu" and "relu6", after wrapping; complex none.
-    algorithm : {"auto", "direct", "im2col", "pointwise", "depthwise", "separable", "measure"}
+    algorithm : {"auto", "direct", "im2col", "pointwise", "depthwise", "separable", "winograd", "fft", "bf16x3",
+    "measure"}
         A named one is used or refused, never replaced. "measure" times the candidates when it first meets a problem.
         "separable" finds the factors of the kernels, which must have rank 1.
     precision : {"default", "strict", "bf16"}
-        "strict" forbids algorithms whose rounding error grows past that of direct summation.
+        "strict" forbids algorithms whose rounding error grows past that of direct summation: "winograd", "fft",
+        "bf16x3", "separable". "bf16" allows products rounded to bfloat16 (errors of 1e-2 of the largest output) where
+        the CPU has a matrix unit for them.
     device : {"auto", "cpu"}
     out : ndarray, optional
         Written in place and returned. It may overlap an input.
@@ -89,10 +92,12 @@ def conv2d(
     -----
     Cost: ``2 * N * OC * OH * OW * IC/groups * KH * KW`` FLOP. Scratch: some hundred kB for each thread, whatever the
     image. Rounding: sums are cut in blocks of some hundred terms, so the RMS error is about that of `np.matmul`; it is
-    held to 1.5 times that by tests/test_accuracy.py. Results have the same bits for every number of threads and memory
-    layout. An infinite weight at a padded tap gives NaN, as in PyTorch. Half precision is summed in float32; integers
-    are exact modulo their range; complex arrays cost two real convolutions if one of them is real, else three
-    (``precision="strict"``: four).
+    held to 1.5 times that by tests/test_accuracy.py. The algorithms that "strict" forbids have larger errors: relative
+    to the largest output of a channel at most 3e-5 (winograd), 1e-5 from 64 channels on and 2e-5 with fewer (bf16x3,
+    which takes denormals as zeros); outputs that see a NaN or an infinity are computed directly all the same. Results
+    have the same bits for every number of threads and memory layout. An infinite weight at a padded tap gives NaN, as
+    in PyTorch. Half precision is summed in float32; integers are exact modulo their range; complex arrays cost two real
+    convolutions if one of them is real, else three (``precision="strict"``: four).
 
     References
     ----------

@@ -267,13 +267,14 @@ def find_transpose(
 ) -> PreparedTranspose:
     """Return the prepared problem; the arguments are validated unless the same ones were before.
 
-    `arrays` are the input and weight to measure with, for algorithm="measure".
+    `arrays` are the input and weight, with which algorithm="measure" measures.
     """
-    if arrays is None and all(value is None or is_simple(value) for value in options):
+    measuring = options.algorithm == "measure" and arrays is not None
+    if not measuring and all(value is None or is_simple(value) for value in options):
         return _seen(function, x_shape, w_shape, dtype, options)
     g, activation = transpose_problem(function, x_shape, w_shape, dtype, options)
-    if arrays is not None:
-        return fastest_transpose(function, g, activation, options.precision, *arrays)
+    if measuring and arrays is not None:
+        return fastest_transpose(function, g, activation, options.precision, arrays)
     return prepare_transpose(function, g, activation, options.algorithm, options.precision)
 
 

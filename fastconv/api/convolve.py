@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv.api.job import Job, Product
 from fastconv.dispatch.conv_table import NAMES
-from fastconv.dispatch.measure import fastest
+from fastconv.dispatch.measure import fastest, is_tuned
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.epilogue import canonical
 from fastconv.errors import DtypeError, ShapeError, UnsupportedError
@@ -45,7 +45,7 @@ _SEEN_LIMIT = 1024
 
 
 class Options(NamedTuple):
-    """The arguments of a convolution that are not arrays, as the user gave them, and its number of spatial axes."""
+    """The arguments of a convolution that are not arrays, as the user gave them; its spatial axes; who asks."""
 
     stride: Any = 1
     padding: Any = 0
@@ -58,6 +58,8 @@ class Options(NamedTuple):
     precision: str = "default"
     device: str = "auto"
     axes: int = 2
+    # "call", which packs its weight each time, or "plan".
+    entry: str = "call"
 
 
 def convolve(
@@ -153,10 +155,9 @@ def job_of(
         if kind == "c" or activation not in ("relu", "relu6"):
             raise DtypeError(f"{function}: activation = {activation!r} with arrays of dtype {work}, expected floats")
         options = options._replace(activation=None)
-    arrays = None
-    if options.algorithm == "measure":
-        arrays = x.real.astype(element), w.real.astype(element)
-    prepared = (prepared_by or find)(function, x.shape, w.shape, element, options, arrays)
+    if options.algorithm == "auto" and is_tuned():
+        options = options._replace(algorithm="measure")
+    prepared = (prepared_by or find)(function, x.shape, w.shape, element, options, (x, w))
     strict = options.precision == "strict"
     return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation)
 
@@ -171,21 +172,22 @@ def find(
 ) -> Prepared:
     """Return the prepared problem; the arguments are validated unless the same ones were before.
 
-    `arrays` are the input and weight to measure with, for algorithm="measure".
+    `arrays` are the input and weight, with which algorithm="measure" measures.
     """
     key = (function, x_shape, w_shape, dtype, options)
     # True == 1 == 1.0, so only arguments of the plainest types may be looked up.
     simple = is_simple(options.stride) and is_simple(options.dilation) and is_simple(options.padding)
-    simple = simple and type(options.groups) is int and arrays is None
+    simple = simple and type(options.groups) is int
     if simple:
         try:
             return _seen[key]
         except (KeyError, TypeError):
             pass
     g, activation = problem_of(function, x_shape, w_shape, dtype, options)
-    if arrays is not None:
-        return fastest(function, g, activation, options.precision, *arrays)
-    prepared = prepare(function, g, activation, options.algorithm, options.precision)
+    if options.algorithm == "measure" and arrays is not None:
+        prepared = fastest(function, g, activation, options.precision, options.entry, arrays)
+    else:
+        prepared = prepare(function, g, activation, options.algorithm, options.precision, options.entry)
     if simple:
         if len(_seen) >= _SEEN_LIMIT:
             _seen.clear()

@@ -23,7 +23,6 @@ from fastconv.api.conv_transpose import (
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
-from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
 from fastconv.dispatch.conv_transpose import count_transpose, judge_transpose, prepare_transpose
@@ -33,7 +32,6 @@ from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
 from fastconv.geometry.arrays import common_dtype, dtype_of, element_dtype, kind_of, working_dtype
 from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
-from fastconv.threads import get_num_threads
 
 _HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
 
@@ -152,7 +150,7 @@ def explain_prepared(
     """Return the explanation of a prepared problem; missing arrays are drawn at random."""
     g, lines = prepared.geometry, []
     for row in TABLE:
-        candidate = judge(g, row, prepared.precision)
+        candidate = judge(g, row, prepared.precision, entry=prepared.entry)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
         lines.append(_line(candidate, row.name == prepared.algorithm, measured))
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
@@ -193,7 +191,7 @@ def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w:
             weights = rank_one_factors("explain", w)
         except UnsupportedError:
             return None
-    one = prepare("explain", g, prepared.activation, candidate.row.name, "default")
+    one = prepare("explain", g, prepared.activation, candidate.row.name, "default", prepared.entry)
     return measured_seconds(one, x, weights)
 
 
@@ -337,17 +335,3 @@ def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
     if shape is None:
         raise ArgumentTypeError(f"{function}: {name} is a {type(value).__name__}, expected an array or a shape")
     return tuple(int(n) for n in shape)
-
-
-def devices() -> dict[str, Any]:
-    """Return what is used: instruction set, vector width in bytes and threads of the CPU; no CUDA in this version.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> sorted(fc.devices())
-    ['cpu', 'cuda']
-    """
-    target = load.target()
-    cpu = {"name": target.name, "vector_bytes": target.vector_bytes, "fma": target.fma, "threads": get_num_threads()}
-    return {"cpu": cpu, "cuda": []}

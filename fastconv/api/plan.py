@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import Options, cropped, job_of
 from fastconv.api.job import Job
-from fastconv.errors import DtypeError, ShapeError, UnsupportedError
+from fastconv.api.pooled import Run, pooled
+from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry import arguments
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_of, usable_in_place
 from fastconv.geometry.conv import bias_shape_check, weight_shape
@@ -22,7 +24,10 @@ class ConvPlan:
     It owns copies, so later changes of the weight are not seen, and any number of threads may call it at once.
     """
 
-    __slots__ = ("_bias", "_dtype", "_job", "_options", "_out_shape", "_packed", "_prepared", "_result", "_shape")
+    __slots__ = (
+        *("_bias", "_dtype", "_options", "_out_shape", "_packed", "_prepared", "_result", "_run", "_shape"),
+        "_sums_shape",
+    )
 
     def __init__(
         self,
@@ -30,12 +35,14 @@ class ConvPlan:
         options: Options,
         job: Job,
         dtypes: tuple[np.dtype, np.dtype],
-        packed: Sequence[Sequence[np.ndarray]],
-        bias: np.ndarray | None,
+        arrays: tuple[Sequence[Sequence[np.ndarray]], np.ndarray | None],
+        pool: tuple[tuple[int, ...], Run] | None,
     ):
-        self._shape, self._options, self._job, self._packed, self._bias = shape, options, job, tuple(packed), bias
-        self._prepared, (self._dtype, self._result) = job.prepared, dtypes
-        self._out_shape = self._prepared.out_shape if len(shape) == 4 else self._prepared.out_shape[1:]
+        self._shape, self._options, (packed, self._bias) = shape, options, arrays
+        self._packed, self._prepared, (self._dtype, self._result) = tuple(packed), job.prepared, dtypes
+        self._sums_shape = sums_shape(job, shape)
+        whole: tuple[tuple[int, ...], Run] = self._sums_shape, partial(job.run, job.prepared.run)
+        self._out_shape, self._run = pool or whole
 
     @property
     def algorithm(self) -> str:
@@ -58,7 +65,7 @@ class ConvPlan:
         x : array_like of the plan's input shape
         out : ndarray of the result's shape and dtype, optional
             Written in place and returned.
-        residual : array_like of the result's shape, optional
+        residual : array_like of the result's shape, with `pool` of the convolution's, optional
             Added before the activation.
 
         Raises
@@ -69,14 +76,14 @@ class ConvPlan:
             An input whose dtype the plan's cannot hold.
         """
         x = self._array("input", x, self._shape, self._dtype)
-        r = None if residual is None else self._array("residual", residual, self._out_shape, self._result)
+        r = None if residual is None else self._array("residual", residual, self._sums_shape, self._result)
         if out is not None:
             check_out("plan_conv2d", out, self._out_shape, self._result)
         if self._options.padding_mode != "zeros":
             x, _ = cropped("plan_conv2d", x, weight_shape(self._prepared.geometry), self._options)
         direct = out is not None and usable_in_place(out, x, r)
         target = out if direct and out is not None else np.empty(self._out_shape, self._result)
-        self._job.run(self._prepared.run, x, self._packed, self._bias, r, target)
+        self._run(x, self._packed, self._bias, r, target)
         if out is None or direct:
             return target
         out[...] = target
@@ -97,6 +104,12 @@ class ConvPlan:
                 raise DtypeError(f"plan_conv2d: {name} has dtype {array.dtype}, expected {dtype}")
             array = array.astype(dtype)
         return array
+
+
+def sums_shape(job: Job, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the convolution of an input of `shape`."""
+    batched: tuple[int, ...] = job.prepared.out_shape
+    return batched if len(shape) == 4 else batched[1:]
 
 
 def plan_conv2d(
@@ -130,13 +143,15 @@ def plan_conv2d(
         Of the inputs to come.
     out_dtype : dtype, optional
         Of the results, as in `conv2d`.
-    pool : None
-        For a later version.
+    pool : int, optional
+        The result is ``max_pool2d`` of the convolution, after bias, residual and activation: the maximum of windows of
+        `pool` x `pool` outputs, `pool` apart; of NaN, NaN.
 
     Returns
     -------
     ConvPlan
-        ``plan(x)``, ``plan(x, out=array)``, ``plan.explain()``.
+        ``plan(x)``, ``plan(x, out=array)``, ``plan.explain()``. With `pool` results have the shape
+        (N, OC, OH // pool, OW // pool).
 
     Raises
     ------
@@ -145,7 +160,8 @@ def plan_conv2d(
 
     Notes
     -----
-    A plan holds a packed copy of the weight; a call allocates its result and, once for each thread, the scratch.
+    A plan holds a packed copy of the weight; a call allocates its result and, once for each thread, the scratch. With
+    `pool` the convolution of one image at a time stands in a buffer of the thread.
 
     Examples
     --------
@@ -156,8 +172,6 @@ def plan_conv2d(
     (1, 2, 8, 8)
     """
     name = "plan_conv2d"
-    if pool is not None:
-        raise UnsupportedError(f"{name}: pool = {pool!r}; this version supports None")
     shape = arguments.shape(name, "input_shape", input_shape)
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
@@ -165,6 +179,7 @@ def plan_conv2d(
     common = common_dtype(name, x, w, b)
     result = common if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
     options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
+    options = options._replace(entry="plan")
     left = options
     if padding_mode != "zeros":
         x, left = cropped(name, x, w.shape, options)
@@ -172,8 +187,12 @@ def plan_conv2d(
     if b is not None:
         bias_shape_check(name, b.shape, job.prepared.geometry)
         b = np.array(b)
+    pack, pooling = job.prepared.pack, None
+    if pool is not None:
+        out_shape, run, pack = pooled(name, job, sums_shape(job, shape), result, pool)
+        pooling = out_shape, run
     packed = []
     for product in job.weights(name, w):
-        arrays = job.prepared.pack(product)
+        arrays = pack(product)
         packed.append([np.array(p) if any(p is a for a in product) else p for p in arrays])
-    return ConvPlan(shape, options, job, (x.dtype, result), packed, b)
+    return ConvPlan(shape, options, job, (x.dtype, result), (packed, b), pooling)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
 from fastconv.api.convolve import Options, convolve
+from fastconv.api.separable_job import separable
 from fastconv.errors import ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, summed_dtype, working_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
@@ -64,8 +64,8 @@ def separable_conv2d(
 
     Notes
     -----
-    Multiplications: ``1/OC + 1/(KH*KW)`` of those of a full convolution. In this version the depthwise result is stored
-    in full between the two.
+    Multiplications: ``1/OC + 1/(KH*KW)`` of those of a full convolution. The depthwise result stands in a buffer in
+    cache: a band of its rows at a time, or all of it where it is that small. Floats are rounded once, at the end.
 
     References
     ----------
@@ -82,38 +82,49 @@ def separable_conv2d(
     """
     name = "separable_conv2d"
     x, dw = as_input(name, "input", input), as_input(name, "depthwise_weight", depthwise_weight)
-    others = {"depthwise_bias": depthwise_bias, "bias": bias, "residual": residual}
-    rest = [as_input(name, key, array) for key, array in others.items() if array is not None]
-    dtype = common_dtype(name, x, dw, as_input(name, "pointwise_weight", pointwise_weight), *rest)
+    pw = as_input(name, "pointwise_weight", pointwise_weight)
+    pw = pw[:, :, None, None] if pw.ndim == 2 else pw
+    check_keyword(name, "layout", layout, LAYOUTS)
+    channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
+    _check_weights(name, channels, dw, pw)
+    given = {"depthwise_bias": depthwise_bias, "bias": bias, "residual": residual}
+    rest = {key: None if array is None else as_input(name, key, array) for key, array in given.items()}
+    _check_biases(name, rest, len(dw), len(pw))
+    dtype = common_dtype(name, x, dw, pw, *rest.values())
     result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
-    middle = depthwise_conv2d(
-        x,
-        dw,
-        depthwise_bias,
-        stride,
-        padding,
-        dilation,
-        padding_mode=padding_mode,
-        layout=layout,
-        activation=depthwise_activation,
-        algorithm=algorithm,
-        precision=precision,
-        device=device,
-        # Rounded once, at the end.
-        out_dtype=summed_dtype(working_dtype(name, dtype, result)),
-    )
-    return pointwise_conv2d(
-        middle,
-        pointwise_weight,
-        bias,
-        layout=layout,
-        activation=activation,
-        precision=precision,
-        device=device,
-        out=out,
-        out_dtype=result,
-        residual=residual,
-    )
+    shared = (padding_mode, layout, depthwise_activation, algorithm, precision, device)
+    if not channels:
+        # What is left is the bias: that of one channel of zeros.
+        x, dw, pw = _one_channel(x, dw, pw, layout)
+        rest["depthwise_bias"] = None
+    first = Options(stride, padding, dilation, max(channels, 1), *shared)
+    second = Options(1, 0, 1, 1, "zeros", layout, activation, "auto", precision, device)
+    return separable(name, (x, dw, pw), rest, (first, second), (dtype, result), out)
+
+
+def _one_channel(x: np.ndarray, dw: np.ndarray, pw: np.ndarray, layout: str) -> tuple[np.ndarray, ...]:
+    """Return input and weights of one channel, zeros, for arrays without channels."""
+    shape = list(x.shape)
+    shape[-3 if layout == "channels_first" else -1] = 1
+    zeros = np.zeros(shape, x.dtype), np.zeros((1, *dw.shape[1:]), dw.dtype)
+    return *zeros, np.zeros((len(pw), 1, 1, 1), pw.dtype)
+
+
+def _check_weights(name: str, channels: int, dw: np.ndarray, pw: np.ndarray) -> None:
+    """Raise unless both weights fit the input's channels and each other."""
+    if dw.ndim != 4 or dw.shape[1] != 1 or len(dw) % max(channels, 1) or (len(dw) == 0) != (channels == 0):
+        expected = f"(C*M, 1, KH, KW) with C = {channels}"
+        raise ShapeError(f"{name}: depthwise_weight has shape {dw.shape}, expected {expected}")
+    if pw.ndim != 4 or pw.shape[1:] != (len(dw), 1, 1) or not len(pw):
+        expected = f"(OC, {len(dw)}) or (OC, {len(dw)}, 1, 1)"
+        raise ShapeError(f"{name}: pointwise_weight has shape {pw.shape}, expected {expected}")
+
+
+def _check_biases(name: str, arrays: dict[str, np.ndarray | None], CM: int, OC: int) -> None:
+    for key, size in (("depthwise_bias", CM), ("bias", OC)):
+        array = arrays[key]
+        if array is not None and array.shape != (size,):
+            raise ShapeError(f"{name}: {key} has shape {array.shape}, expected ({size},)")
 
 
 def spatially_separable_conv2d(

@@ -6,7 +6,6 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import fastconv as fc
@@ -25,9 +24,9 @@ def describe() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "target": {k: v for k, v in fc.devices()["cpu"].items() if k != "threads"},
+        "cpu": fc.devices()["cpu"]["model"],
+        "cores": fc.devices()["cpu"]["cores"],
+        "target": {k: v for k, v in fc.devices()["cpu"].items() if k not in ("model", "cores", "threads")},
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
         # Above 0 something else was running, if it is not what ran before.
@@ -42,12 +41,3 @@ def line(machine: dict[str, Any]) -> str:
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['target']['name']}, {machine['system']}"
     load = "" if machine["load"] is None else f"; load average before {machine['load']:.2f}"
     return f"{where}; {versions}; {machine['date'][:10]}{load}"
-
-
-def _cpu_model() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    models = [row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

@@ -25,7 +25,7 @@ OURS = ("call", "plan")
 
 # A probed layer is bound by arithmetic and long against the probe.
 PROBED_MACS = 20_000_000
-PROBED_ALGORITHMS = ("direct", "im2col", "pointwise")
+PROBED_ALGORITHMS = ("direct", "im2col", "pointwise", "winograd", "bf16x3")
 
 # Rounding of two libraries at once, one of which may have used Winograd or a Fourier transform.
 GATE_FACTOR = 32.0

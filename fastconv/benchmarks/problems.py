@@ -141,8 +141,6 @@ _TEXTS = {
     **{f"{name}.{i}": f"{text}_{end}" for name, end in _TYPES.items() for i, text in enumerate(_IMAGES.split())},
 }
 
-LAYERS: dict[str, Layer] = {name: Layer(name, text) for name, text in _TEXTS.items()}
-
 _HEADLINE = """
 vgg16.conv1_1 vgg16.conv1_2 vgg16.conv2_2 vgg16.conv3_2 vgg16.conv4_2 vgg16.conv5
 resnet50.conv1 resnet50.conv2_expand resnet50.conv3_shortcut resnet50.conv5_reduce
@@ -151,6 +149,10 @@ mobilenet.depthwise1 mobilenet.depthwise2 mobilenet.depthwise7 mobilenet.pointwi
 dilated.2 dilated.4
 lenet.conv1 lenet.conv2
 """
+_TEXTS |= {f"last.{name}": f"{_TEXTS[name]}_nhwc" for name in _HEADLINE.split()}
+
+LAYERS: dict[str, Layer] = {name: Layer(name, text) for name, text in _TEXTS.items()}
+
 _QUICK = "lenet.conv1 resnet50.conv4_3x3 mobilenet.depthwise7 mobilenet.pointwise1 dilated.2 image.5x5"
 _FAMILIES: tuple[str, ...] = (
     "vgg16",
@@ -163,7 +165,7 @@ _FAMILIES: tuple[str, ...] = (
     "gaussian",
     "small",
 )
-_FAMILIES += ("series", "volume", *_TYPES)
+_FAMILIES += ("series", "volume", "last", *_TYPES)
 
 SUITES: dict[str, tuple[str, ...]] = {
     "headline": tuple(_HEADLINE.split()),

@@ -6,7 +6,6 @@ result as an array-like. Other libraries get their number of threads when a call
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -14,33 +13,12 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.benchmarks.problems import Layer
+from fastconv.benchmarks.rival import Arrays, Rival
+from fastconv.benchmarks.runtimes import OnnxRuntime, OpenVino
 from fastconv.dispatch.conv_table import TABLE
 from fastconv.errors import OptionError, UnsupportedError
 
 __all__ = ["RIVALS", "FastconvAlgorithm", "Rival", "find"]
-
-Arrays = tuple[np.ndarray, np.ndarray]
-
-
-class Rival:
-    """What the rivals share; `package` is what must be installed."""
-
-    name = ""
-    package = "numpy"
-    # Whether its results are another library's, so that they can judge ours.
-    independent = True
-
-    def available(self) -> bool:
-        """Return whether its package is installed."""
-        return importlib.util.find_spec(self.package) is not None
-
-    def refusal(self, layer: Layer) -> str | None:
-        """Return why it cannot do the layer, or None."""
-        return None
-
-    def make(self, layer: Layer, arrays: Arrays, threads: int) -> Callable[[], Any]:
-        """Return a call that convolves the arrays on so many threads."""
-        raise NotImplementedError
 
 
 class Torch(Rival):
@@ -181,7 +159,7 @@ class FastconvAlgorithm(Rival):
         return call
 
 
-_PEERS: tuple[Rival, ...] = (Torch(), OpenCV(), OpenCVSeparable(), SciPy(), Copy())
+_PEERS: tuple[Rival, ...] = (Torch(), OnnxRuntime(), OpenVino(), OpenCV(), OpenCVSeparable(), SciPy(), Copy())
 _OWN = tuple(FastconvAlgorithm(row.name) for row in TABLE)
 
 RIVALS: dict[str, Rival] = {rival.name: rival for rival in (*_PEERS, *_OWN)}

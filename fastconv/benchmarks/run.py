@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastconv.benchmarks import compare, filters, first_call, machine, operations, report, rivals
+from fastconv.benchmarks import choice, compare, filters, first_call, machine, operations, plot, report, rivals, trunks
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
 from fastconv.errors import OptionError
@@ -19,14 +19,18 @@ __all__ = ["main"]
 
 SCHEMA = 1
 
+# Options that name a file to write.
+FILES = ("--json", "--markdown", "--plot")
+
 # Load average from which the result says so.
 BUSY = 0.5
 
 # Suites that are no lists of layers, and stand alone.
-FIRST_CALL, SIGNAL = "first-call", "signal"
-ALONE = (FIRST_CALL, SIGNAL, *operations.SUITES)
+FIRST_CALL, SIGNAL, CHOICE, NETWORKS = "first-call", "signal", "choice", "trunks"
+ALONE = (FIRST_CALL, SIGNAL, CHOICE, NETWORKS, *operations.SUITES)
 
 # Beside whom, by the suite; those that are not installed are left out.
+PEERS = ("torch", "onnxruntime", "openvino")
 DEFAULT_RIVALS = {
     "image": ("opencv", "scipy"),
     "gaussian": ("fastconv-direct", "fastconv-depthwise", "fastconv-separable", "opencv", "opencv-separable"),
@@ -45,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(given)
     if options.compare:
         return compare.compare(*options.compare)
-    _check_writable(options.json, options.markdown)
+    _check_writable(options.json, options.markdown, options.plot)
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
     if len(options.suite) == 1 and options.suite[0] in ALONE and not options.problem:
         return _alone(options, command)
@@ -56,8 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
     if (host["load"] or 0) > BUSY:
         lines.append(f"load average {host['load']:.2f} before the run: if something else was running, measure again")
-    _finish(options, tables, lines, {"command": command, "machine": host, "results": records})
+    found = {"command": command, "machine": host, "peak_gflops": _peak(), "results": records}
+    _finish(options, tables, lines, found)
+    if options.plot:
+        plot.draw(found, options.plot)
     return 1 if any(record["gate"] != "green" for record in records) else 0
+
+
+def _peak() -> float:
+    """Return the multiply-add peak of one core."""
+    # Imports a compiler.
+    from fastconv.benchmarks import peak
+
+    return max(peak.gflops() for _ in range(20))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,10 +88,13 @@ def parser() -> argparse.ArgumentParser:
     add("--problem", action="append", metavar="TEXT", help="a layer in place of a suite: a name, or its sizes")
     add("--threads", type=_counts, metavar="N,...", help="numbers of threads in turn (default: 1)", default=[1])
     add("--repeats", type=_positive, metavar="N", default=15, help="samples of each call (default: %(default)s)")
+    add("--count", type=_positive, metavar="N", default=choice.COUNT, help="problems of choice (default: %(default)s)")
+    add("--seed", type=int, metavar="N", default=0, help="of the problems of choice (default: %(default)s)")
     add("--rivals", type=_words, metavar="NAME,...", help=f"beside whom: {', '.join(rivals.RIVALS)}, or none")
     add("--plan", action=argparse.BooleanOptionalAction, default=True, help="measure the call of a plan too")
     add("--json", metavar="FILE", help="write all samples and the machine")
     add("--markdown", metavar="FILE", help="write the tables")
+    add("--plot", metavar="FILE", help="draw the times of layers against the floor of their arithmetic")
     add("--compare", nargs=2, metavar=("BEFORE", "AFTER"), help="compare two --json files; exit code 1 if slower")
     return top
 
@@ -101,9 +119,9 @@ def _without_files(arguments: Sequence[str]) -> list[str]:
     value = False
     for argument in arguments:
         name = argument.partition("=")[0]
-        if not value and name not in ("--json", "--markdown"):
+        if not value and name not in FILES:
             kept.append(argument)
-        value = not value and argument in ("--json", "--markdown")
+        value = not value and argument in FILES
     return kept
 
 
@@ -127,7 +145,7 @@ def _measure_all(options: argparse.Namespace) -> list[Record]:
 def _rivals(options: argparse.Namespace, name: str) -> list[rivals.Rival]:
     if options.rivals is not None:
         return [] if options.rivals == ["none"] else [rivals.find(rival) for rival in options.rivals]
-    peers = [rivals.RIVALS[rival] for rival in DEFAULT_RIVALS.get(name, ("torch",))]
+    peers = [rivals.RIVALS[rival] for rival in DEFAULT_RIVALS.get(name, PEERS)]
     return [rival for rival in peers if rival.available()]
 
 
@@ -146,6 +164,12 @@ def _alone(options: argparse.Namespace, command: str) -> int:
     if options.suite == [FIRST_CALL]:
         found = first_call.measure(_progress)
         table, lines = first_call.table(found)
+    elif options.suite == [CHOICE]:
+        found = choice.measure(_progress, options.count, options.seed)
+        table, lines = choice.table(found)
+    elif options.suite == [NETWORKS]:
+        found = trunks.run(_progress, options.threads, options.repeats)
+        table, lines = trunks.table(found)
     elif options.suite[0] in operations.SUITES:
         found = operations.measure(options.suite[0], _progress, options.threads, options.repeats)
         table, lines = operations.table(found)
@@ -153,7 +177,7 @@ def _alone(options: argparse.Namespace, command: str) -> int:
         found = filters.measure(_progress, options.threads[0], options.repeats)
         table, lines = filters.table(found)
     _finish(options, [table], lines, {"command": command, "machine": host, "results": [], **found})
-    return 0
+    return 1 if any("wrong" in record for record in found.get("choices", ())) else 0
 
 
 def _finish(options: argparse.Namespace, tables: list[report.Table], lines: list[str], found: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import platform
 from importlib import metadata
 
 import fastconv as fc
+from fastconv import _disk
+from fastconv.dispatch import machine
 
 
 def info() -> str:
@@ -18,7 +20,10 @@ def info() -> str:
         "fastconv": fc.__version__,
         "Python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})",
         **{name: _version(name) for name in ("numba", "numpy", "scipy")},
-        "CPU": f"{cpu['name']}, vectors of {cpu['vector_bytes']} bytes, {fma} fused multiply-add",
+        "CPU": f"{cpu['model']}, {cpu['cores']} cores",
+        "vectors": f"{cpu['name']}, {cpu['vector_bytes']} bytes, {fma} fused multiply-add",
+        "features": " ".join(cpu["features"]) or "none",
+        "one core": rates(),
         "CUDA": ", ".join(map(str, devices["cuda"])) or "no devices",
         "threads": str(fc.get_num_threads()),
         "cache folder": folder,
@@ -28,14 +33,19 @@ def info() -> str:
     return "\n".join(f"{name.ljust(width)}  {fact}" for name, fact in facts.items())
 
 
+def rates() -> str:
+    """Return the machine's constants, which the planner compares algorithms by."""
+    found = machine.current()
+    reads = ", ".join(f"{name} {rate / 1e9:.3g}" for name, rate in zip(("L1", "L2", "memory"), found[1:4], strict=True))
+    return f"{2 * found.multiply_adds / 1e9:.3g} GFLOP/s in float32; reads {reads} GB/s"
+
+
 def cache() -> tuple[str, str]:
     """Return the cache folder, and whether compiled kernels are kept there."""
-    from fastconv import _jit
-
-    root = _jit._root()
+    root = _disk.root()
     if root is None:
         return "none", "off (FASTCONV_DISABLE_CACHE is set, or there is no home folder)"
-    if root.exists() and not _jit._is_private(root):
+    if root.exists() and not _disk.is_private(root):
         return str(root), "off (it is no folder that only you can write to)"
     return str(root), "on" if root.exists() else "on (the folder will be made)"
 

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="filter a photograph by every algorithm, check and time them"))
     info = commands.add_parser("info", help="print versions, devices and the cache folder")
     info.set_defaults(run=_info)
+    _add_warmup(commands.add_parser("warmup", help="compile all kernels ahead of time into the cache folder"))
     explain.add_arguments(commands.add_parser("explain", help="print what every algorithm would cost on a problem"))
     commands.add_parser("bench", add_help=False, help="measure against other libraries (bench --help)")
     return top
@@ -100,6 +101,21 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
         "--size", type=_size, default=1024, metavar="N", help="longest side in pixels, larger is reduced (%(default)s)"
     )
     command.set_defaults(run=_demo)
+
+
+def _add_warmup(command: argparse.ArgumentParser) -> None:
+    command.description = "Compile every kernel that arrays of some dtypes may need; the next time it finds them all."
+    command.add_argument(
+        "--dtypes", type=_words, default=["float32"], metavar="NAME,...", help="dtypes of arrays (default: float32)"
+    )
+    command.add_argument(
+        "--layouts", type=_words, metavar="NAME,...", help="channels_first, channels_last (default: both)"
+    )
+    command.set_defaults(run=_warmup)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _png(text: str) -> str:
@@ -124,6 +140,17 @@ def _info(options: argparse.Namespace) -> int:
     from fastconv.cli.info import info
 
     print(info())
+    return 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    import fastconv as fc
+    from fastconv.cli.info import cache
+
+    done = fc.warmup(options.dtypes, **({"layouts": options.layouts} if options.layouts else {}))
+    folder, state = cache()
+    print(f"{done.kernels} kernels, {done.compiled} of them compiled now, in {done.seconds:.1f} s")
+    print(f"cache folder {folder}, disk caching {state}")
     return 0
 
 

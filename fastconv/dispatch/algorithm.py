@@ -32,6 +32,8 @@ class Algorithm(NamedTuple):
         Empty, or why `algorithm="auto"` does not consider it.
     source : str
         Where the algorithm comes from.
+    rough : callable, optional
+        As `blocking`, for precision="bf16", where products may be rounded to bfloat16.
     pack_cycles : float
         Cycles to bring a weight into the kernel's order, for each packed element.
     """
@@ -45,4 +47,5 @@ class Algorithm(NamedTuple):
     exact: bool
     automatic: str
     source: str
+    rough: Callable[[ConvGeometry, Any], Any] | None = None
     pack_cycles: float = PACK_CYCLES

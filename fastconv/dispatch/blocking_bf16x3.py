@@ -72,10 +72,10 @@ def _cuts(g: ConvGeometry, terms: int, deep: bool) -> Iterator[_Cut]:
     first = g.layout == "channels_first"
     for filled in (False, True):
         # Whole steps of k are full as they are.
-        if filled and (g.ICG % BLOCK == 0 or g.KH * g.KW == 1 or not (first or g.DW == 1)):
+        if filled and (g.ICG % BLOCK == 0 or g.KH * g.KW == 1 or not (first or (g.DW == 1 and g.SW <= g.KW))):
             continue
         for RB, CB in block_sizes(g, filled and first, BLOCK):
-            for share in (1, 2):
+            for share in (1, 2, 8):
                 yield _Cut(g, terms, deep, filled, RB, CB, share)
 
 
@@ -203,7 +203,7 @@ class _Cut:
         g = self.g
         runs = 1.0 if self.columns else 1 + BLOCK / self.P
         tiles = self.blocks * ceil_div(self.pixels, BLOCK) * self.TILES
-        step = STEP[self.terms] * (1.0 if self._lines(self.ICP) <= 1.5 * L1_BYTES else 1.5)
+        step = STEP[self.terms] * (1.0 if self._lines(self.ICP) <= 1.5 * L1_BYTES else 1.25)
         work = tiles * (self._steps() * step + self.PASSES * SUMS + FINISH * runs)
         weight = 4 * g.OC * self._steps() * BLOCK
         if weight > L2_BYTES:

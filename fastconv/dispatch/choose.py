@@ -1,14 +1,14 @@
-"""Choosing the row of the table: the cheapest that can, or the one that the user asks for."""
+"""Choosing the row of the table: the fastest when it was measured, else by the model, or the one asked for."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, wisdom
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
-from fastconv.dispatch.cost import CALL_CYCLES, HERTZ, Cost, pack_seconds
+from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 
@@ -30,19 +30,33 @@ def refusal(g: ConvGeometry, row: Algorithm, precision: str) -> str | None:
     return refused
 
 
-def judge(g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
-    """Return what one row says to a problem."""
+def judge(
+    g: ConvGeometry, row: Algorithm, precision: str = "default", bias: bool = False, entry: str = "call"
+) -> Candidate:
+    """Return what one row says to a problem; a "call" brings its weight into order each time, a "plan" has done so."""
     refused = refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
-    blocking = row.blocking(g, load.target())
-    seconds = (blocking.cycles + CALL_CYCLES) / HERTZ + pack_seconds(blocking.packed_elements, row.pack_cycles)
-    return Candidate(row, None, blocking, Cost(row.ops(g, bias), blocking.scratch_bytes, seconds))
+    blocking = ((row.rough if precision == "bf16" else None) or row.blocking)(g, load.target())
+    ops = row.ops(g, bias)
+    seconds = roofline(blocking.cycles, ops) + call_seconds()
+    if entry == "call":
+        seconds += pack_seconds(blocking.packed_elements, row.pack_cycles)
+    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
+
+
+def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
+    """Return what the rows that "auto" may choose say to a problem; of rows that do the same, the first."""
+    judged = [judge(g, row, precision, entry=entry) for row in TABLE if not row.automatic]
+    different = {(c.row.kernel, c.blocking): c for c in reversed(judged) if c.refused is None}
+    return list(reversed(different.values()))
 
 
 @lru_cache(maxsize=512)
-def choose(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Candidate:
+def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry: str = "call") -> Candidate:
     """Return the row to use; `algorithm` is "auto" or a name, which is never replaced by another.
+
+    `entry` is "call" or "plan": who asks.
 
     Raises
     ------
@@ -50,12 +64,15 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Ca
         If the named algorithm cannot; the message says why, and which can.
     """
     if algorithm == "auto":
-        judged = [judge(g, row, precision) for row in TABLE if not row.automatic]
-        return min((c for c in judged if c.cost), key=lambda c: c.cost.seconds if c.cost else 0.0)
+        found = {c.row.name: c for c in candidates(g, precision, entry)}
+        advised = wisdom.advice(wisdom.problem("conv", g, precision, entry), found)
+        if advised is not None:
+            return found[advised]
+        return min(found.values(), key=lambda c: c.cost.seconds if c.cost else 0.0)
     row = ROWS.get(algorithm)
-    candidate = judge(g, row, precision) if row else None
+    candidate = judge(g, row, precision, entry=entry) if row else None
     if candidate and candidate.refused is None:
         return candidate
     refused = candidate.refused if candidate else "this version does not have it"
-    able = ", ".join(row.name for row in TABLE if judge(g, row, precision).refused is None)
+    able = ", ".join(row.name for row in TABLE if refusal(g, row, precision) is None)
     raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')

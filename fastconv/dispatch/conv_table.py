@@ -9,9 +9,12 @@ import numpy as np
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.blocking import Blocking, gemm_blocking
-from fastconv.dispatch.blocking_bf16x3 import bf16_blocking
+from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
+from fastconv.dispatch.blocking_pixels import PixelsBlocking, pixels_blocking
+from fastconv.dispatch.blocking_turned import TurnedBlocking, turned_blocking
+from fastconv.dispatch.blocking_winograd import planned_ops, winograd_blocking
 from fastconv.dispatch.cost import direct_ops, fft_ops, separable_ops
 from fastconv.geometry.conv import ConvGeometry
 
@@ -37,6 +40,24 @@ def _separable(g: ConvGeometry) -> str | None:
     return _depthwise(g) if g.axes == 2 else f"kernels must have 2 axes, got {g.axes}"
 
 
+def _winograd(g: ConvGeometry) -> str | None:
+    axes = "HW" if g.axes > 1 else "W"
+    strides, rates, kernel = ([getattr(g, f"{letter}{axis}") for axis in axes] for letter in "SDK")
+    along = " and ".join(axes)
+    if g.dtype not in ("float32", "float64"):
+        return f"arrays must be float32 or float64, got {g.dtype}"
+    if max(strides) > 1:
+        return f"stride must be 1 along {along}, got {'x'.join(map(str, strides))}"
+    if max(rates) > 1:
+        return f"dilation must be 1 along {along}, got {'x'.join(map(str, rates))}"
+    if set(kernel) - {1, 3, 5} or set(kernel) == {1}:
+        rule = "3 or 5 taps" if g.axes == 1 else "3 or 5 taps along H or W, and 1, 3 or 5 along the other"
+        return f"kernel must have {rule}, got {'x'.join(map(str, kernel))}"
+    if g.KD > 1 and g.ICG % 16:
+        return f"with a kernel of {g.KD} taps in depth the channels of a group must be a multiple of 16, got {g.ICG}"
+    return None if g.ICG else "there must be input channels, got 0"
+
+
 def _fft(g: ConvGeometry) -> str | None:
     if np.dtype(g.dtype).kind != "f":
         return f"integers are summed exactly, got dtype {g.dtype}"
@@ -53,6 +74,10 @@ def _bf16x3(g: ConvGeometry) -> str | None:
     return None if g.ICG else "there must be input channels, got 0"
 
 
+def _bf16_blocking(g: ConvGeometry, target: Any) -> Bf16Blocking:
+    return bf16_blocking(g, target, terms=1)
+
+
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=False)
 
@@ -61,8 +86,11 @@ def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
     return gemm_blocking(g, target, columns=True)
 
 
-def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
-    return depthwise_blocking(g, target, separable=False)
+def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking | PixelsBlocking:
+    if g.layout == "channels_last":
+        return pixels_blocking(g, target)
+    rows, turned = depthwise_blocking(g, target, separable=False), turned_blocking(g, target)
+    return turned if turned and turned.cycles < rows.cycles else rows
 
 
 def _separable_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking:
@@ -114,6 +142,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="",
         source="Henry, Tang and Heinecke 2019, arXiv:1904.06376",
+        rough=_bf16_blocking,
     ),
     Algorithm(
         "pointwise",
@@ -136,6 +165,17 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chellapilla, Puri and Simard 2006",
+    ),
+    Algorithm(
+        "winograd",
+        "conv_winograd:program",
+        _winograd,
+        winograd_blocking,
+        planned_ops,
+        "transformed [tile][p][k][n]",
+        exact=False,
+        automatic="",
+        source="Lavin and Gray 2016, arXiv:1509.09308; Barabasz et al. 2020, arXiv:1803.10986",
     ),
     Algorithm(
         "direct",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, wisdom
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.choose import Candidate, judge, refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
@@ -81,6 +81,8 @@ class PreparedTranspose:
     phases, as `_pack` says, then the results of a band's convolutions.
     """
 
+    # There is no plan of it.
+    entry = "call"
     __slots__ = (
         "_bands",
         "_bases",
@@ -272,14 +274,19 @@ def prepare_transpose(
 
 
 def fastest_transpose(
-    function: str, g: TransposeGeometry, activation: str | None, precision: str, x: np.ndarray, w: np.ndarray
+    function: str,
+    g: TransposeGeometry,
+    activation: str | None,
+    precision: str,
+    arrays: tuple[np.ndarray, np.ndarray],
 ) -> PreparedTranspose:
     """Return the prepared problem of the algorithm that was fastest when this problem was first measured."""
 
     def prepared(name: str) -> PreparedTranspose:
         return prepare_transpose(function, g, activation, name, precision)
 
-    convs = [piece.conv for band in bands_of(g, 1) for piece in band.pieces]
-    # "auto" may take another one for each phase.
-    able = ["auto", *(row.name for row in TABLE if not row.automatic and _refusal(convs, row, precision) is None)]
-    return prepared(fastest_name((g, activation, precision), able, prepared, x, w))
+    judged = [judge_transpose(g, row, precision) for row in TABLE if not row.automatic]
+    predicted = {c.row.name: c.cost.seconds for c in judged if c.cost is not None}
+    # It may take another one for each phase.
+    predicted["auto"] = min(predicted.values())
+    return prepared(fastest_name(wisdom.problem("conv_transpose", g, precision, "call"), predicted, prepared, arrays))

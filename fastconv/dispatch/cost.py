@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, machine
 from fastconv.dispatch.blocking_fft import fft_blocking
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
+from fastconv.winograd import schemes
 
-# The model counts cycles; this turns them into seconds. Only ratios decide.
-HERTZ = 3.0e9
-# Cycles per element to bring a weight into the kernel's order, and of one call from Python.
+# Cycles per element to bring a weight into the kernel's order.
 PACK_CYCLES = 0.6
-CALL_CYCLES = 2e4
+# Of arithmetic and memory traffic the longer one is the time, but some of the shorter one shows.
+NOT_HIDDEN = 0.25
 
 
 class OpCount(NamedTuple):
@@ -71,6 +71,24 @@ def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
 
 
+def winograd_ops(g: ConvGeometry, bias: bool, outputs: tuple[int, int]) -> OpCount:
+    """Count F(m, r) on tiles of `outputs`, whole ones at the edges too: products, and both transforms of data.
+
+    A tile is transformed column by column, then row by row; what neighbours share is counted for each.
+    """
+    (MH, MW), direct = outputs, direct_ops(g, bias)
+    NH, NW = MH + g.KH - 1, MW + g.KW - 1
+    tiles = g.N * g.OD * -(-g.OH // MH) * -(-g.OW // MW)
+    down, across = schemes(MH, g.KH), schemes(MW, g.KW)
+    products, ICG = NH * NW * g.OC * g.ICG * g.KD, g.IC * g.KD
+    multiplies = ICG * (NW * down.input.multiplies + NH * across.input.multiplies)
+    multiplies += g.OC * (NW * down.output.multiplies + MH * across.output.multiplies)
+    adds = ICG * (NW * down.input.adds + NH * across.input.adds)
+    adds += g.OC * (NW * down.output.adds + MH * across.output.adds) + max(products - NH * NW * g.OC, 0)
+    outputs_biased = direct.bytes_written // np.dtype(g.dtype).itemsize if bias else 0
+    return direct._replace(multiplies=tiles * (products + multiplies), adds=tiles * adds + outputs_biased)
+
+
 def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:
     size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OD * g.OH * g.OW
     macs = outputs * macs_per_output
@@ -87,6 +105,26 @@ def transpose_ops(g: TransposeGeometry, bias: bool = False) -> OpCount:
     return OpCount(g.macs, g.macs, adds, params, (inputs + params) * size, outputs * size)
 
 
+def seconds(cycles: float) -> float:
+    """Return how long the cycles of a blocking's model take."""
+    return cycles / machine.current().hertz()
+
+
+def roofline(cycles: float, ops: OpCount) -> float:
+    """Return the model's time of a kernel, which computes and moves its arrays at once."""
+    # Memory is read before it is written to, a line at a time.
+    size = ops.bytes_read + 2 * ops.bytes_written
+    rates = machine.current()
+    moving = size / (rates.memory if size > load.target().l2_bytes else rates.l2)
+    shorter, longer = sorted((seconds(cycles), moving))
+    return longer + NOT_HIDDEN * shorter
+
+
+def call_seconds() -> float:
+    """Return what a call from Python takes beside its kernels."""
+    return 1 / machine.current().calls
+
+
 def pack_seconds(elements: int, cycles: float = PACK_CYCLES) -> float:
     """Return the model's time to bring a weight into the kernel's order, at so many cycles an element."""
-    return elements * cycles / HERTZ
+    return seconds(elements * cycles)

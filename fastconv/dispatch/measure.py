@@ -1,54 +1,157 @@
-"""algorithm="measure": time the candidates once on the user's problem, and remember the fastest."""
+"""algorithm="measure": time the candidates once on the user's problem, and remember the fastest, on disk too.
+
+All that the model puts within a factor of its best are timed once, then the fastest of them in turns. On one thread,
+as in the model, so that the number of threads does not decide.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from fastconv.dispatch.choose import refusal
-from fastconv.dispatch.conv_table import TABLE
+from fastconv.dispatch import wisdom
+from fastconv.dispatch.choose import candidates
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.geometry.conv import ConvGeometry
+from fastconv.threads import threads
 
 REPEATS = 3
+
+# Of a model that is wrong by up to this factor the best is still found.
+_WORTH = 6.0
+# The last round: so many candidates, each so many times, but not longer than this in all.
+_FINALISTS, _ROUNDS, _SECONDS = 3, 9, 2.0
+# Noise must not displace what the model chooses.
+_BETTER = 0.97
 _LIMIT = 512
 
-_fastest: dict[Any, str] = {}
+_fastest: dict[str, str] = {}
+_tuning: ContextVar[bool] = ContextVar("fastconv.autotune", default=False)
+_lock = threading.Lock()
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Let "auto" mean "measure" in this thread or task, inside a `with` block."""
+    token = _tuning.set(True)
+    try:
+        yield
+    finally:
+        _tuning.reset(token)
+
+
+def is_tuned() -> bool:
+    """Return whether "auto" means "measure" here."""
+    return _tuning.get()
 
 
 def measured_seconds(prepared: Any, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
-    """Return the median time of a plain call's work, after one that may compile: packing and convolution."""
-    out = np.empty(prepared.out_shape, prepared.dtype)
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        prepared.run_once(x, weights, None, None, out)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
+    """Return the median time of a call, after one that may compile: with packing, unless a plan has done it."""
+    call = _call(prepared, x, weights)
+    call()
+    return float(np.median([_seconds(call) for _ in range(repeats)]))
 
 
 def fastest(
-    function: str, g: ConvGeometry, activation: str | None, precision: str, x: np.ndarray, w: np.ndarray
+    function: str,
+    g: ConvGeometry,
+    activation: str | None,
+    precision: str,
+    entry: str,
+    arrays: tuple[np.ndarray, np.ndarray],
 ) -> Prepared:
     """Return the prepared problem of the algorithm that was fastest when this problem was first measured."""
 
     def prepared(name: str) -> Prepared:
-        return prepare(function, g, activation, name, precision)
+        return prepare(function, g, activation, name, precision, entry)
 
-    able = [row.name for row in TABLE if not row.automatic and refusal(g, row, precision) is None]
-    return prepared(fastest_name((g, activation, precision), able, prepared, x, w))
+    found = {c.row.name: c.cost.seconds for c in candidates(g, precision, entry) if c.cost}
+    return prepared(fastest_name(wisdom.problem("conv", g, precision, entry), found, prepared, arrays))
 
 
-def fastest_name(key: Any, names: Sequence[str], prepared: Callable[[str], Any], x: np.ndarray, w: np.ndarray) -> str:
-    """Return the algorithm whose prepared problem was fastest when this key was first met."""
-    name = _fastest.get(key)
+def fastest_name(
+    problem: str,
+    predicted: Mapping[str, float],
+    prepared: Callable[[str], Any],
+    arrays: tuple[np.ndarray, np.ndarray],
+) -> str:
+    """Return the algorithm that was fastest when this problem was first met, of those with a predicted time.
+
+    `problem` is a text of `wisdom.problem`; `arrays` are the input and the weight to measure with.
+    """
+    name = _fastest.get(problem)
     if name is None:
-        candidates = {n: prepared(n) for n in names}
-        name = min(names, key=lambda n: measured_seconds(candidates[n], x, (w,)))
-        if len(_fastest) >= _LIMIT:
-            _fastest.clear()
-        name = _fastest.setdefault(key, name)
+        # Two measurements at once would disturb each other.
+        with _lock:
+            name = _fastest.get(problem) or wisdom.known(problem, predicted)
+            if name is None:
+                name = _measured(predicted, prepared, arrays)
+                wisdom.remember(problem, name)
+            if len(_fastest) >= _LIMIT:
+                _fastest.clear()
+            _fastest[problem] = name
     return name
+
+
+def _measured(
+    predicted: Mapping[str, float], prepared: Callable[[str], Any], arrays: tuple[np.ndarray, np.ndarray]
+) -> str:
+    best = min(predicted, key=lambda name: predicted[name])
+    names = [name for name, seconds in predicted.items() if seconds <= _WORTH * predicted[best]]
+    if len(names) == 1:
+        return best
+    calls, times = {}, {}
+    with threads(1):
+        for name in names:
+            one = prepared(name)
+            x, w = (np.ascontiguousarray(a.real, one.dtype) for a in arrays)
+            calls[name] = _call(one, x, (w,))
+            calls[name]()
+            times[name] = min(_seconds(calls[name]) for _ in range(2))
+        finalists = sorted(names, key=lambda name: times[name])[:_FINALISTS]
+        finalists += [best] if best not in finalists else []
+        found = _in_turns({name: calls[name] for name in finalists}, sum(times[name] for name in finalists))
+    winner = min(found, key=lambda name: found[name])
+    return winner if found[winner] < _BETTER * found[best] else best
+
+
+def _in_turns(calls: Mapping[str, Callable[[], None]], seconds: float) -> dict[str, float]:
+    """Return the median time of each call; one round of all takes about `seconds`."""
+    rounds = max(1, min(_ROUNDS, int(_SECONDS / seconds)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(_seconds(call))
+    return {name: float(np.median(samples)) for name, samples in times.items()}
+
+
+def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
+    """Return what a user's call makes the kernels do."""
+    out = np.empty(prepared.out_shape, prepared.dtype)
+    if prepared.entry == "plan":
+        packed = prepared.pack(weights)
+        return lambda: prepared.run(x, packed, None, None, out)
+    return lambda: prepared.run_once(x, weights, None, None, out)
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A forked child may have inherited the lock from a thread that it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

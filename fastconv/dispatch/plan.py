@@ -10,12 +10,13 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.choose import Candidate, choose
-from fastconv.dispatch.cost import HERTZ, pack_seconds
+from fastconv.dispatch.cost import pack_seconds, seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
 from fastconv.geometry.regions import region_geometry, region_input, region_of
@@ -25,8 +26,8 @@ _lock = threading.Lock()
 
 
 # A packed weight is as large as the weight. To get that much fresh memory from the system at every call costs more than
-# to pack; so each thread keeps its last buffer, unless it is larger than this.
-KEEP_BYTES = 16 << 20
+# to pack; so each thread keeps a few buffers, unless they are larger than this.
+KEEP_BYTES, KEEP_BUFFERS = 16 << 20, 3
 
 
 class _Free(threading.local):
@@ -37,13 +38,18 @@ class _Free(threading.local):
 
     def take(self, size: int) -> np.ndarray:
         """Return a buffer of at least `size` bytes that starts at a cache line."""
-        buffer = self.buffers.pop() if self.buffers else None
-        return buffer if buffer is not None and buffer.size >= size else _lines(size)
+        for i, buffer in enumerate(self.buffers):
+            if buffer.size >= size:
+                return self.buffers.pop(i)
+        return _lines(size)
 
     def give_back(self, buffer: np.ndarray) -> None:
         """Keep a buffer for the next call of this thread."""
-        if buffer.size <= KEEP_BYTES and len(self.buffers) < 2:
+        if buffer.size <= KEEP_BYTES:
             self.buffers.append(buffer)
+            # The smallest comes first.
+            self.buffers.sort(key=len)
+            del self.buffers[:-KEEP_BUFFERS]
 
 
 free_buffers = _Free()
@@ -56,6 +62,14 @@ def _lines(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
+def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a weight in the kernel's order, in `buffer`."""
+    array = buffer[: packer.elements * dtype.itemsize].view(dtype)
+    io = np.array((address(weight), address(array)), np.int64)
+    run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
+    return array
+
+
 class Prepared:
     """A problem with its algorithm, ready but for the weight. Immutable, so any number of threads may run it."""
 
@@ -64,6 +78,7 @@ class Prepared:
         "activation",
         "candidate",
         "dtype",
+        "entry",
         "geometry",
         "out_shape",
         "precision",
@@ -71,12 +86,14 @@ class Prepared:
         "seconds",
     )
 
-    def __init__(self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate):
+    def __init__(
+        self, geometry: ConvGeometry, activation: str | None, precision: str, candidate: Candidate, entry: str = "call"
+    ):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
-        self.precision = precision
+        self.precision, self.entry = precision, entry
         self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
-        self.seconds = candidate.blocking.cycles / HERTZ
+        self.seconds = seconds(candidate.blocking.cycles)
         self._no_bias = np.zeros(geometry.OC, self.dtype)
 
     @property
@@ -116,13 +133,8 @@ class Prepared:
                 free_buffers.give_back(buffer)
 
     def _packed(self, weights: Sequence[np.ndarray], buffers: Sequence[np.ndarray]) -> list[np.ndarray]:
-        packed = []
-        for packer, weight, buffer in zip(self.program.packers, weights, buffers, strict=True):
-            array = buffer[: packer.elements * self.dtype.itemsize].view(self.dtype)
-            io = np.array((address(weight), address(array)), np.int64)
-            run(packer.kernel, packer.p, io, packer.tasks, 0, pack_seconds(packer.elements))
-            packed.append(array)
-        return packed
+        each = zip(self.program.packers, weights, buffers, strict=True)
+        return [pack_weight(packer, weight, buffer, self.dtype) for packer, weight, buffer in each]
 
     def run(
         self,
@@ -167,12 +179,14 @@ class Prepared:
 
 
 @lru_cache(maxsize=512)
-def prepare(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Prepared:
-    """Return the prepared problem, from the bounded cache if it was met before."""
-    candidate = choose(function, g, algorithm, precision)
+def prepare(
+    function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str, entry: str = "call"
+) -> Prepared:
+    """Return the prepared problem, from the bounded cache if it was met before; `entry` is "call" or "plan"."""
+    candidate = choose(function, g, algorithm, precision, entry)
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
-        return Prepared(g, activation, precision, candidate)
+        return Prepared(g, activation, precision, candidate, entry)
 
 
 def _renew_lock() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.blocking_windows import turned_blocking, window_blocking
-from fastconv.dispatch.cost import HERTZ
+from fastconv.dispatch.cost import seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.windows import Axis, Windows, whole
 from fastconv.threads import run
@@ -53,10 +53,10 @@ class _Pass:
         if blocking is None:
             plain = window_blocking(g, target)
             self.program = load.load("window_program:build")(g, plain, divisors, fill)
-            self.seconds = plain.cycles / HERTZ
+            self.seconds = seconds(plain.cycles)
         else:
             self.program = load.load("windows_turned:build")(g, blocking, divisors, fill)
-            self.seconds = blocking.cycles / HERTZ
+            self.seconds = seconds(blocking.cycles)
 
     def run(self, x: int, indices_in: int, out: int, indices: int) -> None:
         """Fill the arrays at two addresses from those at two others; an address of 0: none."""

@@ -91,7 +91,8 @@ def test_denormal_inputs_are_kept(name, layout, dtype):
     tiny = np.finfo(dtype).smallest_subnormal
     expected = reference(a.x, a.w, **a.keywords) * tiny
     assert expected.any()
-    for algorithm in cases.able(a):
+    # The matrix unit takes denormals as zeros.
+    for algorithm in set(cases.able(a)) - {"bf16x3"}:
         got = fc.conv2d(a.x * tiny, a.w, algorithm=algorithm, **a.keywords)
         np.testing.assert_array_equal(got, expected, err_msg=algorithm)
 

@@ -127,16 +127,16 @@ def test_info_names_versions_and_cache(capsys):
     ],
 )
 def test_info_tells_about_the_cache(variables, folder, caching, monkeypatch, tmp_path):
-    from fastconv import _jit
+    from fastconv import _disk
 
     monkeypatch.chdir(tmp_path)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    _jit._root.cache_clear()
+    _disk.root.cache_clear()
     try:
         shown, state = info_command.cache()
     finally:
-        _jit._root.cache_clear()
+        _disk.root.cache_clear()
     assert shown == (folder if folder == "none" else str(tmp_path / folder))
     assert state.split()[0] == caching
 

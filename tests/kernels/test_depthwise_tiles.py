@@ -9,7 +9,7 @@ import pytest
 
 from fastconv._jit import njit
 from fastconv.kernels.cpu import target
-from fastconv.kernels.cpu.depthwise_tiles import lanes, lanes_twin, slide, slide_twin
+from fastconv.kernels.cpu.depthwise_tiles import lanes, lanes_twin, slide, slide_twin, stencil, stencil_twin
 from tests import cases
 
 # (R, NV, TAPS): loops over any number of rows, and rows unrolled for just so many taps.
@@ -36,6 +36,17 @@ def lanes_kernel(MR, NV, BITS):
     @njit()
     def one(x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits):
         lanes(MR, NV, BITS, x, step, boff, weight, ldw, K, init, ldi, out, ldo, bias, limits)
+
+    return one
+
+
+@cache
+def stencil_kernel(MR, NV, KW, SW, BITS):
+    """Return `stencil` of one tile as a function."""
+
+    @njit()
+    def one(x, step, pitch, weight, KH, init, ldi, out, ldo, bias, limits):
+        stencil(MR, NV, KW, SW, BITS, x, step, pitch, weight, KH, init, ldi, out, ldo, bias, limits)
 
     return one
 
@@ -98,6 +109,21 @@ def test_lanes_equals_its_twin(tile, dtype):
             args = (at(x), step, at(boff), at(weight), ldw, K, *rest)
             twin = partial(lanes_twin, MR, NV, 8 * size)
             check(lanes_kernel(MR, NV, 8 * size), twin, args, out, MR, NR, end["ldo"])
+            del keep
+
+
+@pytest.mark.parametrize("tile", [pytest.param((8, 1, 3, 1), marks=pytest.mark.targets), (4, 2, 5, 2)], ids=str)
+def test_stencil_equals_its_twin(tile):
+    MR, NV, KW, SW = tile
+    rng, NR = np.random.default_rng(0), NV * target.current().lanes(32)
+    for KH in (1, 3):
+        step, pitch = NR + int(rng.integers(0, 3)), 300 + NR
+        x, weight = cases.integers(rng, (KH * pitch + (MR * SW + KW) * step,)), cases.integers(rng, (KH * KW * NR,))
+        for with_init, with_bias in ((0, 0), (1, 1)):
+            end, out, keep = ends(rng, MR, NR, "float32", NR, with_init, with_bias)
+            rest = (end["init"], end["ldo"], end["out"], end["ldo"], end["bias"], end["limits"])
+            args = (at(x), step, pitch, at(weight), KH, *rest)
+            check(stencil_kernel(*tile, 32), partial(stencil_twin, *tile, 32), args, out, MR, NR, end["ldo"])
             del keep
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastconv._jit import njit
-from fastconv.kernels.cpu import row_ops, target
+from fastconv.kernels.cpu import copy_ops, row_ops, target
+from fastconv.kernels.cpu.copy_ops import copy_element, copy_vectors
 from tests import cases, guard
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33)
@@ -45,14 +46,30 @@ def kernels(BITS):
     def finish_each(out, ldo, c, ldc, bias, residual, limits, rows, n):
         finish_rows(BITS, 1, out, ldo, c, ldc, bias, residual, limits, rows, n)
 
-    named = {"copy_row": copy, "zero_row": zero, "fill_rows": fill, "transpose": transposed}
+    @njit()
+    def copy_one(dst, src):
+        copy_element(BITS, dst, src)
+
+    @njit()
+    def copy_two(dst, src):
+        copy_vectors(BITS, 2, dst, src)
+
+    named = {
+        "copy_element": copy_one,
+        "copy_vectors 2": copy_two,
+        "copy_row": copy,
+        "zero_row": zero,
+        "fill_rows": fill,
+        "transpose": transposed,
+    }
     return named | {"finish_rows 0": finish_one, "finish_rows 1": finish_each}
 
 
 def twin(name, bits):
     """Return the Python twin of an operation, with the arguments of the compiled one."""
     word, *literal = name.split()
-    return partial(getattr(row_ops, f"{word}_twin"), bits, *map(int, literal))
+    module = copy_ops if word in ("copy_element", "copy_vectors") else row_ops
+    return partial(getattr(module, f"{word}_twin"), bits, *map(int, literal))
 
 
 class Plain:
@@ -114,6 +131,8 @@ def check_all(dtype, place):
                 lds = length + gap
                 source = cases.integers(rng, ((rows - 1) * lds + length,), dtype)
                 check("fill_rows", bits, rows * n, [source, rows, lds, first, last, step, n], place, spill=VL)
+    for name, n in (("copy_element", 1), ("copy_vectors 2", 2 * VL)):
+        check(name, bits, n, [cases.integers(rng, (n,), dtype)], place)
     for lds in (VL, VL + 3):
         src, to = cases.integers(rng, ((VL - 1) * lds + VL,), dtype), rng.permutation(VL).astype(np.int64) * VL
         check("transpose", bits, VL * VL, [to, src, lds], place)

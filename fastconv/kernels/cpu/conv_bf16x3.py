@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from fastconv._jit import inline, njit
+from fastconv._jit import helper, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.bf16_ops import finish_block, split_pairs, split_row
 from fastconv.kernels.cpu.conv_tiles import block_at
@@ -30,11 +30,11 @@ from fastconv.kernels.cpu.row_ops import call_row, int_at, zero_row
 SUMS_BYTES = 4 * BLOCK * BLOCK
 
 
-@inline
-def split_planes(g, strip, temporary, x, image, channel, channels, r0, c0):
+@helper
+def split_planes(g, io, strip, image, group, ic0, channels, r0, c0, pixels):
     """channels_first: fill a strip of channel pairs, from two planes at a time; the last step of k is filled up."""
     pitch, n = 4 * g[F.PLANE], g[F.PLANE]
-    plane = 4 * g[F.H] * g[F.W]
+    x, temporary, channel, plane = io[F.X], strip + g[F.T_AT], group * g[F.ICG] + ic0, 4 * g[F.H] * g[F.W]
     for c in range(0, -(-channels // BLOCK) * BLOCK, 2):
         both = min(2, channels - c)
         to = strip + c // 2 * pitch
@@ -51,11 +51,11 @@ def split_planes(g, strip, temporary, x, image, channel, channels, r0, c0):
             split_pairs(to, to + g[F.LOW], temporary, temporary + pitch, n)
 
 
-@inline
-def split_columns(g, strip, temporary, x, channel, channels, q0, pixels):
+@helper
+def split_columns(g, io, strip, image, group, ic0, channels, r0, q0, pixels):
     """channels_first im2col: fill pairs of columns."""
-    pitch, K = 4 * g[F.PLANE], channels * g[F.KH] * g[F.KW]
-    columns_planes(32, temporary, x, g, channel, channels, q0, pixels)
+    pitch, K, temporary = 4 * g[F.PLANE], channels * g[F.KH] * g[F.KW], strip + g[F.T_AT]
+    columns_planes(32, temporary, io[F.X], g, group * g[F.ICG] + ic0, channels, q0, pixels)
     zero_row(32, temporary + K * pitch, (K % 2) * g[F.PLANE])
     for k in range(0, -(-K // BLOCK) * BLOCK, 2):
         to, source = strip + k // 2 * pitch, temporary + k * pitch
@@ -66,13 +66,28 @@ def split_columns(g, strip, temporary, x, channel, channels, q0, pixels):
             zero_row(32, to + g[F.LOW], g[F.PLANE])
 
 
-@inline
-def split_pixels(g, strip, x, image, group, c0, channels, r0, col0):
+@helper
+def split_pixel(g, dst, x, image, group, c0, channels, pitch, h, w):
+    """Fill one pixel of a strip, with zeros where h < 0."""
+    c, ICT = 0, g[F.ICT]
+    while c < channels:
+        kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
+        left = min(channels - c, ICT - ic)
+        plane, to = pixels_plane_at(32, g, x, image, kd), dst + 2 * c
+        n = 0 if h < 0 or plane == 0 else left
+        source = plane + 4 * ((h * g[F.W] + w) * g[F.IC] + group * ICT + ic)
+        # The end is filled up; what is too much is written over by the next.
+        split_row(to, to + g[F.LOW], source, n, pitch // 2 - c)
+        c += left
+
+
+@helper
+def split_pixels(g, io, strip, image, group, c0, channels, r0, col0, pixels):
     """channels_last: fill a strip of pixels with the channels from c0 on of a group, in the order (kd, ic).
 
     With RUN, pixels have no room between them, and those of all column phases follow each other as in the input.
     """
-    W, low, pitch, step = g[F.W], g[F.LOW], g[F.PIXEL], g[F.SW]
+    x, W, low, pitch, step = io[F.X], g[F.W], g[F.LOW], g[F.PIXEL], g[F.SW]
     columns = g[F.P]
     if g[F.RUN]:
         pitch, columns, step = 2 * channels, columns * step, 1
@@ -103,65 +118,43 @@ def split_pixels(g, strip, x, image, group, c0, channels, r0, col0):
         split_row(dst, dst + low, dst, 0, 2 * BLOCK)
 
 
-@inline
-def split_pixel(g, dst, x, image, group, c0, channels, pitch, h, w):
-    """Fill one pixel of a strip, with zeros where h < 0."""
-    c, ICT = 0, g[F.ICT]
-    while c < channels:
-        kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
-        left = min(channels - c, ICT - ic)
-        plane, to = pixels_plane_at(32, g, x, image, kd), dst + 2 * c
-        n = 0 if h < 0 or plane == 0 else left
-        source = plane + 4 * ((h * g[F.W] + w) * g[F.IC] + group * ICT + ic)
-        # The end is filled up; what is too much is written over by the next.
-        split_row(to, to + g[F.LOW], source, n, pitch // 2 - c)
-        c += left
-
-
-@inline
-def finish_tile(ROLE, g, io, c, group, tile, to, q, end, pitch, valid, stride, block):
-    """Finish the output pixels q to end of a block of sums; pixel q stands in row q // pitch, as in conv_tiles.py."""
+@cache
+def finisher(ROLE):
+    """Return the function that finishes a block of sums."""
     rows = ROLE == WEIGHT_ROWS
-    channels, channel = min(BLOCK, g[F.OCG] - tile * BLOCK), group * g[F.OCG] + tile * BLOCK
-    to += 4 * tile * BLOCK * (g[F.OUT_PLANE] if rows else 1)
-    step = 4 if rows else 4 * BLOCK
-    r, col = q // pitch, q % pitch
-    bias, flag = io[F.BIAS] + 4 * channel, io[F.FLAGS] + block
-    while q < end:
-        n = min(end - q, valid - col)
-        if n > 0:
-            dst = to + 4 * g[F.OUT_PIXEL] * (r * stride + col)
-            residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-            if rows:
-                finish_block(PER_ROW, dst, g[F.OUT_ROW], c, bias, residual, g[F.LIMITS], channels, n, flag)
-            else:
-                finish_block(PER_COLUMN, dst, g[F.OUT_ROW], c, bias, residual, g[F.LIMITS], n, channels, flag)
-            if g[F.ACTIVATION]:
-                for i in range(channels if rows else n):
-                    call_row(g[F.ACTIVATION], dst + 4 * g[F.OUT_ROW] * i, n if rows else channels)
-        c += step * (pitch - col)
-        q += pitch - col
-        col = 0
-        r += 1
 
+    @helper
+    def finish_tile(g, io, c, group, tile, to, q, end, pitch, valid, stride, block):
+        """Finish the output pixels q to end; pixel q stands in row q // pitch, as in conv_tiles.py."""
+        channels, channel = min(BLOCK, g[F.OCG] - tile * BLOCK), group * g[F.OCG] + tile * BLOCK
+        to += 4 * tile * BLOCK * (g[F.OUT_PLANE] if rows else 1)
+        r, col = q // pitch, q % pitch
+        bias, flag = io[F.BIAS] + 4 * channel, io[F.FLAGS] + block
+        while q < end:
+            n = min(end - q, valid - col)
+            if n > 0:
+                dst = to + 4 * g[F.OUT_PIXEL] * (r * stride + col)
+                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
+                if rows:
+                    finish_block(PER_ROW, dst, g[F.OUT_ROW], c, bias, residual, g[F.LIMITS], channels, n, flag)
+                else:
+                    finish_block(PER_COLUMN, dst, g[F.OUT_ROW], c, bias, residual, g[F.LIMITS], n, channels, flag)
+                if g[F.ACTIVATION]:
+                    for i in range(channels if rows else n):
+                        call_row(g[F.ACTIVATION], dst + 4 * g[F.OUT_ROW] * i, n if rows else channels)
+            c += (pitch - col) * (4 if rows else 4 * BLOCK)
+            q += pitch - col
+            col = 0
+            r += 1
 
-@inline
-def pack_block(ROLE, COLUMNS, g, io, scratch, image, group, ic0, channels, r0, c0, pixels):
-    """Fill the strip or the columns of one pass."""
-    temporary = scratch + g[F.T_AT]
-    if ROLE == WEIGHT_ROWS:
-        channel = group * g[F.ICG] + ic0
-        if COLUMNS:
-            split_columns(g, scratch, temporary, io[F.X], channel, channels, c0, pixels)
-        else:
-            split_planes(g, scratch, temporary, io[F.X], image, channel, channels, r0, c0)
-    else:
-        split_pixels(g, scratch, io[F.X], image, group, ic0, channels, r0, c0)
+    return finish_tile
 
 
 @cache
 def unit_kernel(ROLE, COLUMNS):
     """Return the kernel of a layout; COLUMNS: im2col, else strips."""
+    rows, finish_tile = ROLE == WEIGHT_ROWS, finisher(ROLE)
+    pack_block = (split_columns if COLUMNS else split_planes) if rows else split_pixels
 
     @njit()
     def conv_unit(g, io, scratch, lo, hi):
@@ -179,14 +172,14 @@ def unit_kernel(ROLE, COLUMNS):
                 pixels = (min(g[F.RB], g[F.OH] - r0) - 1) * pitch + valid
                 base, q0 = (image % g[F.OD] * OHOW + r0 * g[F.OW] + c0) * g[F.OUT_PIXEL], 0
                 base += image // g[F.OD] * g[F.OC] * OP
-            to = io[F.OUT] + 4 * (base + group * OCG * (OP if ROLE == WEIGHT_ROWS else 1))
+            to = io[F.OUT] + 4 * (base + group * OCG * (OP if rows else 1))
             first = part * g[F.PART_TILES]
             last = min(first + g[F.PART_TILES], TILES)
             for p in range(g[F.PASSES]):
                 ic0 = p * g[F.ICP]
                 if packed != block or g[F.PASSES] > 1:
                     channels = min(g[F.ICP], g[F.ICG] - ic0)
-                    pack_block(ROLE, COLUMNS, g, io, scratch, image, group, ic0, channels, r0, c0, pixels)
+                    pack_block(g, io, scratch, image, group, ic0, channels, r0, c0, pixels)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 steps, offsets, panel = int_at(table, 0), int_at(table, 2), int_at(table, 3)
@@ -201,7 +194,7 @@ def unit_kernel(ROLE, COLUMNS):
                         multiply(ROLE, g[F.TERMS], c, p, w, x, offsets, ROW, HALF, LOW, steps)
                         if p == g[F.PASSES] - 1:
                             end = q0 + min(q + BLOCK, pixels)
-                            finish_tile(ROLE, g, io, c, group, tile, to, q0 + q, end, pitch, valid, stride, block)
+                            finish_tile(g, io, c, group, tile, to, q0 + q, end, pitch, valid, stride, block)
         release()
 
     return conv_unit

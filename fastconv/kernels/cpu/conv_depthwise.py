@@ -3,8 +3,9 @@
     out[n, ic*M + m, oh, ow] = sum over kh, kw of weight[ic*M + m, kh, kw] * x[n, ic, h, w],
     h = oh*SH + kh*DH - PT, w = ow*SW + kw*DW - PL
 
-One block of one channel at a time (channels_last: of one tile of channels) is copied with its border into a strip in
-L1, then `slide` or `lanes` (depthwise_tiles.py) computes register tiles. One-channel images are its most frequent case.
+One block of one channel at a time is copied with its border into a strip in L1, then `slide` (depthwise_tiles.py)
+computes register tiles. One-channel images are its most frequent case. Many small planes, and those with strides, are
+turned (depthwise_turned.py); channels_last has a file of its own (depthwise_pixels.py).
 Sources: Chollet 2017, arXiv:1610.02357 (the operation); XNNPACK dwconv2d-chw (row reuse).
 """
 
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from fastconv._jit import inline, njit
+from fastconv.kernels.cpu import depthwise_pixels, depthwise_turned
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
-from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets, tap_packer
+from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
-from fastconv.kernels.cpu.packing import pixels_plane_at, plane_at, strip_pixels, strip_planes
-from fastconv.kernels.cpu.program import Packer, Program, address, bits_of
+from fastconv.kernels.cpu.packing import plane_at, strip_planes
+from fastconv.kernels.cpu.program import Program, address, bits_of
 from fastconv.kernels.cpu.row_ops import call_row, fill_rows, finish_rows
 
 
@@ -183,50 +185,21 @@ def lanes_block(BITS, MR, NV, NR, g, io, x, pitch, rows, columns, boff, weight, 
                     finish_pixel(BITS, g, io, c + size * m * NR, channel, dst + size * m * g[F.OC], count)
 
 
-def pixels_kernel(BITS, MR, NV, VL):
-    """Return the channels_last kernel for a register tile of MR pixels x NV vectors of channels."""
-    size, NR = BITS // 8, NV * VL
-
-    @njit()
-    def depthwise_pixels(g, io, scratch, lo, hi):
-        c, K, offsets = scratch + g[F.C_AT], g[F.KD] * g[F.KH] * g[F.KW], g[F.COLUMN_OFFSETS]
-        for t in range(lo, hi):
-            image, tile, r0, c0 = block_at(g, t)
-            for kd in range(g[F.KD]):
-                x, strip = pixels_plane_at(BITS, g, io[F.X], image, kd), scratch + size * kd * g[F.PLANE] * NR
-                strip_pixels(BITS, MR, strip, x, g, tile * NR, min(NR, g[F.OC] - tile * NR), NR, r0, c0)
-            rows, columns = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
-            weight = io[F.WEIGHT] + size * tile * K * NR
-            lanes_block(
-                BITS, MR, NV, NR, g, io, scratch, g[F.P], rows, columns, offsets, weight, K, image, r0, c0, tile, c
-            )
-
-    return depthwise_pixels
-
-
 _planes_kernel = cache(planes_kernel)
-_pixels_kernel = cache(pixels_kernel)
 
 
 def program(geometry: Any, activation: str | None, b: Any) -> Program:
     """Return the program of depthwise convolution."""
-    packers: tuple[Packer, ...] = ()
-    bits, first = bits_of(geometry), geometry.layout == "channels_first"
-    size = bits // 8
-    if first:
-        rows = row_offsets(geometry, b, geometry.KH + b.R - 1, b.P, b.COLUMN_PHASES) * size
-        columns = column_offsets(geometry, b, 1) * size
-        kernel = _planes_kernel(bits, b.R, b.NV, b.TAPS, b.VL)
-    else:
-        NR, taps = b.NV * b.VL, geometry.KD * geometry.KH * geometry.KW
-        rows = row_offsets(geometry, b, geometry.KH, b.P, b.COLUMN_PHASES) * NR * size
-        # One table of all taps.
-        columns = (rows[:, None] + column_offsets(geometry, b, NR) * size).ravel()
-        kernel, packers = _pixels_kernel(bits, b.R, b.NV, b.VL), (tap_packer(geometry, b, taps),)
-    tables = [rows, columns]
+    if hasattr(b, "T_PITCH"):
+        return depthwise_turned.build(geometry, activation, b)
+    if hasattr(b, "BOTTOM"):
+        return depthwise_pixels.build(geometry, activation, b)
+    size = bits_of(geometry) // 8
+    rows = row_offsets(geometry, b, geometry.KH + b.R - 1, b.P, b.COLUMN_PHASES) * size
+    tables = [rows, column_offsets(geometry, b, 1) * size]
     values = fields(geometry, activation, b, tables)
     if b.EDGE:
         tables += [np.arange(geometry.KH + b.R - 1, dtype=np.int64) * pitch * size for pitch in (b.EDGE, geometry.W)]
         values |= {"EDGE_ROWS": address(tables[2]), "INNER_ROWS": address(tables[3])}
-    g = F.pack(values)
-    return Program(kernel, g, b.tasks, b.scratch_bytes, packers, tables)
+    kernel = _planes_kernel(bits_of(geometry), b.R, b.NV, b.TAPS, b.VL)
+    return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, (), tables)

@@ -89,7 +89,7 @@ class Blocks:
         axes = zip(sources, b.counts, steps, b.block, strict=True)
         return [[_window(index[i * step : i * step + size]) for i in range(n)] for index, n, step, size in axes]
 
-    def load(self, x: np.ndarray, group: Group, channels: slice, to: np.ndarray) -> None:
+    def load(self, x: Any, group: Group, channels: slice, to: Any) -> None:
         """Fill `to`, of shape (channels, blocks, *block), from x, of shape (N, IC, D, H, W)."""
         for t, block in enumerate(group.blocks):
             windows = [axis[i] for axis, i in zip(self.windows, block.at, strict=True)]

@@ -31,6 +31,16 @@ NAMES: Final = (
     # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
     # the image are read in place but for strips of EDGE columns at both ends, which have row offsets of their own.
     *("ROW_OFFSETS", "COLUMN_OFFSETS", "EDGE", "EDGE_ROWS", "INNER_ROWS"),
+    # Winograd: TH x TW tiles in an image; a block is TILE_RUN of them, up to SEGMENT of one row go together.
+    # Elements from tile block to tile block and from 16 channels to the next of the transformed input, and from tile to
+    # tile of output channels of the products; addresses of the tables of places in both; byte offsets of the strip and
+    # of the outputs, which have rows of Y_PITCH pixels.
+    *("TH", "TW", "TILE_RUN", "SEGMENT", "V_BLOCK", "V_CHUNK", "M_TILE", "V_PLACES", "M_PLACES"),
+    *("STRIP_AT", "Y_AT", "Y_PITCH"),
+    # Planes turned to channels in lanes: addresses of the tables of places in the strip, and of rows of the result.
+    *("PLACES", "PLANE_ROWS"),
+    # Pixels in place: the output rows and columns that read inside the image only.
+    *("TOP", "BOTTOM", "LEFT", "RIGHT"),
     # Matrix unit: products a term; address of its configuration; bytes of the strip from row to row of a tile register,
     # to the second half, to the low parts, from pixel to pixel; elements of the output from pixel to pixel and from row
     # to row of a block of sums.
@@ -50,6 +60,9 @@ NAMES: Final = (
     C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
+    TH, TW, TILE_RUN, SEGMENT, V_BLOCK, V_CHUNK, M_TILE, V_PLACES, M_PLACES, STRIP_AT, Y_AT, Y_PITCH,
+    PLACES, PLANE_ROWS,
+    TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))

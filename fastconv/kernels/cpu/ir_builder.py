@@ -76,6 +76,12 @@ class Lanes:
         """Store one element."""
         self.b.store(value, pointer, align=self.bits // 8)
 
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the line at an address, which need not exist, in L2."""
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+        fetch = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
+        self.b.call(fetch, [pointer, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
+
     def broadcast(self, value: Any) -> Any:
         """Return a vector with the scalar `value` in every lane."""
         undefined = ir.Constant(self.vector, ir.Undefined)

@@ -174,4 +174,72 @@ def outer_twin(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi
     store_twin(BITS, sums, PER, init, ldi, out, ldo, bias, limits)
 
 
-outer = outer_twin if config.DISABLE_JIT else _outer
+@intrinsic(prefer_literal=True)
+def _products(typing, MR, NV, BITS, a, block, chunk, K, b, c, blocks, points, add):
+    """c[q, p] (+)= a[q, p] @ b[p] for q < blocks, p < points, with `add` = 1 for the sum: Winograd's products.
+
+    a[q, p] are panels [K / 16][MR][16], `chunk` elements apart, at a + q * block + p * MR * 16; b[p] are K rows of
+    NR = NV * VL, c[q, p] MR rows of NR. While one b is used, the next one is fetched: caches do not foresee it in time.
+    """
+    tile = literals(MR, NV, BITS)
+    if tile is None:
+        return None
+    mr, nv, bits = tile
+
+    def codegen(context, builder, signature, args):
+        a, block, chunk, K, b, c, blocks, points, add = args[3:]
+        v = Lanes(builder, bits)
+        a, b, c, nr = v.pointer(a), v.pointer(b), v.pointer(c), const(nv * v.VL)
+        panel, total = builder.mul(K, nr), builder.mul(blocks, points)
+        each = builder.sdiv(builder.add(builder.mul(K, nr), builder.sub(blocks, const(1))), blocks)
+        with counted(builder, total) as (i, _, _):
+            p, q = builder.sdiv(i, blocks), builder.srem(i, blocks)
+            rows = v.at(b, builder.mul(p, panel))
+            ahead = v.at(rows, builder.add(panel, builder.mul(q, each)))
+            source = v.at(v.at(a, builder.mul(q, block)), builder.mul(p, const(mr * 16)))
+            out = v.at(c, builder.mul(builder.add(builder.mul(q, points), p), const(mr * nv * v.VL)))
+            sums = _panel_product(v, mr, nv, source, chunk, K, rows, ahead, builder.sdiv(each, K))
+            out = builder.ptrtoint(out, I64)
+            init = builder.select(builder.icmp_signed("!=", add, const(0)), out, const(0))
+            finish_tile(v, add_tile(v, sums, nv, init, nr), nv, WHOLE, out, nr, const(0), const(0))
+        return context.get_dummy_value()
+
+    return types.void(MR, NV, BITS, *[N] * 9), codegen
+
+
+def _panel_product(v, mr, nv, a, chunk, K, b, ahead, step):
+    """Return the sums of one register tile; line k * step of `ahead` is fetched with k."""
+    builder, accumulators = v.b, [(v.vector, v.zero)] * (mr * nv)
+    chunks = builder.sdiv(builder.add(K, const(15)), const(16))
+    with counted(builder, chunks, accumulators) as (s, sums, after_chunk):
+        k0 = builder.mul(s, const(16))
+        left = builder.sub(K, k0)
+        length = builder.select(builder.icmp_signed("<", left, const(16)), left, const(16))
+        panel = v.at(a, builder.mul(s, chunk))
+        with counted(builder, length, [(v.vector, t) for t in sums]) as (kk, inner, after_k):
+            k = builder.add(k0, kk)
+            rows = [v.at(v.at(panel, kk), m * 16) for m in range(mr)]
+            v.prefetch(v.at(ahead, builder.mul(k, step)))
+            after_k.extend(_rank_one(v, rows, v.at(b, builder.mul(k, const(nv * v.VL))), inner, nv))
+        after_chunk.extend(after_k)
+    return after_chunk
+
+
+@np.errstate(all="ignore")
+def products_twin(MR, NV, BITS, a, block, chunk, K, b, c, blocks, points, add):
+    """Python twin of `products`."""
+    size, NR = BITS // 8, NV * targets.current().lanes(BITS)
+    for p in range(points):
+        rows = elements(BITS, b + size * p * K * NR, K * NR).reshape(K, NR)
+        for q in range(blocks):
+            panels = a + size * (q * block + p * MR * 16)
+            at = [panels + size * k * chunk for k in range(-(-K // 16))]
+            columns = np.concatenate([elements(BITS, x, MR * 16).reshape(MR, 16) for x in at], 1)[:, :K]
+            out = elements(BITS, c + size * (q * points + p) * MR * NR, MR * NR).reshape(MR, NR)
+            out[...] = columns @ rows + (out if add else 0)
+
+
+if config.DISABLE_JIT:
+    outer, products = outer_twin, products_twin
+else:
+    outer, products = _outer, _products

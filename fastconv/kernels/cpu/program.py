@@ -23,6 +23,7 @@ class Packer:
     tasks: int
     elements: int
     tables: tuple[np.ndarray, ...] = ()
+    scratch_bytes: int = 0
 
 
 class Region(NamedTuple):

@@ -243,9 +243,12 @@ def _transpose(typing, BITS, dst, to, src, lds):
     return types.void(BITS, *[N] * 4), codegen
 
 
-def transposed(builder: ir.IRBuilder, rows: list[Any]) -> list[Any]:
-    """Transpose n vectors of n lanes in log2(n) rounds of two-input shuffles (Eklundh 1972)."""
-    n, half = len(rows), len(rows) // 2
+def transposed(builder: ir.IRBuilder, rows: list[Any], half: int = 0) -> list[Any]:
+    """Transpose n vectors of n lanes in log2(n) rounds of two-input shuffles (Eklundh 1972).
+
+    With `half` only the rounds are left that exchange `half` lanes and fewer.
+    """
+    n, half = len(rows), half or len(rows) // 2
     while half:
         low = [i if not i & half else i - half + n for i in range(n)]
         high = [i + half if not i & half else i + n for i in range(n)]

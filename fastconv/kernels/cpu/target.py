@@ -63,7 +63,6 @@ def _features() -> set[str]:
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
-_MATRIX_UNIT = {"amx-tile", "amx-bf16", "avx512bf16"}
 # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
 _ARCH_PRCTL, _REQUEST, _TILE_DATA = 158, 0x1023, 18
 
@@ -78,6 +77,17 @@ def _may_use_tiles() -> bool:
         return False
 
 
+# Of all that LLVM knows, what convolutions run faster with.
+_VECTORS = ("sse2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq", "neon")
+_UNITS = ("amx-tile", "amx-bf16", "avx512bf16")
+
+
+def features() -> list[str]:
+    """Return the instructions that kernels on this machine may use, by LLVM's names."""
+    found = _features()
+    return [name for name in _VECTORS + (_UNITS if current().matrix_unit else ()) if name in found]
+
+
 @lru_cache(maxsize=1)
 def current() -> Target:
     """Return the target of this process."""
@@ -85,7 +95,7 @@ def current() -> Target:
         return NEON
     features = _features()
     if "avx512f" in features and "avx512vl" in features and config.ENABLE_AVX:
-        return AVX512._replace(matrix_unit=features >= _MATRIX_UNIT and not config.DISABLE_JIT and _may_use_tiles())
+        return AVX512._replace(matrix_unit=features.issuperset(_UNITS) and not config.DISABLE_JIT and _may_use_tiles())
     if "avx2" in features and "fma" in features and config.ENABLE_AVX:
         return AVX2
     return SSE2

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from fastconv._jit import njit
+from fastconv.kernels.cpu.copy_ops import copy_element
 from fastconv.kernels.cpu.program import Packer, address, table
 from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 # Fields of the int64 array `p` of the weight packers; TO is the address of a table: where weight column k goes in a
-# tile.
-PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO")
-OCG, K_ALL, TILES, KP, PANEL, TO = range(len(PACK_FIELDS))
+# tile. OVERLAP: the last tile of lanes is a whole one, which overlaps its neighbour.
+PACK_FIELDS = ("OCG", "K", "TILES", "KP", "PANEL", "TO", "OVERLAP")
+OCG, K_ALL, TILES, KP, PANEL, TO, OVERLAP = range(len(PACK_FIELDS))
 
 
 @cache
@@ -61,8 +62,11 @@ def lane_kernel(BITS, NR, VL):
         K, table = p[K_ALL], p[TO]
         for t in range(lo, hi):
             group, tile = t // p[TILES], t % p[TILES]
-            lanes = min(NR, p[OCG] - tile * NR)
-            src = io[0] + size * (group * p[OCG] + tile * NR) * K
+            first = tile * NR
+            if p[OVERLAP]:
+                first = min(first, p[OCG] - NR)
+            lanes = min(NR, p[OCG] - first)
+            src = io[0] + size * (group * p[OCG] + first) * K
             dst = io[1] + size * t * p[PANEL]
             if lanes < NR:
                 zero_row(BITS, dst, K * NR)
@@ -74,7 +78,7 @@ def lane_kernel(BITS, NR, VL):
                     transpose(BITS, dst + size * o, table + 8 * k, src + size * (o * K + k), K)
             for i in range(lanes):
                 for k in range(whole if i < squares else 0, K):
-                    copy_row(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k), 1)
+                    copy_element(BITS, dst + size * (i + int_at(table, k)), src + size * (i * K + k))
 
     return pack_lanes
 
@@ -82,12 +86,12 @@ def lane_kernel(BITS, NR, VL):
 def panels(bits: int, b: Any, OCG: int, groups: int, K: int, KP: int, panel: int) -> Packer:
     """Return the packer of a weight (groups * OCG, K) to panels; a pass has KP columns, a tile `panel` elements."""
     tasks = groups * b.TILES
-    return Packer(panel_kernel(bits, b.MR), table((OCG, K, b.TILES, KP, panel, 0)), tasks, tasks * panel)
+    return Packer(panel_kernel(bits, b.MR), table((OCG, K, b.TILES, KP, panel, 0, 0)), tasks, tasks * panel)
 
 
-def lanes(bits: int, b: Any, OCG: int, tasks: int, K: int, order: np.ndarray) -> Packer:
+def lanes(bits: int, b: Any, OCG: int, tasks: int, K: int, order: np.ndarray, overlap: bool = False) -> Packer:
     """Return the packer of a weight (groups * OCG, K) to `tasks` tiles of rows; column k becomes row order[k]."""
     NR = b.NV * b.VL
     to = order * NR
-    p = table((OCG, K, b.TILES, K, K * NR, address(to)))
+    p = table((OCG, K, b.TILES, K, K * NR, address(to), overlap))
     return Packer(lane_kernel(bits, NR, b.VL), p, tasks, tasks * K * NR, (to,))

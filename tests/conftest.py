@@ -1,0 +1,15 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastconv.dispatch import wisdom
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wisdom():
+    """Keep what a test measures from deciding what another one's "auto" chooses."""
+    before, wisdom.LIMIT = wisdom.LIMIT, 0
+    yield
+    wisdom.LIMIT = before

@@ -1,0 +1,33 @@
+"""The kernels that are compiled ahead of time are those that problems need."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastconv.dispatch import menu
+from fastconv.dispatch.conv_table import TABLE
+from fastconv.dispatch.plan import prepare
+from fastconv.geometry.conv import conv_geometry
+from fastconv.testing import problem
+from tests import cases
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return {id(kernel) for layout in cases.LAYOUTS for kernel in menu.convolution_kernels("float32", layout)}
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_every_kernel_of_the_named_problems_is_in_the_menu(kernels, layout):
+    for text in cases.CASES.values():
+        p = problem(text)
+        shape = p.input_shape
+        if layout == "channels_last":
+            shape = (shape[0], *shape[2:], shape[1])
+        keywords = p.keywords | {"layout": layout}
+        g = conv_geometry("test", p.axes, shape, p.weight_shape, **keywords, dtype="float32")
+        for row in TABLE:
+            if row.unsupported(g) is None:
+                program = prepare("test", g, None, row.name, "default").program
+                assert id(program.kernel) in kernels, (text, row.name)
+                assert {id(packer.kernel) for packer in program.packers} <= kernels, (text, row.name)
