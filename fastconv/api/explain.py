@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from fastconv.api.conv_transpose import (
 )
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
-from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
+from fastconv.api.separable import FEW_TAPS, separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import wisdom
 from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
@@ -281,7 +282,8 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
     given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
-        given.setdefault("algorithm", "separable")
+        small = math.prod(_shape(name, "weight", given["weight"])[2:]) <= FEW_TAPS
+        given.setdefault("algorithm", "depthwise" if small else "separable")
     x, w = given["input"], given["weight"]
     x_shape, w_shape = _shape(name, "input", x), _shape(name, "weight", w)
     if name == "pointwise_conv2d" and len(w_shape) == 2:

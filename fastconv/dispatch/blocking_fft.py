@@ -92,7 +92,9 @@ def fft_blocking(g: ConvGeometry, target: Any) -> FftBlocking:
 def _choices(g: ConvGeometry) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield sizes of blocks and how many elements a task holds."""
     outputs, strides = (g.OD, g.OH, g.OW), (g.SD, g.SH, g.SW)
-    per_axis = [block_sizes((n - 1) * s + k, k) for n, s, k in zip(outputs, strides, extents(g), strict=True)]
+    # Three axes have many combinations.
+    times = TIMES if 1 in extents(g) else TIMES[::2]
+    per_axis = [block_sizes((n - 1) * s + k, k, times) for n, s, k in zip(outputs, strides, extents(g), strict=True)]
     smallest = tuple(sizes[0] for sizes in per_axis)
     for block in itertools.product(*per_axis):
         size = math.prod(block)
@@ -128,12 +130,12 @@ def _row_blockings(g: ConvGeometry, target: Any) -> Iterator[FftBlocking]:
         )
 
 
-def block_sizes(padded: int, extent: int) -> list[int]:
+def block_sizes(padded: int, extent: int, times: Sequence[float] = TIMES) -> list[int]:
     """Return sizes of blocks along an axis of `padded` elements; 1 where there is nothing to transform."""
     if extent == 1:
         return [1]
     whole = fast_length(max(padded, 16))
-    return sorted({whole, *(min(whole, fast_length(max(16, math.ceil(extent * m)))) for m in TIMES)})
+    return sorted({whole, *(min(whole, fast_length(max(16, math.ceil(extent * m)))) for m in times)})
 
 
 @lru_cache(maxsize=1)

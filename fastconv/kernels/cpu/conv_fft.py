@@ -6,6 +6,18 @@ A block gives the outputs whose taps do not wrap around it. Its sums over channe
 (spectra.py), so with IC and OC channels a block costs IC + OC transforms, and IC * OC products of a number instead of
 a kernel. Kernels are transformed once for each plan, or call. What is in memory at a time is a group of blocks, never
 the padded input. The transforms are SciPy's, of one thread each, so that bits do not depend on the number of threads.
+
+Where a channel is a group of its own there is another way: only rows are transformed, and their spectra are convolved
+along the columns. For 31 rows of taps that takes less than to transform the columns forth and back, and no row of a
+block is wasted but the border. One 1024x1024 image, AVX-512, one thread, ms:
+
+    kernel  register tiles (depthwise)  blocks transformed  rows transformed
+    21x21           6.7                        -                 10.2
+    31x31          13.5                       16.6               11.5
+    63x63          52                         22                 16
+
+The error relative to the largest output of a channel was below 6e-7 in float32 and 2e-15 in float64 over 1900 drawn
+problems, less than that of direct sums of so many taps; tests/api/test_fft.py holds 2e-6 and 5e-15.
 Sources: Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer, Discrete-Time Signal Processing, 3rd ed.,
 2010, section 8.7.3; Mathieu, Henaff and LeCun 2014, arXiv:1312.5851 (transforms shared by channels).
 """

@@ -128,8 +128,8 @@ def contraction(BITS, MO, MT, VL):
     return sum_spectra
 
 
-# Fields of g of `lines`: kernels of a channel, taps of a kernel, blocks, their outputs; numbers of a row; rows of a
-# block, from output to output, from tap to tap.
+# Fields of g of `lines`: kernels of a channel, taps of a kernel, blocks, their rows of outputs; real numbers of a row;
+# rows of a block, from output to output, from tap to tap.
 KERNELS, TAPS, PLANES, ROWS, ROW, HEIGHT, STRIDE, DILATION = range(8)
 # Vectors of frequencies that are computed together: whole pieces of rows.
 PIECE = 4
