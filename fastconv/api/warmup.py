@@ -15,6 +15,7 @@ from fastconv.api.conv_transpose import conv_transpose2d
 from fastconv.api.fold import fold, unfold
 from fastconv.api.pool import avg_pool2d, max_pool2d
 from fastconv.api.resize import interpolate
+from fastconv.api.separable import separable_conv2d
 from fastconv.api.unpool import max_unpool2d
 from fastconv.api.upsample import bed_of_nails_unpool2d, nearest_unpool2d
 from fastconv.dispatch import load
@@ -122,6 +123,9 @@ def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, 
         image = x if layout == "channels_first" else np.ones((1, 8, 8, 16), dtype)
         yield f"conv_transpose2d {dtype}", partial(conv_transpose2d, image, w, stride=2, layout=layout)
         if kind_of(dtype) == "f":
+            taps, mix = np.ones((16, 1, 3, 3), dtype), np.ones((16, 16), dtype)
+            bands = np.ones((4, 16, 8, 16) if layout == "channels_first" else (4, 8, 16, 16), dtype)
+            yield f"separable_conv2d {dtype}", partial(separable_conv2d, bands, taps, mix, padding=1, layout=layout)
             yield f"interpolate {dtype}", partial(interpolate, x, scale_factor=2, mode="bilinear", layout=layout)
     yield f"unfold {dtype}", partial(unfold, x, 2)
     yield f"fold {dtype}", partial(fold, np.ones((1, 64, 49), dtype), (8, 8), 2)

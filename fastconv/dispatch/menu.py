@@ -20,15 +20,14 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry
 _CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (8, 8, 8), (64, 64, 64))
 # (size of the image, of the kernel, stride): small images, wide ones, strides, a kernel for a transform.
 _SHAPES = ((8, 1, 1), (8, 3, 1), (8, 3, 2), (8, 5, 1), (56, 1, 1), (56, 3, 1), (56, 5, 1), (40, 15, 1))
-# Those that only depthwise kernels tell apart: taps and strides with and without a tile of their own.
-_DEPTHWISE = ((8, 2, 1), *((n, k, s) for n in (8, 56) for k in (3, 5, 7) for s in (1, 2)))
-_PROBLEMS = (*itertools.product(_CHANNELS, _SHAPES), *itertools.product(_CHANNELS[-2:], _DEPTHWISE))
+# Those that only the depthwise kernels tell apart: taps and strides with and without a tile of their own.
+_DEPTHWISE = ((8, 2, 1), *((n, k, stride) for n in (8, 56) for k in (3, 5, 7) for stride in (1, 2)))
 
 
 def convolution_kernels(dtype: str, layout: str) -> Iterator[Any]:
     """Yield the kernels of all algorithms for all tiles, and of their packers, each once; none is compiled."""
     seen = set()
-    for row, (channels, shape) in itertools.product(TABLE, _PROBLEMS):
+    for row, (channels, shape) in _problems():
         g = _problem(channels, shape, dtype, layout)
         if row.unsupported(g) is not None:
             continue
@@ -38,6 +37,14 @@ def convolution_kernels(dtype: str, layout: str) -> Iterator[Any]:
                 if id(kernel) not in seen:
                     seen.add(id(kernel))
                     yield kernel
+
+
+def _problems() -> Iterator[tuple[Algorithm, tuple[Any, Any]]]:
+    """Yield the rows of the table with what is to be tried with each."""
+    for row in TABLE:
+        yield from ((row, problem) for problem in itertools.product(_CHANNELS, _SHAPES))
+        if row.name == "depthwise":
+            yield from ((row, problem) for problem in itertools.product(_CHANNELS[-2:], _DEPTHWISE))
 
 
 def _blockings(row: Algorithm, g: ConvGeometry) -> set[Any]:
