@@ -72,13 +72,22 @@ class Blocking(NamedTuple):
     cycles: float
 
 
+<<<<<<< HEAD
 @lru_cache(maxsize=64)
 def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
     """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
     return min(_cuts(g, target, columns), key=_Cut.cycles).blocking()
+=======
+def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1) -> Blocking:
+    """Return the cheapest blocking of direct convolution, or with `columns` of im2col.
+
+    Blocks have a `multiple` of rows, or all.
+    """
+    return min((cut.blocking() for cut in _cuts(g, target, columns, multiple)), key=lambda b: b.cycles)
+>>>>>>> fuse
 
 
-def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
+def _cuts(g: ConvGeometry, target: Any, columns: bool, multiple: int) -> Iterator[_Cut]:
     last = g.layout == "channels_last"
     # Transposed strips have borders of zeros only.
     lanes_too = not columns and g.padding_mode == "zeros"
@@ -86,22 +95,25 @@ def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
         turned = LANES and not last
         shape = g.planar if turned else g.flat.planar
         for tile in target.outer_tiles:
-            for block in block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
+            for block in block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g)), multiple):
                 # A transposed strip holds whole rows.
                 if not turned or block[1] == g.OW:
                     yield _Cut(shape, target, columns, LANES, tile, block)
 
 
-def block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
-    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch."""
+def block_sizes(g: ConvGeometry, columns: bool, NR: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch.
+
+    Rows are a `multiple`, or all.
+    """
     if columns:
         total = max(g.N * g.OH * g.OW, 1)
         yield from {(1, min(tiles, ceil_div(total, NR)) * NR) for tiles in (2, 4, 8, 16)}
         return
     for parts in {ceil_div(g.OW, 1024), ceil_div(g.OW, 256), max(1, g.OW // 96)}:
         CB = ceil_div(g.OW, parts)
-        for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
-            if RB * CB <= 4096 or RB == 1:
+        for RB in sorted({min(g.OH, ceil_div(rows, multiple) * multiple) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
+            if RB * CB <= 4096 or multiple >= RB:
                 yield RB, CB
 
 
