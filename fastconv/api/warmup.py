@@ -125,13 +125,10 @@ def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, 
         narrow = np.ones((16, 1, 3, 3), dtype), np.ones((16, 16, 1, 1), dtype)
         yield f"separable_conv2d {dtype}", partial(separable_conv2d, image, *narrow, layout=layout)
         if kind_of(dtype) == "f":
-<<<<<<< HEAD
             yield f"plan_conv2d {dtype}", partial(_pooled, image, narrow[1], layout)
-=======
             taps, mix = np.ones((16, 1, 3, 3), dtype), np.ones((16, 16), dtype)
             bands = np.ones((4, 16, 8, 16) if layout == "channels_first" else (4, 8, 16, 16), dtype)
             yield f"separable_conv2d {dtype}", partial(separable_conv2d, bands, taps, mix, padding=1, layout=layout)
->>>>>>> fuse
             yield f"interpolate {dtype}", partial(interpolate, x, scale_factor=2, mode="bilinear", layout=layout)
     yield f"unfold {dtype}", partial(unfold, x, 2)
     yield f"fold {dtype}", partial(fold, np.ones((1, 64, 49), dtype), (8, 8), 2)

@@ -72,19 +72,13 @@ class Blocking(NamedTuple):
     cycles: float
 
 
-<<<<<<< HEAD
 @lru_cache(maxsize=64)
-def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
-    """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
-    return min(_cuts(g, target, columns), key=_Cut.cycles).blocking()
-=======
 def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1) -> Blocking:
     """Return the cheapest blocking of direct convolution, or with `columns` of im2col.
 
     Blocks have a `multiple` of rows, or all.
     """
-    return min((cut.blocking() for cut in _cuts(g, target, columns, multiple)), key=lambda b: b.cycles)
->>>>>>> fuse
+    return min(_cuts(g, target, columns, multiple), key=_Cut.cycles).blocking()
 
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool, multiple: int) -> Iterator[_Cut]:

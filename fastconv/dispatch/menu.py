@@ -22,7 +22,6 @@ from fastconv.dispatch.plan import Prepared
 from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, weight_shape
 
 # (IC, OC, groups): one channel, few, many, depthwise with a tile of one and of several vectors.
-<<<<<<< HEAD
 _CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (16, 16, 16), (64, 64, 64))
 # (H, W, KH, KW, stride): small images, wide ones, rows; kernels and strides that have machine code of their own, and
 # others; one for a transform.
@@ -43,19 +42,6 @@ def convolution_kernels(dtype: str, layout: str) -> Iterator[tuple[Any, Callable
     seen: set[Any] = set()
     precompile = load.load("precompile:precompile")
     for row, (channels, shape) in itertools.product(TABLE, itertools.product(_CHANNELS, _SHAPES)):
-=======
-_CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (8, 8, 8), (64, 64, 64))
-# (size of the image, of the kernel, stride): small images, wide ones, strides, a kernel for a transform.
-_SHAPES = ((8, 1, 1), (8, 3, 1), (8, 3, 2), (8, 5, 1), (56, 1, 1), (56, 3, 1), (56, 5, 1), (40, 15, 1))
-# Those that only the depthwise kernels tell apart: taps and strides with and without a tile of their own.
-_DEPTHWISE = ((8, 2, 1), *((n, k, stride) for n in (8, 56) for k in (3, 5, 7) for stride in (1, 2)))
-
-
-def convolution_kernels(dtype: str, layout: str) -> Iterator[Any]:
-    """Yield the kernels of all algorithms for all tiles, and of their packers, each once; none is compiled."""
-    seen = set()
-    for row, (channels, shape) in _problems():
->>>>>>> fuse
         g = _problem(channels, shape, dtype, layout)
         if row.unsupported(g) is not None:
             continue
@@ -76,14 +62,6 @@ def _run(g: ConvGeometry, candidate: Candidate) -> None:
     prepared = Prepared(g, None, "default", candidate)
     x, w = (np.zeros(shape, g.dtype) for shape in (input_shape(g), weight_shape(g)))
     prepared.run_once(x, (w,), None, None, np.empty(prepared.out_shape, g.dtype))
-
-
-def _problems() -> Iterator[tuple[Algorithm, tuple[Any, Any]]]:
-    """Yield the rows of the table with what is to be tried with each."""
-    for row in TABLE:
-        yield from ((row, problem) for problem in itertools.product(_CHANNELS, _SHAPES))
-        if row.name == "depthwise":
-            yield from ((row, problem) for problem in itertools.product(_CHANNELS[-2:], _DEPTHWISE))
 
 
 def _blockings(row: Algorithm, g: ConvGeometry) -> set[Any]:

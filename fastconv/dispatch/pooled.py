@@ -34,15 +34,9 @@ class Pooled:
 
     def __init__(self, prepared: Prepared, size: int):
         g = prepared.geometry
-<<<<<<< HEAD
-        self._image = prepared
-        if g.N > 1:
-            names = prepared.activation, prepared.algorithm, prepared.precision, prepared.entry
-=======
         self._image, self._bands = _in_bands(prepared, size)
         if self._bands is None and g.N > 1:
-            names = prepared.activation, prepared.algorithm, prepared.precision
->>>>>>> fuse
+            names = prepared.activation, prepared.algorithm, prepared.precision, prepared.entry
             self._image = prepare("plan_conv2d", g._replace(N=1), *names)
         image = self._image.geometry
         planes = image.N * image.OC if g.layout == "channels_first" else image.N

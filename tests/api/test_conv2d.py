@@ -167,7 +167,9 @@ def test_conv2d_equals_torch(drawn):
 def test_conv2d_refuses_what_an_algorithm_cannot():
     x, w = np.ones((1, 4, 5, 5), "f4"), np.ones((2, 4, 3, 3), "f4")
     for algorithm in ("pointwise", "depthwise", "separable"):
-        with pytest.raises(fc.UnsupportedError, match=f'conv2d: algorithm "{algorithm}" refused: .*im2col, .*direct can'):
+        with pytest.raises(
+            fc.UnsupportedError, match=f'conv2d: algorithm "{algorithm}" refused: .*im2col, .*direct can'
+        ):
             fc.conv2d(x, w, algorithm=algorithm)
 
 
