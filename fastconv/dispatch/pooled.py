@@ -115,7 +115,7 @@ def _in_bands(prepared: Prepared, size: int) -> tuple[Prepared, Any]:
     channels, pixels, bands = g.OCG if first else g.OC, RB * g.OW, -(-g.OH // RB)
     if channels * pixels * item > BAND_BYTES or g.N * g.G * bands < BANDS:
         return prepared, None
-    cut = Prepared(g, prepared.activation, prepared.precision, candidate._replace(blocking=b))
+    cut = Prepared(g, prepared.activation, prepared.precision, candidate._replace(blocking=b), prepared.entry)
     conv = load.load("chain:moved_planes")(cut.program, pixels) if first else cut.program
     pools = [_band_pool(g, size, channels, RB, filled) for filled in (RB, g.OH - (bands - 1) * RB)]
     out = (g.OH // size) * (g.OW // size) * channels, RB // size * (g.OW // size) * (1 if first else channels)
