@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
 
 import fastconv as fc
-from fastconv.threads import PARALLEL_SECONDS
 from tests import cases, guard
 
 # Large enough to be cut, on any CPU that the model knows.
@@ -26,13 +26,15 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 @pytest.mark.parametrize("text", PROBLEMS.values(), ids=PROBLEMS)
-def test_bits_are_the_same_for_every_number_of_threads(text, layout):
+def test_bits_are_the_same_for_every_number_of_threads(text, layout, monkeypatch):
+    # Whatever a machine makes of these problems, they are cut.
+    monkeypatch.setattr(sys.modules["fastconv.threads"], "PARALLEL_SECONDS", 1e-5)
     a = cases.draw(text, layout, separable=True)
     rng = np.random.default_rng(0)
     x, r = (rng.standard_normal(array.shape).astype("f4") for array in (a.x, a.r))
     for algorithm in cases.able(a):
         plan = fc.plan_conv2d(x.shape, a.w, a.b, algorithm=algorithm, **a.keywords)
-        assert plan._prepared.seconds > PARALLEL_SECONDS
+        assert plan._prepared.seconds > 1e-5
         assert plan._prepared.program.tasks > 1
         results = []
         for n in (1, 2, 3, 7):
