@@ -24,6 +24,7 @@ from fastconv.api.conv_transpose import (
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
 from fastconv.api.separable import FEW_TAPS, separable_conv2d, spatially_separable_conv2d
+from fastconv.dispatch import wisdom
 from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
 from fastconv.dispatch.conv_transpose import count_transpose, judge_transpose, prepare_transpose
@@ -48,6 +49,8 @@ class Line(NamedTuple):
     predicted: float | None
     measured: float | None
     source: str
+    # Why it is chosen, where that is not its predicted time.
+    why: str = ""
 
     def cells(self, direct: OpCount) -> tuple[str, ...]:
         """Return the line as texts under the header."""
@@ -63,7 +66,7 @@ class Line(NamedTuple):
             f"{(self.scratch_bytes or 0) / 1024:.0f}",
             f"{(self.predicted or 0) * 1e3:.4g}",
             "" if self.measured is None else f"{self.measured * 1e3:.4g}",
-            "chosen" if self.chosen else ROWS[self.algorithm].automatic,
+            f"chosen{self.why}" if self.chosen else ROWS[self.algorithm].automatic,
         )
 
 
@@ -154,6 +157,9 @@ def explain_prepared(
         candidate = judge(g, row, prepared.precision, entry=prepared.entry)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
         lines.append(_line(candidate, row.name == prepared.algorithm, measured))
+    problem = wisdom.problem("conv", g, prepared.precision, prepared.entry)
+    if wisdom.advice(problem, [prepared.algorithm]) is not None:
+        lines = [line._replace(why=", it was measured to be the fastest" if line.chosen else "") for line in lines]
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
 
 

@@ -8,6 +8,7 @@ algorithm and, through `choose.py`, among algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,12 +72,16 @@ class Blocking(NamedTuple):
     cycles: float
 
 
-def gemm_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
-    """Return the cheapest blocking of direct convolution, or with `columns` of im2col."""
-    return min((cut.blocking() for cut in _cuts(g, target, columns)), key=lambda b: b.cycles)
+@lru_cache(maxsize=64)
+def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1) -> Blocking:
+    """Return the cheapest blocking of direct convolution, or with `columns` of im2col.
+
+    Blocks have a `multiple` of rows, or all.
+    """
+    return min(_cuts(g, target, columns, multiple), key=_Cut.cycles).blocking()
 
 
-def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
+def _cuts(g: ConvGeometry, target: Any, columns: bool, multiple: int) -> Iterator[_Cut]:
     last = g.layout == "channels_last"
     # Transposed strips have borders of zeros only.
     lanes_too = not columns and g.padding_mode == "zeros"
@@ -84,22 +89,25 @@ def _cuts(g: ConvGeometry, target: Any, columns: bool) -> Iterator[_Cut]:
         turned = LANES and not last
         shape = g.planar if turned else g.flat.planar
         for tile in target.outer_tiles:
-            for block in block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g))):
+            for block in block_sizes(shape, columns, tile[1] * target.lanes(element_bits(g)), multiple):
                 # A transposed strip holds whole rows.
                 if not turned or block[1] == g.OW:
                     yield _Cut(shape, target, columns, LANES, tile, block)
 
 
-def block_sizes(g: ConvGeometry, columns: bool, NR: int) -> Iterator[tuple[int, int]]:
-    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch."""
+def block_sizes(g: ConvGeometry, columns: bool, NR: int, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Yield (rows, columns) of output blocks; for im2col rows = 1 and columns count pixels of the whole batch.
+
+    Rows are a `multiple`, or all.
+    """
     if columns:
         total = max(g.N * g.OH * g.OW, 1)
         yield from {(1, min(tiles, ceil_div(total, NR)) * NR) for tiles in (2, 4, 8, 16)}
         return
     for parts in {ceil_div(g.OW, 1024), ceil_div(g.OW, 256), max(1, g.OW // 96)}:
         CB = ceil_div(g.OW, parts)
-        for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
-            if RB * CB <= 4096 or RB == 1:
+        for RB in sorted({min(g.OH, ceil_div(rows, multiple) * multiple) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
+            if RB * CB <= 4096 or multiple >= RB:
                 yield RB, CB
 
 
@@ -150,7 +158,7 @@ class _Cut:
             *(self.MR, self.NV, self.VL, int(self.LANES), self.ICP, self.PASSES, self.RB, self.CB),
             *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.TILES, self.PARTS, self.PART_TILES),
             *(int(tile_outer), self.ROWS, self.P, self.SPILL, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
-            *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self._cycles()),
+            *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self.cycles()),
         )
 
     def _channels_per_pass(self) -> int:
@@ -200,7 +208,8 @@ class _Cut:
             rest = max(1, parts * self.C_TILES) * tile
         return ceil_div(strip * self.size, 64) * 64 + rest * self.size
 
-    def _cycles(self) -> float:
+    def cycles(self) -> float:
+        """Return the model's time of all of it on one thread."""
         g, K = self.g, self.g.ICG * self.taps
         tiles, ragged = self._tiles()
         ends = (TILE_END + 1.5 * self.MR * self.NV) * self.PASSES

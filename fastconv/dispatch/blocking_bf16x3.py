@@ -61,20 +61,21 @@ class Bf16Blocking(NamedTuple):
     cycles: float
 
 
-def bf16_blocking(g: ConvGeometry, target: Any, terms: int = 3) -> Bf16Blocking:
-    """Return the cheapest blocking; `terms` products for each one of float32."""
+def bf16_blocking(g: ConvGeometry, target: Any, terms: int = 3, multiple: int = 1) -> Bf16Blocking:
+    """Return the cheapest blocking, of blocks of a `multiple` of rows; `terms` products for each one of float32."""
     flat = g.flat
     deep = (flat.D, flat.KD) != (1, 1)
-    return min((cut.blocking() for cut in _cuts(flat.planar, terms, deep)), key=lambda b: b.cycles)
+    return min((cut.blocking() for cut in _cuts(flat.planar, terms, deep, multiple)), key=lambda b: b.cycles)
 
 
-def _cuts(g: ConvGeometry, terms: int, deep: bool) -> Iterator[_Cut]:
+def _cuts(g: ConvGeometry, terms: int, deep: bool, multiple: int) -> Iterator[_Cut]:
     first = g.layout == "channels_first"
-    for filled in (False, True):
+    # Columns have no rows.
+    for filled in (False,) if first and multiple > 1 else (False, True):
         # Whole steps of k are full as they are.
         if filled and (g.ICG % BLOCK == 0 or g.KH * g.KW == 1 or not (first or (g.DW == 1 and g.SW <= g.KW))):
             continue
-        for RB, CB in block_sizes(g, filled and first, BLOCK):
+        for RB, CB in block_sizes(g, filled and first, BLOCK, multiple):
             for share in (1, 2, 8):
                 yield _Cut(g, terms, deep, filled, RB, CB, share)
 

@@ -47,8 +47,10 @@ class PixelsBlocking(NamedTuple):
 
 def pixels_blocking(g: ConvGeometry, target: Any, rows: int = 0) -> PixelsBlocking:
     """Return the cheapest blocking, or the cheapest of so many `rows`."""
-    widths = [(NV, CB) for NV in (2, 1) for CB in _columns(g, VECTORS // NV)]
-    choices = [_blocking(g, target, NV, RB, CB) for NV, CB in widths for RB in ((rows,) if rows else (1, 4, 8, 16))]
+    # Channels of more than one vector take two, so that kernels are few.
+    NV = 1 if target.lanes(element_bits(g)) >= g.OC else 2
+    heights = (rows,) if rows else (1, 4, 8, 16)
+    choices = [_blocking(g, target, NV, RB, CB) for RB in heights for CB in _columns(g, VECTORS // NV)]
     return min(choices, key=lambda b: (b.scratch_bytes > target.l2_bytes // 2, b.cycles))
 
 

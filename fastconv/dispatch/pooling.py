@@ -97,6 +97,11 @@ class Prepared:
         fill = fill * h.kernel * w.kernel if g.op == "sum" else fill
         self._second = _Pass(g._replace(h=d, w=whole(h.out * w.out), row_elements=h.n * w.n), divisor, fill)
 
+    @property
+    def program(self) -> Any:
+        """The program of its only pass."""
+        return self._first.program
+
     def run(self, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None = None) -> None:
         """Fill `out` and `indices`, which overlap nothing else; all arrays are C-contiguous."""
         if out.size == 0:

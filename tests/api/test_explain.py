@@ -74,11 +74,13 @@ def test_explain_measures_on_request():
     e, a = explained(cases.TINY["depthwise"])
     assert all(line.measured is None for line in e.lines)
     e = fc.explain(fc.conv2d, a.x, cases.draw(cases.TINY["depthwise"], separable=True).w, measure=True, **a.keywords)
-    assert measured(e) == {"depthwise", "separable", "fft", "im2col", "direct"}
+    able = {line.algorithm for line in e.lines if not line.refused}
+    assert {"depthwise", "separable", "im2col", "direct"} <= able
+    assert {line.algorithm for line in e.lines if line.measured} == able
     # A kernel of rank 2 has no time by factors.
     w = np.broadcast_to(np.eye(3, dtype="f4"), (3, 1, 3, 3))
     e = fc.explain(fc.conv2d, a.x, w, measure=True, **a.keywords)
-    assert measured(e) == {"depthwise", "fft", "im2col", "direct"}
+    assert {line.algorithm for line in e.lines if line.measured} == able - {"separable"}
 
 
 def test_explain_takes_arrays_and_shapes_alike():
@@ -145,9 +147,8 @@ def test_count_ops_by_algorithm():
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="depthwise") == direct
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="auto") == direct
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="separable").macs == direct.macs // 9 * 6
-    for algorithm in ("pointwise", "winograd"):
-        with pytest.raises(fc.UnsupportedError, match=f'count_ops: algorithm "{algorithm}" refused'):
-            fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm=algorithm)
+    with pytest.raises(fc.UnsupportedError, match='count_ops: algorithm "pointwise" refused'):
+        fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="pointwise")
     with pytest.raises(fc.OptionError, match=r"^count_ops: function = .*expected one of conv1d"):
         fc.count_ops(len, *shapes)
 

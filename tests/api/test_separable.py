@@ -29,6 +29,15 @@ def test_depthwise_conv2d_equals_reference(name, layout):
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("text", ["n2ic32h9w22_oc32k3s1p1g32", "n1ic35h11w37_oc35k3s2p1g35"])
+def test_depthwise_conv2d_activates_each_output_once(text, layout):
+    a = cases.draw(text, layout)
+    expected = reference(a.x, a.w, a.b, residual=a.r, activation="leaky_relu", **a.keywords)
+    more = without_groups(a.keywords) | {"residual": a.r, "activation": "leaky_relu"}
+    np.testing.assert_allclose(fc.depthwise_conv2d(a.x, a.w, a.b, **more), expected, rtol=1e-6)
+
+
 def test_depthwise_conv2d_refuses_a_full_weight():
     with pytest.raises(fc.ShapeError, match="depthwise_conv2d: weight has IC/groups = 3, expected 1"):
         fc.depthwise_conv2d(np.ones((1, 3, 5, 5)), np.ones((3, 3, 3, 3)))

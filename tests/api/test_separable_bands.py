@@ -18,6 +18,7 @@ PROBLEMS = {
     "stride 2": (5, 40, 17, 23, 8, 3, 2),
     "bands": (2, 72, 32, 40, 33, 3, 1),
 }
+NAMES = ["images", "bands", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ragged", "stride 2"))]
 
 
 def draw(problem, layout, rng, dtype="float32"):
@@ -45,7 +46,7 @@ def run(arrays, keywords, **more):
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_bands_equal_the_definition(name, layout):
     rng = np.random.default_rng(0)
     arrays, keywords = draw(PROBLEMS[name], layout, rng)
@@ -96,6 +97,7 @@ def test_bands_spread_nan_as_two_convolutions_do(layout):
     assert not np.isfinite(got).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
 def test_bands_stay_inside():
     assert guard.run("from tests.api import test_separable_bands as t; t.check_guarded()").split()[-1] == "done"

@@ -26,15 +26,17 @@ from fastconv.kernels.cpu.program import Kernel, Program, aligned
 N = types.intp
 SIGNATURE = (types.int64[::1], types.int64[::1], N, N, N)
 
-# Fields of g, before those of the first kernel and, from SECOND_AT on, of the second: bands of an image; of the buffer,
-# its byte offset in the scratch; addresses of the kernels; tasks of a band; bytes from image to image and from band to
-# band of the first's output as it is in the buffer, and of the second's; POOL: the second one is of windows.py.
+# Fields of g, before those of the first kernel and, from SECOND_AT on, of the second: bands of an image; byte offset of
+# the buffer in the scratch; addresses of the kernels; tasks of a band; bytes from image to image and from band to band
+# of the first's output as it is in the buffer, and of the second's; flags of a band; the second one of the last band;
+# POOL: it is one of windows.
 NAMES = (
     *("BANDS", "BUFFER_AT", "FIRST", "SECOND", "FIRST_TASKS", "SECOND_TASKS", "IMAGE", "BAND", "OUT_IMAGE", "OUT_BAND"),
-    *("FLAGS", "POOL", "SECOND_AT"),
+    *("FLAGS", "LAST", "LAST_TASKS", "LAST_AT", "POOL", "SECOND_AT"),
 )
 (
-    BANDS, BUFFER_AT, FIRST, SECOND, FIRST_TASKS, SECOND_TASKS, IMAGE, BAND, OUT_IMAGE, OUT_BAND, FLAGS, POOL, SECOND_AT
+    BANDS, BUFFER_AT, FIRST, SECOND, FIRST_TASKS, SECOND_TASKS, IMAGE, BAND, OUT_IMAGE, OUT_BAND, FLAGS,
+    LAST, LAST_TASKS, LAST_AT, POOL, SECOND_AT,
 ) = range(len(NAMES))  # fmt: skip
 FIRST_AT = len(NAMES)
 # Behind the fields of a convolution in io: weight and bias of the second.
@@ -103,20 +105,42 @@ def kernel() -> Any:
                 second[F.WEIGHT], second[F.BIAS] = io[WEIGHT_2], io[BIAS_2]
                 second[F.RESIDUAL] = io[F.RESIDUAL] + moved if io[F.RESIDUAL] else 0
                 second[F.OUT], second[F.FLAGS] = io[F.OUT] + moved, io[F.FLAGS] + t * g[FLAGS]
-            call_kernel(g[SECOND], g[g[SECOND_AT] :], second, scratch, np.int64(0), g[SECOND_TASKS])
+            run, tasks, at = g[SECOND], g[SECOND_TASKS], g[SECOND_AT]
+            if band == g[BANDS] - 1:
+                run, tasks, at = g[LAST], g[LAST_TASKS], g[LAST_AT]
+            if tasks:
+                call_kernel(run, g[at:], second, scratch, np.int64(0), tasks)
 
     return chain
 
 
-def build(first: Program, second: Program, sizes: dict[str, int], buffer_bytes: int, tasks: int) -> Program:
-    """Return the program of a chain; `sizes` are the fields of `g` that neither program knows."""
-    at = aligned(max(first.scratch_bytes, second.scratch_bytes) + 64)
-    values = sizes | {"BUFFER_AT": at, "FIRST": kernel_address(first.kernel), "SECOND": kernel_address(second.kernel)}
-    values |= {"SECOND_TASKS": second.tasks, "FLAGS": second.flags, "SECOND_AT": FIRST_AT + len(first.g)}
+def build(
+    first: Program,
+    second: Program,
+    sizes: dict[str, int],
+    buffer_bytes: int,
+    tasks: int,
+    last: Program | None = None,
+    pool: bool = False,
+) -> Program:
+    """Return the program of a chain; `sizes` are the fields of `g` that neither program knows.
+
+    With `pool` the second program is one of windows, of the last band `last`, or nothing, and flags are the first's.
+    """
+    last = last if pool else second
+    programs = [program for program in (first, second, last) if program is not None]
+    at = aligned(max(program.scratch_bytes for program in programs) + 64)
+    values = sizes | {"BUFFER_AT": at, "FIRST_AT": FIRST_AT, "POOL": pool, "FLAGS": second.flags}
+    where = FIRST_AT
+    for name, program in zip(("FIRST", "SECOND", "LAST"), programs, strict=False):
+        values |= {name: kernel_address(program.kernel), f"{name}_AT": where}
+        values |= {f"{name}_TASKS": program.tasks} if program is not first else {}
+        where += len(program.g)
     head = np.array([values.get(name, 0) for name in NAMES], np.int64)
-    g = np.concatenate([head, first.g, second.g])
+    flags = first.flags if pool else tasks * second.flags
     run: Kernel = kernel()
-    return Program(run, g, tasks, at + buffer_bytes, (), [*first.tables, *second.tables], flags=tasks * second.flags)
+    tables = [table for program in programs for table in program.tables]
+    return Program(run, np.concatenate([head, *(p.g for p in programs)]), tasks, at + buffer_bytes, (), tables, flags)
 
 
 def moved_planes(program: Program, out_plane: int) -> Program:
@@ -127,4 +151,4 @@ def moved_planes(program: Program, out_plane: int) -> Program:
     if g[F.OUT_ROW]:
         g[F.OUT_ROW] = out_plane
     tables, tasks = [*program.tables, program.g], program.tasks
-    return Program(program.kernel, g, tasks, program.scratch_bytes, (), tables, flags=program.flags)
+    return Program(program.kernel, g, tasks, program.scratch_bytes, (), tables, program.flags)

@@ -96,7 +96,7 @@ def tiles_of_row(
             for m in range(min(MR, columns - q)):
                 finish_pixel(BITS, g, io, c + size * m * NR, channel, to + size * m * OC, count)
         elif g[F.ACTIVATION]:
-            for m in range(q0 - q, MR):
+            for m in range(MR):
                 call_row(g[F.ACTIVATION], to + size * m * OC, NR)
 
 

@@ -20,6 +20,8 @@ NAMES = (
     # Indices are int64; divisors: step from element to element (-1: none) and addresses along W and H; fill values of
     # the input and of a row that is reduced along W; what a row adds to indices.
     *("WIDE", "DIVIDE", "DIVISORS_W", "DIVISORS_H", "FILL", "ROW_ELEMENTS"),
+    # Elements from plane to plane of the result.
+    "OUT_PLANE",
 )
 # fmt: off
 (
@@ -30,6 +32,7 @@ NAMES = (
     DW, INNER, INNER_END,
     PITCH, AREA, ROWS_AT, INDEX_AT, LAST_AT, COLUMNS,
     WIDE, DIVIDE, DIVISORS_W, DIVISORS_H, FILL, ROW_ELEMENTS,
+    OUT_PLANE,
 ) = range(len(NAMES))
 # fmt: on
 

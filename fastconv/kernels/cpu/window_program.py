@@ -31,7 +31,13 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
     rows_at = b.row_elements * size
     values = {name: getattr(b, name) for name in ("RB", "CB", "ROW_BLOCKS", "COLUMN_BLOCKS")}
     values |= {"L": L, "H": problem.h.n, "W": problem.w.n, "OH": problem.h.out, "OW": problem.w.out}
-    values |= {"PITCH": PITCH, "AREA": AREA, "ROWS_AT": rows_at, "INDEX_AT": half}
+    values |= {
+        "OUT_PLANE": problem.h.out * problem.w.out * L,
+        "PITCH": PITCH,
+        "AREA": AREA,
+        "ROWS_AT": rows_at,
+        "INDEX_AT": half,
+    }
     values |= {"LAST_AT": rows_at + b.rows * PITCH * size + half, "WIDE": problem.indices == "wide"}
     values |= {"H_WHOLE": problem.h.trivial, "ROW_ELEMENTS": problem.row_elements or problem.w.n}
     direct = b.first or (problem.w.trivial and not indices and b.h is None and not problem.h.trivial)

@@ -209,7 +209,7 @@ def kernel(BITS: int, OP: int, INDICES: int) -> Any:
             plane = t // (g[F.COLUMN_BLOCKS] * g[F.ROW_BLOCKS])
             rows, cols = min(g[F.RB], g[F.OH] - r0), min(g[F.CB], g[F.OW] - c0)
             n, x = cols * g[F.L], io[F.X] + size * plane * g[F.H] * W
-            out = (plane * g[F.OH] + r0) * g[F.OW] * g[F.L] + c0 * g[F.L]
+            out = plane * g[F.OUT_PLANE] + (r0 * g[F.OW] + c0) * g[F.L]
             start = 0 if staged else int_at(g[F.H_LIST], F.LIST_FIELDS * r0 + 2)
             filled, w0, w1, between = start, 0, 0, 0
             if g[F.H_FIRST]:

@@ -20,7 +20,8 @@ from fastconv.kernels.cpu.window_ops import widen_row
 
 # Fields of g behind those of windows.py: planes; elements of an input and of an output plane; tasks of the kernel; byte
 # offsets of the turned input, results and indices, of one of them turned back, and of the kernel's own scratch; tables
-# of offsets of the lanes, and of the planes that are turned back; whether indices are int64.
+# of offsets of the lanes, and of the planes that are turned back; whether indices are int64; elements from plane to
+# plane of the result.
 NAMES = (
     "PLANES",
     "SIZE",
@@ -34,9 +35,10 @@ NAMES = (
     "LANES",
     "BACK",
     "WIDE",
+    "OUT_PITCH",
 )
 FIRST = len(F.NAMES)
-PLANES, SIZE, OUT_SIZE, TASKS, X_AT, OUT_AT, INDEX_AT, BACK_AT, SCRATCH_AT, LANES, BACK, WIDE = range(
+PLANES, SIZE, OUT_SIZE, TASKS, X_AT, OUT_AT, INDEX_AT, BACK_AT, SCRATCH_AT, LANES, BACK, WIDE, OUT_PITCH = range(
     FIRST, FIRST + len(NAMES)
 )
 
@@ -50,9 +52,9 @@ def turned_back(BITS, VL, g, src, back, dst, wide):
     for lane in range(VL):
         row = back + size * lane * (n + VL)
         if wide:
-            widen_row(BITS, dst + 8 * lane * n, row, n)
+            widen_row(BITS, dst + 8 * lane * g[OUT_PITCH], row, n)
         else:
-            copy_row(BITS, dst + size * lane * n, row, n)
+            copy_row(BITS, dst + size * lane * g[OUT_PITCH], row, n)
 
 
 @cache
@@ -77,7 +79,7 @@ def kernel(BITS: int, OP: int, INDICES: int, VL: int) -> Any:
             addresses[F.X], addresses[F.INDEX], addresses[F.OUT], addresses[F.INDEX_OUT] = x, 0, out, index
             # A literal 0 would be a signature, and a compilation, of its own.
             inner(g, addresses, scratch + g[SCRATCH_AT], np.int64(0), g[TASKS])
-            to = plane * g[OUT_SIZE]
+            to = plane * g[OUT_PITCH]
             turned_back(BITS, VL, g, out, back, io[F.OUT] + size * to, 0)
             if INDICES:
                 # Narrow indices are copied as the bits of elements.
@@ -85,6 +87,13 @@ def kernel(BITS: int, OP: int, INDICES: int, VL: int) -> Any:
                 turned_back(BITS, VL, g, index, back, numbers, g[WIDE])
 
     return turned
+
+
+def moved(program: Program, out_plane: int) -> Program:
+    """Return a program of windows, turned or not, whose result's planes lie `out_plane` elements apart."""
+    g = program.g.copy()
+    g[F.OUT_PLANE if len(g) == FIRST else OUT_PITCH] = out_plane
+    return Program(program.kernel, g, program.tasks, program.scratch_bytes, (), [*program.tables, program.g])
 
 
 def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: float = 0) -> Program:
@@ -97,6 +106,6 @@ def build(problem: Any, b: Any, divisors: tuple[Any, Any] | None = None, fill: f
     lanes = np.arange(VL, dtype=np.int64) * VL
     back = np.arange(VL, dtype=np.int64) * (b.out_size + VL)
     values = [problem.planes, b.size, b.out_size, inner.tasks, *b.offsets, address(lanes), address(back)]
-    g = np.concatenate([inner.g, np.array([*values, problem.indices == "wide"], np.int64)])
+    g = np.concatenate([inner.g, np.array([*values, problem.indices == "wide", b.out_size], np.int64)])
     run = kernel(bits, window_program.OPS.index(problem.op), int(bool(problem.indices)), VL)
     return Program(run, g, b.tasks, b.scratch_bytes, (), [*inner.tables, lanes, back])
