@@ -37,6 +37,7 @@ from fastconv.api.upsample import (
     nearest_unpool3d,
 )
 from fastconv.api.warmup import warmup
+from fastconv.api.workspace import get_max_workspace, set_max_workspace
 from fastconv.dispatch.cost import OpCount
 from fastconv.errors import (
     ArgumentTypeError,
@@ -87,6 +88,7 @@ __all__ = [
     "devices",
     "explain",
     "fold",
+    "get_max_workspace",
     "get_num_threads",
     "global_avg_pool",
     "global_max_pool",
@@ -109,6 +111,7 @@ __all__ = [
     "receptive_field",
     "separable_conv2d",
     "separate",
+    "set_max_workspace",
     "set_num_threads",
     "signal",
     "spatially_separable_conv2d",

@@ -29,6 +29,7 @@ import numpy as np
 from numba.core import config
 
 from fastconv import _disk
+from fastconv._compiler import HelperCompiler, KernelCompiler
 from fastconv._disk import hashed
 
 __all__ = ["FASTMATH", "compilations", "helper", "inline", "njit"]
@@ -59,7 +60,13 @@ def njit(*, fastmath: Collection[str] | bool = FASTMATH) -> Callable[[F], F]:
         tag = _tag(function, flags)
         if tag is not None:
             function = _renamed(function, f"{function.__qualname__}_{tag[:16]}")
-        dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=flags or False)(function)
+        dispatcher = numba.njit(
+            nogil=True,
+            error_model="numpy",
+            fastmath=flags or False,
+            pipeline_class=KernelCompiler,
+            no_cfunc_wrapper=True,
+        )(function)
         if hasattr(dispatcher, "_cache"):
             dispatcher._cache = _KernelCache(function.__name__, tag)
         return dispatcher
@@ -96,7 +103,11 @@ def helper(function: F) -> F:
         return function
     name = hashed(_describe(function).encode())[:16]
     function = _renamed(function, f"{function.__qualname__}_{name}")
-    return numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    dispatcher = numba.njit(
+        error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=HelperCompiler
+    )(function)
+    dispatcher.helps = True
+    return dispatcher
 
 
 def compilations() -> int:

@@ -85,7 +85,7 @@ for line in sys.stdin:
 
 
 class Package:
-    """A small package with copies of `_jit.py` and `_disk.py`, a helper and a kernel, and processes that use it."""
+    """A small package with copies of `_jit.py` and its imports, a helper and a kernel, and processes that use it."""
 
     def __init__(self, folder, forker):
         self.folder = folder
@@ -96,7 +96,7 @@ class Package:
         package = folder / "tiny"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        for name in ("_jit.py", "_disk.py"):
+        for name in ("_jit.py", "_compiler.py", "_disk.py"):
             text = (ROOT / "fastconv" / name).read_text()
             (package / name).write_text(text.replace("from fastconv", "from tiny"))
         (package / "helper.py").write_text(HELPER)

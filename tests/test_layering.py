@@ -35,17 +35,17 @@ def within(*names: str) -> tuple[str, ...]:
 
 
 RULES = {
-    "only kernels and _jit import a compiler": Rule(
-        ("fastconv",), forbidden=COMPILERS, except_in=within("kernels", "_jit", "benchmarks.peak")
+    "only kernels, _jit and _compiler import a compiler": Rule(
+        ("fastconv",), forbidden=COMPILERS, except_in=within("kernels", "_jit", "_compiler", "benchmarks.peak")
     ),
     "api sees geometry, dispatch and what all layers share": Rule(
-        within("api"), forbidden=within("kernels", "_jit", *FRONT_ENDS)
+        within("api"), forbidden=within("kernels", "_jit", "_compiler", *FRONT_ENDS)
     ),
     "geometry computes on ints and calls nothing": Rule(
-        within("geometry"), forbidden=within("api", "dispatch", "kernels", "_jit", *FRONT_ENDS)
+        within("geometry"), forbidden=within("api", "dispatch", "kernels", "_jit", "_compiler", *FRONT_ENDS)
     ),
     "dispatch is below api and knows kernels by name": Rule(
-        within("dispatch"), forbidden=within("api", "kernels", "_jit", *FRONT_ENDS)
+        within("dispatch"), forbidden=within("api", "kernels", "_jit", "_compiler", *FRONT_ENDS)
     ),
     "names become modules in dispatch/load.py alone": Rule(
         within("api", "geometry", "dispatch"), forbidden=BY_NAME, except_in=within("dispatch.load")
@@ -59,7 +59,7 @@ RULES = {
         allowed=within("kernels.reference", "errors", "epilogue"),
     ),
     "what all layers share imports none of them": Rule(
-        within("_jit", "_disk", "errors", "threads", "epilogue", "winograd"),
+        within("_jit", "_compiler", "_disk", "errors", "threads", "epilogue", "winograd"),
         forbidden=within("api", "geometry", "dispatch", "kernels", *FRONT_ENDS),
     ),
     "no module of the package imports the command line": Rule(

@@ -94,10 +94,10 @@ def conv2d(
     image. Rounding: sums are cut in blocks of some hundred terms, so the RMS error is about that of `np.matmul`; it is
     held to 1.5 times that by tests/test_accuracy.py. The algorithms that "strict" forbids have larger errors: relative
     to the largest output of a channel at most 3e-5 (winograd), 1e-5 from 64 channels on and 2e-5 with fewer (bf16x3,
-    which takes denormals as zeros); outputs that see a NaN or an infinity are computed directly all the same. Results
-    have the same bits for every number of threads and memory layout. An infinite weight at a padded tap gives NaN, as
-    in PyTorch. Half precision is summed in float32; integers are exact modulo their range; complex arrays cost two real
-    convolutions if one of them is real, else three (``precision="strict"``: four).
+    which takes denormals as zeros), 2e-6 (fft; in float64 5e-15); outputs that see a NaN or an infinity are computed
+    directly all the same. Results have the same bits for every number of threads and memory layout. An infinite weight
+    at a padded tap gives NaN, as in PyTorch. Half precision is summed in float32; integers are exact modulo their
+    range; complex arrays cost two real convolutions if one of them is real, else three (``precision="strict"``: four).
 
     References
     ----------

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import checked_activation, is_simple, job_of, run_job
+from fastconv.dispatch import workspace
 from fastconv.dispatch.conv_transpose import PreparedTranspose, fastest_transpose, prepare_transpose
 from fastconv.errors import ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, dtype_of
@@ -284,6 +285,9 @@ def _seen(
 ) -> PreparedTranspose:
     g, activation = transpose_problem(function, x_shape, w_shape, dtype, options)
     return prepare_transpose(function, g, activation, options.algorithm, options.precision)
+
+
+workspace.on_change(_seen.cache_clear)
 
 
 def transpose_problem(

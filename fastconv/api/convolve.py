@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.job import Job, Product
+from fastconv.dispatch import workspace
 from fastconv.dispatch.conv_table import NAMES
 from fastconv.dispatch.measure import fastest, is_tuned
 from fastconv.dispatch.plan import Prepared, prepare
@@ -42,6 +43,7 @@ _FLOAT32, _FLOAT64 = (SUPPORTED[np.dtype(name)] for name in ("float32", "float64
 # Problems by the arguments as they were given: what is found here was validated before.
 _seen: dict[Any, Prepared] = {}
 _SEEN_LIMIT = 1024
+workspace.on_change(_seen.clear)
 
 
 class Options(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from fastconv.api.conv_transpose import (
 )
 from fastconv.api.convolve import Options, find, problem_of
 from fastconv.api.factors import rank_one_factors
-from fastconv.api.separable import separable_conv2d, spatially_separable_conv2d
+from fastconv.api.separable import FEW_TAPS, separable_conv2d, spatially_separable_conv2d
+from fastconv.dispatch import wisdom
 from fastconv.dispatch.choose import Candidate, choose, judge
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
 from fastconv.dispatch.conv_transpose import count_transpose, judge_transpose, prepare_transpose
@@ -47,6 +49,8 @@ class Line(NamedTuple):
     predicted: float | None
     measured: float | None
     source: str
+    # Why it is chosen, where that is not its predicted time.
+    why: str = ""
 
     def cells(self, direct: OpCount) -> tuple[str, ...]:
         """Return the line as texts under the header."""
@@ -62,7 +66,7 @@ class Line(NamedTuple):
             f"{(self.scratch_bytes or 0) / 1024:.0f}",
             f"{(self.predicted or 0) * 1e3:.4g}",
             "" if self.measured is None else f"{self.measured * 1e3:.4g}",
-            "chosen" if self.chosen else ROWS[self.algorithm].automatic,
+            f"chosen{self.why}" if self.chosen else ROWS[self.algorithm].automatic,
         )
 
 
@@ -153,6 +157,9 @@ def explain_prepared(
         candidate = judge(g, row, prepared.precision, entry=prepared.entry)
         measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
         lines.append(_line(candidate, row.name == prepared.algorithm, measured))
+    problem = wisdom.problem("conv", g, prepared.precision, prepared.entry)
+    if wisdom.advice(problem, [prepared.algorithm]) is not None:
+        lines = [line._replace(why=", it was measured to be the fastest" if line.chosen else "") for line in lines]
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
 
 
@@ -275,7 +282,8 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
     given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
-        given.setdefault("algorithm", "separable")
+        small = math.prod(_shape(name, "weight", given["weight"])[2:]) <= FEW_TAPS
+        given.setdefault("algorithm", "depthwise" if small else "separable")
     x, w = given["input"], given["weight"]
     x_shape, w_shape = _shape(name, "input", x), _shape(name, "weight", w)
     if name == "pointwise_conv2d" and len(w_shape) == 2:

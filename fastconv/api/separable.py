@@ -13,6 +13,9 @@ from fastconv.errors import ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, summed_dtype, working_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 
+# A kernel of so few taps is faster as it is than as its factors.
+FEW_TAPS = 9
+
 
 def separable_conv2d(
     input: ArrayLike,
@@ -156,7 +159,8 @@ def spatially_separable_conv2d(
     row : array_like of shape (KW,) or (C, KW)
     bias : array_like of shape (C,), optional
     algorithm : str
-        "auto" is "separable", of real factors; others convolve with the outer product.
+        "auto" is "separable", of real factors, and "depthwise" where the outer product has at most 9 taps, none of
+        which vanishes or overflows; others than "separable" convolve with the outer product.
     stride, padding, dilation, padding_mode, layout, activation, precision, device, out, out_dtype, residual
         As in `conv2d`.
 
@@ -199,11 +203,22 @@ def spatially_separable_conv2d(
     with np.errstate(all="ignore"):
         weight = columns[:, None, :, None] * rows[:, None, None, :]
     if algorithm == "auto" and precision != "strict" and weight.dtype.kind != "c":
-        algorithm = "separable"
+        algorithm = "depthwise" if _is_small(weight, columns, rows) else "separable"
     options = Options(
         stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device
     )
     return convolve(name, x, weight, bias, options, out, result, residual, (columns, rows))
+
+
+def _is_small(weight: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool:
+    """Return whether a sum over the outer product takes no longer than two passes, and means the same."""
+    if columns.shape[1] * rows.shape[1] > FEW_TAPS or not weight.size:
+        return False
+    if weight.dtype.kind != "f":
+        return True
+    limits, sizes = np.finfo(weight.dtype), np.abs(weight)
+    zero = (columns == 0)[:, None, :, None] | (rows == 0)[:, None, None, :]
+    return bool((((sizes >= limits.tiny) & (sizes <= limits.max)) | zero).all())
 
 
 def _per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.api.convolve import Options, convolve, cropped, is_simple, problem_of
+from fastconv.dispatch import workspace
 from fastconv.dispatch.separable import Half, Separable
 from fastconv.dispatch.separable import separable as prepare
 from fastconv.errors import ShapeError
@@ -23,6 +24,7 @@ from fastconv.geometry.conv import output_shape
 # Problems by the arguments as they were given: what is found here was validated before.
 _seen: dict[Any, tuple[Separable, tuple[int, ...]]] = {}
 _SEEN_LIMIT = 512
+workspace.on_change(_seen.clear)
 
 
 def separable(

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from fastconv.api.conv_transpose import conv_transpose2d
 from fastconv.api.fold import fold, unfold
+from fastconv.api.plan import plan_conv2d
 from fastconv.api.pool import avg_pool2d, max_pool2d
 from fastconv.api.resize import interpolate
 from fastconv.api.separable import separable_conv2d
@@ -98,11 +99,10 @@ def _layouts(layouts: str | Sequence[str]) -> list[str]:
 
 def _work(elements: Sequence[np.dtype], layouts: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the name of a kernel, and what compiles it."""
-    compile_kernel = load.load("precompile:precompile")
     for dtype in elements:
         for layout in layouts:
-            for kernel in convolution_kernels(dtype.name, layout):
-                yield f"{kernel.__name__} {dtype}", partial(compile_kernel, kernel)
+            for kernel, compile_kernel in convolution_kernels(dtype.name, layout):
+                yield f"{kernel.__name__} {dtype}", compile_kernel
         for name in dict.fromkeys(canonical(name, "warmup") for name in ACTIVATIONS):
             if kind_of(dtype) == "f" and name is not None and clamp_limits(name) is None:
                 yield f"{name} {dtype}", partial(load.load("activations:row_function"), 8 * dtype.itemsize, name)
@@ -122,7 +122,10 @@ def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, 
         yield f"bed_of_nails_unpool2d {dtype}", partial(bed_of_nails_unpool2d, x, 2, layout=layout)
         image = x if layout == "channels_first" else np.ones((1, 8, 8, 16), dtype)
         yield f"conv_transpose2d {dtype}", partial(conv_transpose2d, image, w, stride=2, layout=layout)
+        narrow = np.ones((16, 1, 3, 3), dtype), np.ones((16, 16, 1, 1), dtype)
+        yield f"separable_conv2d {dtype}", partial(separable_conv2d, image, *narrow, layout=layout)
         if kind_of(dtype) == "f":
+            yield f"plan_conv2d {dtype}", partial(_pooled, image, narrow[1], layout)
             taps, mix = np.ones((16, 1, 3, 3), dtype), np.ones((16, 16), dtype)
             bands = np.ones((4, 16, 8, 16) if layout == "channels_first" else (4, 8, 16, 16), dtype)
             yield f"separable_conv2d {dtype}", partial(separable_conv2d, bands, taps, mix, padding=1, layout=layout)
@@ -131,6 +134,10 @@ def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, 
     yield f"fold {dtype}", partial(fold, np.ones((1, 64, 49), dtype), (8, 8), 2)
     for merge in ("last", "max", "sum"):
         yield f"max_unpool2d {dtype}", partial(max_unpool2d, x, indices, 2, duplicates=merge)
+
+
+def _pooled(image: np.ndarray, w: np.ndarray, layout: str) -> None:
+    plan_conv2d(image.shape, w, layout=layout, dtype=image.dtype, pool=2)(image)
 
 
 def _shown(work: Sequence[tuple[str, Any]], progress: bool) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from fastconv.benchmarks.timing import interleave, sample
 from fastconv.dispatch.choose import candidates, choose
 from fastconv.dispatch.plan import prepare
 from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, weight_shape
-from fastconv.testing import assert_close, problem
+from fastconv.testing import problem
 
 __all__ = ["COUNT", "drawn", "measure", "table"]
 
@@ -29,8 +29,8 @@ SLOWER, TARGET = 1.15, 0.9
 
 # Multiply-accumulates by direct summation between which problems are drawn.
 _LEAST, _MOST = 3e4, 4e8
-# Results of two algorithms differ by the rounding of both; one of them may transform.
-_FACTOR = 32.0
+# Of the largest output, what algorithms that are not exact may be wrong by.
+_ERROR = 3e-5
 
 
 def drawn(count: int, seed: int) -> list[tuple[ConvGeometry, str]]:
@@ -88,15 +88,15 @@ def _measured(g: ConvGeometry, entry: str) -> dict[str, Any]:
         calls[name], outs[name] = _call(g, name, entry, x, w)
         calls[name]()
     record = {"problem": g.problem, "entry": entry, "chosen": chosen, "seconds": {}}
+    allowed = _ERROR * float(np.abs(outs["direct"]).max())
     for name, out in outs.items():
-        try:
-            assert_close(out, outs["direct"], terms=g.ICG * g.KD * g.KH * g.KW, factor=_FACTOR)
-        except AssertionError as error:
-            return record | {"wrong": f"{name}: {error}"}
+        if not (error := float(np.abs(out - outs["direct"]).max())) <= allowed:
+            return record | {"wrong": f"{name} differs from direct by {error:.3g}, allowed {allowed:.3g}"}
     once = {name: sample(call, 1) for name, call in calls.items()}
     finalists = dict.fromkeys([*sorted(names, key=lambda name: once[name])[:FINALISTS], chosen])
     found = interleave({name: calls[name] for name in finalists}, ROUNDS)
-    return record | {"seconds": {name: median(samples.seconds) for name, samples in found.items()}}
+    every = {name: samples.seconds for name, samples in found.items()}
+    return record | {"seconds": {name: median(times) for name, times in every.items()}, "samples": every}
 
 
 def _call(

@@ -8,6 +8,7 @@ algorithm and, through `choose.py`, among algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,12 +72,13 @@ class Blocking(NamedTuple):
     cycles: float
 
 
+@lru_cache(maxsize=64)
 def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1) -> Blocking:
     """Return the cheapest blocking of direct convolution, or with `columns` of im2col.
 
     Blocks have a `multiple` of rows, or all.
     """
-    return min((cut.blocking() for cut in _cuts(g, target, columns, multiple)), key=lambda b: b.cycles)
+    return min(_cuts(g, target, columns, multiple), key=_Cut.cycles).blocking()
 
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool, multiple: int) -> Iterator[_Cut]:
@@ -156,7 +158,7 @@ class _Cut:
             *(self.MR, self.NV, self.VL, int(self.LANES), self.ICP, self.PASSES, self.RB, self.CB),
             *(self.ROW_BLOCKS, self.COLUMN_BLOCKS, self.TILES, self.PARTS, self.PART_TILES),
             *(int(tile_outer), self.ROWS, self.P, self.SPILL, self.RP, self.CP, PLANE, self.C_TILES, T_PITCH, strip),
-            *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self._cycles()),
+            *(self._scratch(strip, T_PITCH), g.G * self.TILES * packed, self.blocks * self.PARTS, self.cycles()),
         )
 
     def _channels_per_pass(self) -> int:
@@ -206,7 +208,8 @@ class _Cut:
             rest = max(1, parts * self.C_TILES) * tile
         return ceil_div(strip * self.size, 64) * 64 + rest * self.size
 
-    def _cycles(self) -> float:
+    def cycles(self) -> float:
+        """Return the model's time of all of it on one thread."""
         g, K = self.g, self.g.ICG * self.taps
         tiles, ragged = self._tiles()
         ends = (TILE_END + 1.5 * self.MR * self.NV) * self.PASSES

@@ -136,8 +136,11 @@ class _Cut:
             packing = rows * self.P * (self.NR * self.size / BYTES_PER_CYCLE + ROW_COPY)
             return packing + self._pixel_cycles()
         packing = rows * (self.P * self.size / BYTES_PER_CYCLE + ROW_COPY + (PIECE if self.CB < g.OW else 0))
-        if self._edge():
-            packing *= 0.4
+        if EDGE := self._edge():
+            # Blocks at the top and at the bottom are copied whole, of others both ends of rows.
+            border = min(1.0, ((g.PT > 0) + (g.PB > 0)) / self.ROW_BLOCKS)
+            ends = rows * 2 * (EDGE * self.size / BYTES_PER_CYCLE + ROW_COPY)
+            packing = border * packing + (1.0 - border) * ends
         if not self.separable:
             return packing + g.OC // max(g.IC, 1) * self._slide_cycles(g.KW, self.P)
         row_tile = g.KW * ROW_NV * self.load / 2 * self.fma + TILE_END
@@ -160,7 +163,7 @@ class _Cut:
             work = KH * KW * max(NV / 2 * self.fma, (NV * self.load + 1) / 2)
             ragged = calls if flat else 0
             return calls * (work + SLIDE_END + 2 * NV) + ragged * (1 + NR / P) * ROW_END
-        calls = ceil_div(self.RB, R) * ceil_div(self.CB, NR)
+        calls = ceil_div(self.RB, R) * (ceil_div(self.CB, NR) + (1 if self._edge() else 0))
         ragged_rows = 0 if self.CB >= NR and self.RB >= R else R * ROW_END
         if self.TAPS:
             loads = KH + (KH + R - 1) * NV * self.load

@@ -39,6 +39,9 @@ LARGEST, NEAR, FAR = 1 << 17, 1 << 16, 1 << 20
 # Cycles to transform a kernel, for each element of its spectrum, and which share of them counts in the choice of
 # blocks: a call spends them all, a plan none.
 TRANSFORM_PACK_CYCLES, PACK_SHARE = 11.0, 0.2
+# Rows of outputs of a block of which only rows are transformed; a vector's multiply-adds of a sum over them.
+ROW_LINES = (32, 64, 128, 256, 512)
+LINE_SUM = 1.4
 # Bytes of the largest kernel spectrum.
 SPECTRUM_BYTES = 1 << 28
 # Blocks are these many times what the kernel spans.
@@ -51,7 +54,8 @@ class FftBlocking(NamedTuple):
     """Sizes along depth, height and width, the outputs of one block (`valid`) and how many blocks that makes.
 
     A task takes T blocks, of C channels where a channel is its own group, else of a group with OCB output channels at a
-    time. `cycles` is the model's time on one thread.
+    time. `cycles` is the model's time on one thread. With ROWS only rows are transformed; along the columns spectra are
+    convolved.
     """
 
     block: tuple[int, int, int]
@@ -64,6 +68,7 @@ class FftBlocking(NamedTuple):
     MT: int
     VL: int
     FREQUENCIES: int
+    ROWS: int
     packed_elements: int
     scratch_bytes: int
     tasks: int
@@ -78,14 +83,18 @@ def extents(g: ConvGeometry) -> tuple[int, int, int]:
 @lru_cache(maxsize=512)
 def fft_blocking(g: ConvGeometry, target: Any) -> FftBlocking:
     """Return the cheapest blocking of convolution by FFT."""
-    blockings = (_blocking(g, target, block, near) for block, near in _choices(g))
+    blockings = [_blocking(g, target, block, near) for block, near in _choices(g)]
+    if g.ICG == 1 and g.KD == 1 and min(g.KH, g.KW) > 1:
+        blockings += _row_blockings(g, target)
     return min(blockings, key=lambda b: b.cycles + PACK_SHARE * TRANSFORM_PACK_CYCLES * b.packed_elements)
 
 
 def _choices(g: ConvGeometry) -> Iterator[tuple[tuple[int, ...], int]]:
     """Yield sizes of blocks and how many elements a task holds."""
     outputs, strides = (g.OD, g.OH, g.OW), (g.SD, g.SH, g.SW)
-    per_axis = [block_sizes((n - 1) * s + k, k) for n, s, k in zip(outputs, strides, extents(g), strict=True)]
+    # Three axes have many combinations.
+    times = TIMES if 1 in extents(g) else TIMES[::2]
+    per_axis = [block_sizes((n - 1) * s + k, k, times) for n, s, k in zip(outputs, strides, extents(g), strict=True)]
     smallest = tuple(sizes[0] for sizes in per_axis)
     for block in itertools.product(*per_axis):
         size = math.prod(block)
@@ -94,12 +103,39 @@ def _choices(g: ConvGeometry) -> Iterator[tuple[tuple[int, ...], int]]:
             yield from ((block, near) for near in ((NEAR,) if g.ICG == 1 else (NEAR, 4 * NEAR, FAR)))
 
 
-def block_sizes(padded: int, extent: int) -> list[int]:
+def _row_blockings(g: ConvGeometry, target: Any) -> Iterator[FftBlocking]:
+    """Yield the blockings in which only rows are transformed: a kernel of few rows costs less than a transform."""
+    _, tall, wide = extents(g)
+    bits, VL, MT = element_bits(g), target.lanes(element_bits(g)), 8 if target.registers == 32 else 4
+    for width, lines in itertools.product(block_sizes((g.OW - 1) * g.SW + wide, wide), ROW_LINES):
+        VH, VW = min(g.OH, lines), min(g.OW, (width - wide) // g.SW + 1)
+        height, counts = (VH - 1) * g.SH + tall, (g.OD, ceil_div(g.OH, VH), ceil_div(g.OW, VW))
+        F, blocks = width + 2, g.N * math.prod(counts)
+        if height * width > LARGEST and lines != ROW_LINES[0]:
+            continue
+        T = max(1, min(blocks, NEAR // (height * width)))
+        C = max(1, min(g.G, NEAR // (height * width * T * g.OCG)))
+        tasks = ceil_div(g.G, C) * ceil_div(blocks, T)
+        loaded, kept = g.IC * height * width, g.OC * VH * width
+        each = transform_cycles((1, 1, width), bits) / width / 2
+        lined = g.OC * ceil_div(VH, MT) * MT * g.KH * ceil_div(F, VL) * LINE_SUM * (1 if target.fma else 2)
+        python = tasks * (GROUP_CYCLES + 2 * CALL_CYCLES) + blocks * ceil_div(g.G, C) * BLOCK_CYCLES
+        finish = g.N * g.OC * g.OD * g.OH * g.OW * FINISH
+        sizes = (1, height, width), (1, VH, VW), counts
+        yield FftBlocking(
+            *(*sizes, T, C, 1, 1, MT, VL, F // 2, 1, g.OC * g.KH * F),
+            scratch_bytes=C * T * (2 * height + 2 * g.OCG * VH) * F * bits // 8,
+            tasks=tasks,
+            cycles=python + finish + blocks * (loaded * (LOAD + each) + kept * each + lined),
+        )
+
+
+def block_sizes(padded: int, extent: int, times: Sequence[float] = TIMES) -> list[int]:
     """Return sizes of blocks along an axis of `padded` elements; 1 where there is nothing to transform."""
     if extent == 1:
         return [1]
     whole = fast_length(max(padded, 16))
-    return sorted({whole, *(min(whole, fast_length(max(16, math.ceil(extent * m)))) for m in TIMES)})
+    return sorted({whole, *(min(whole, fast_length(max(16, math.ceil(extent * m)))) for m in times)})
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +182,7 @@ def _blocking(g: ConvGeometry, target: Any, block: Sequence[int], near: int) -> 
     packed = g.OC * F if single else vectors * VL * g.OC * g.ICG
     held = (C * (1 + 2 * g.OCG) if single else 2 * g.ICG + 2 * OCB) * T * F
     return FftBlocking(
-        *(tuple(block), tuple(valid), tuple(counts), T, C, OCB, MO, MT, VL, F // 2, packed),  # type: ignore[arg-type]
+        *(tuple(block), tuple(valid), tuple(counts), T, C, OCB, MO, MT, VL, F // 2, 0, packed),  # type: ignore[arg-type]
         scratch_bytes=held * bits // 8,
         tasks=tasks,
         cycles=_cycles(g, target, block, blocks, (T, C, OCB, MO, MT), vectors, tasks),

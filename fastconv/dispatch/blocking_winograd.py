@@ -29,6 +29,8 @@ TILE_END = 20.0
 IN_POINT, IN_PIXEL, IN_REST = 5.8, (1.5, 3.5), 110.0
 OUT_POINT, OUT_PIXEL, OUT_REST = 4.0, (5.0, 7.0), 150.0
 STREAM_BYTES_PER_CYCLE = 7.0
+# Cost of an element of the transformed weight, in that of a packed one; fresh memory comes in pages of zeros.
+TRANSFORMED, TRANSFORMED_FRESH, KEPT_BYTES = 1.8, 5.0, 16 << 20
 # A pass over few channels is not worth its sums.
 LEAST_CHANNELS = 32
 
@@ -87,22 +89,21 @@ def tile_menu(g: ConvGeometry) -> list[tuple[int, int]]:
 
 def _cuts(g: ConvGeometry, target: Any) -> Iterator[_Cut]:
     for outputs in tile_menu(g):
-        for tile in target.outer_tiles[:2]:
-            shape = _Shape(g, target, outputs, tile)
-            for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
-                for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
-                    for part in (1, 2, 4, 8) if passes > 1 else (shape.TILES,):
-                        cut = _Cut(shape, blocks, passes, part)
-                        if cut.fits:
-                            yield cut
+        shape = _Shape(g, target, outputs)
+        for blocks in sorted({min(n, shape.all_blocks) for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}):
+            for passes in sorted({1, *(ceil_div(shape.channels, n) for n in (32, 64, 128, 256))}):
+                for part in (1, 2, 4, 8) if passes > 1 else (shape.TILES,):
+                    cut = _Cut(shape, blocks, passes, part)
+                    if cut.fits:
+                        yield cut
 
 
 class _Shape:
-    """What follows from the problem, the tile of outputs and the register tile."""
+    """What follows from the problem and the tile of outputs."""
 
-    def __init__(self, g: ConvGeometry, target: Any, outputs: tuple[int, int], tile: tuple[int, int]):
+    def __init__(self, g: ConvGeometry, target: Any, outputs: tuple[int, int]):
         self.g, self.target = g, target
-        (self.MH, self.MW), (self.MR, self.NV) = outputs, tile
+        (self.MH, self.MW), (self.MR, self.NV) = outputs, target.winograd_tile
         self.size = element_bits(g) // 8
         self.VL = target.lanes(8 * self.size)
         self.NR = self.NV * self.VL
@@ -166,9 +167,14 @@ class _Cut:
         columns = (self.V_BLOCK, s.V_CHUNK, M_TILE, at[1], at[2], at[3], Y_PITCH)
         return WinogradBlocking(
             *(s.MR, s.NV, s.VL, s.MH, s.MW, s.TH, s.TW, self.TILE_RUN, SEGMENT, self.ICP, self.PASSES),
-            *(s.TILES, self.PARTS, self.PART_TILES, *columns, at[4], s.packed, self.tasks),
+            *(s.TILES, self.PARTS, self.PART_TILES, *columns, at[4], self._packing(), self.tasks),
             self.cycles,
         )
+
+    def _packing(self) -> int:
+        """Return how many elements could be packed while the weight is transformed."""
+        packed = self.shape.packed
+        return int(packed * (TRANSFORMED if packed * self.shape.size <= KEPT_BYTES else TRANSFORMED_FRESH))
 
     def _cycles(self) -> float:
         s, g = self.shape, self.shape.g

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fastconv.dispatch import load, wisdom
+from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
@@ -38,6 +38,10 @@ def judge(
     if refused is not None:
         return Candidate(row, refused, None, None)
     blocking = ((row.rough if precision == "bf16" else None) or row.blocking)(g, load.target())
+    # What repairs a result is part of the algorithm that was chosen.
+    refused = workspace.refusal(blocking.scratch_bytes) if entry != "repair" else None
+    if refused is not None:
+        return Candidate(row, refused, None, None)
     ops = row.ops(g, bias)
     seconds = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
@@ -56,7 +60,7 @@ def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
 def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry: str = "call") -> Candidate:
     """Return the row to use; `algorithm` is "auto" or a name, which is never replaced by another.
 
-    `entry` is "call" or "plan": who asks.
+    `entry` is who asks: a "call", a "plan", or a "repair" of a result, which keeps no limit of scratch.
 
     Raises
     ------
@@ -65,6 +69,10 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
     """
     if algorithm == "auto":
         found = {c.row.name: c for c in candidates(g, precision, entry)}
+        if not found:
+            raise UnsupportedError(
+                f"{function}: no algorithm keeps the limit: direct: {judge(g, ROWS['direct']).refused}"
+            )
         advised = wisdom.advice(wisdom.problem("conv", g, precision, entry), found)
         if advised is not None:
             return found[advised]
@@ -74,5 +82,8 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
     if candidate and candidate.refused is None:
         return candidate
     refused = candidate.refused if candidate else "this version does not have it"
-    able = ", ".join(row.name for row in TABLE if refusal(g, row, precision) is None)
+    able = ", ".join(row.name for row in TABLE if judge(g, row, precision).refused is None)
     raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')
+
+
+workspace.on_change(choose.cache_clear)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.dispatch import load, wisdom
+from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.choose import Candidate, judge, refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
@@ -118,7 +118,7 @@ class PreparedTranspose:
         self._zeros = np.zeros(g.OC * max(self._repeats, default=1), self.dtype)
         self._constant = None
         if has_gaps(g):
-            self._constant = prepare(function, constant_convolution(g), activation, "direct", precision)
+            self._constant = prepare(function, constant_convolution(g), activation, "direct", precision, "repair")
         addresses = _Addresses()
         self._packing, weights, begin = self._pack(addresses, pieces, taps_of(g, bands))
         self._bytes, self._bands = begin, []
@@ -253,7 +253,11 @@ def judge_transpose(g: TransposeGeometry, row: Algorithm, precision: str = "defa
     refused = _refusal(convs, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
-    costs = [cost for conv in convs if (cost := judge(conv, row, precision).cost) is not None]
+    judged = [judge(conv, row, precision) for conv in convs]
+    over = next((c.refused for c in judged if c.refused is not None), None)
+    if over is not None:
+        return Candidate(row, over, None, None)
+    costs = [c.cost for c in judged if c.cost is not None]
     scratch, seconds = max((cost.scratch_bytes for cost in costs), default=0), sum(cost.seconds for cost in costs)
     return Candidate(row, None, None, Cost(transpose_ops(g, bias), scratch, seconds))
 
@@ -273,6 +277,9 @@ def prepare_transpose(
     return PreparedTranspose(function, g, activation, algorithm, precision)
 
 
+workspace.on_change(prepare_transpose.cache_clear)
+
+
 def fastest_transpose(
     function: str,
     g: TransposeGeometry,
@@ -288,5 +295,5 @@ def fastest_transpose(
     judged = [judge_transpose(g, row, precision) for row in TABLE if not row.automatic]
     predicted = {c.row.name: c.cost.seconds for c in judged if c.cost is not None}
     # It may take another one for each phase.
-    predicted["auto"] = min(predicted.values())
+    predicted["auto"] = min(predicted.values(), default=0.0)
     return prepared(fastest_name(wisdom.problem("conv_transpose", g, precision, "call"), predicted, prepared, arrays))

@@ -73,6 +73,9 @@ def fastest(
         return prepare(function, g, activation, name, precision, entry)
 
     found = {c.row.name: c.cost.seconds for c in candidates(g, precision, entry) if c.cost}
+    if not found:
+        # Raises, and says why.
+        return prepared("auto")
     return prepared(fastest_name(wisdom.problem("conv", g, precision, entry), found, prepared, arrays))
 
 

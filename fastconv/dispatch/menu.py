@@ -8,56 +8,100 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
+from fastconv.dispatch.choose import Candidate
 from fastconv.dispatch.conv_table import TABLE
-from fastconv.geometry.conv import ConvGeometry, conv_geometry
+from fastconv.dispatch.plan import Prepared
+from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, weight_shape
 
 # (IC, OC, groups): one channel, few, many, depthwise with a tile of one and of several vectors.
-_CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (8, 8, 8), (64, 64, 64))
-# (size of the image, of the kernel, stride): small images, wide ones, strides, a kernel for a transform.
-_SHAPES = ((8, 1, 1), (8, 3, 1), (8, 3, 2), (8, 5, 1), (56, 1, 1), (56, 3, 1), (56, 5, 1), (40, 15, 1))
-# Those that only the depthwise kernels tell apart: taps and strides with and without a tile of their own.
-_DEPTHWISE = ((8, 2, 1), *((n, k, stride) for n in (8, 56) for k in (3, 5, 7) for stride in (1, 2)))
+_CHANNELS = ((1, 8, 1), (3, 16, 1), (64, 64, 1), (16, 16, 16), (64, 64, 64))
+# (H, W, KH, KW, stride): small images, wide ones, rows; kernels and strides that have machine code of their own, and
+# others; one for a transform.
+_SHAPES = (
+    *((8, 8, 1, 1, 1), (8, 8, 3, 3, 1), (8, 8, 3, 3, 2), (8, 8, 5, 5, 1)),
+    *((56, 56, 1, 1, 1), (56, 56, 3, 3, 1), (56, 56, 5, 5, 1), (56, 56, 7, 7, 1)),
+    *((24, 24, 3, 3, 2), (24, 24, 5, 5, 2), (24, 24, 7, 7, 2), (24, 24, 4, 4, 1)),
+    *((24, 24, 3, 1, 1), (1, 200, 1, 3, 1), (1, 200, 1, 5, 1)),
+    (40, 40, 15, 15, 1),
+)
 
 
-def convolution_kernels(dtype: str, layout: str) -> Iterator[Any]:
-    """Yield the kernels of all algorithms for all tiles, and of their packers, each once; none is compiled."""
-    seen = set()
-    for row, (channels, shape) in _problems():
+def convolution_kernels(dtype: str, layout: str) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Yield the kernels of all algorithms for all tiles, and of their packers, each once, and what compiles each.
+
+    Programs that are Python code around kernels of their own are run; they stand for themselves.
+    """
+    seen: set[Any] = set()
+    precompile = load.load("precompile:precompile")
+    for row, (channels, shape) in itertools.product(TABLE, itertools.product(_CHANNELS, _SHAPES)):
         g = _problem(channels, shape, dtype, layout)
         if row.unsupported(g) is not None:
             continue
         for blocking in _blockings(row, g):
             program = load.load(row.kernel)(g, None, blocking)
+            if not load.load("precompile:is_compiled")(program.kernel):
+                if (row.name, channels) not in seen:
+                    seen.add((row.name, channels))
+                    yield program.kernel, partial(_run, g, Candidate(row, None, blocking, None))
+                continue
             for kernel in (program.kernel, *(packer.kernel for packer in program.packers)):
                 if id(kernel) not in seen:
                     seen.add(id(kernel))
-                    yield kernel
+                    yield kernel, partial(precompile, kernel)
 
 
-def _problems() -> Iterator[tuple[Algorithm, tuple[Any, Any]]]:
-    """Yield the rows of the table with what is to be tried with each."""
-    for row in TABLE:
-        yield from ((row, problem) for problem in itertools.product(_CHANNELS, _SHAPES))
-        if row.name == "depthwise":
-            yield from ((row, problem) for problem in itertools.product(_CHANNELS[-2:], _DEPTHWISE))
+def _run(g: ConvGeometry, candidate: Candidate) -> None:
+    prepared = Prepared(g, None, "default", candidate)
+    x, w = (np.zeros(shape, g.dtype) for shape in (input_shape(g), weight_shape(g)))
+    prepared.run_once(x, (w,), None, None, np.empty(prepared.out_shape, g.dtype))
 
 
 def _blockings(row: Algorithm, g: ConvGeometry) -> set[Any]:
     """Return the blockings of a row when the planner knows one tile of each menu that the row looks at."""
     target, found = load.target(), set()
-    watched = _Watched(target)
-    row.blocking(g, watched)
-    for menu in sorted(watched.menus):
-        for tile in getattr(target, menu):
-            # Not every tile fits every problem.
-            with contextlib.suppress(ValueError):
-                found.add(row.blocking(g, target._replace(**{menu: (tile,)})))
-    return found or {row.blocking(g, target)}
+    for blocking in (row.blocking, row.rough):
+        if blocking is None:
+            continue
+        watched = _Watched(target)
+        found.add(blocking(g, watched))
+        for menu in sorted(watched.menus):
+            for tile in getattr(target, menu):
+                # Not every tile fits every problem.
+                with contextlib.suppress(ValueError):
+                    found.add(blocking(g, target._replace(**{menu: _Only(getattr(target, menu), tile)})))
+    return found
+
+
+class _Only(tuple[Any, ...]):
+    """A menu of tiles, or a part of it, from which only one may be taken."""
+
+    def __new__(cls, tiles: Iterable[Any], only: Any) -> _Only:
+        self = super().__new__(cls, tiles)
+        self.only = only
+        return self
+
+    only: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return (tile for tile in super().__iter__() if tile == self.only)
+
+    def __getitem__(self, where: Any) -> Any:
+        found = super().__getitem__(where)
+        return _Only(found, self.only) if isinstance(where, slice) else found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Only) and super().__eq__(other) and self.only == other.only
+
+    def __hash__(self) -> int:
+        return hash((super().__hash__(), self.only))
 
 
 class _Watched:
@@ -73,15 +117,17 @@ class _Watched:
         return getattr(self._target, name)
 
 
-def _problem(channels: tuple[int, int, int], shape: tuple[int, int, int], dtype: str, layout: str) -> ConvGeometry:
-    (IC, OC, G), (n, k, stride) = channels, shape
+def _problem(
+    channels: tuple[int, int, int], shape: tuple[int, int, int, int, int], dtype: str, layout: str
+) -> ConvGeometry:
+    (IC, OC, G), (H, W, KH, KW, stride) = channels, shape
     return conv_geometry(
         "warmup",
         2,
-        (1, IC, n, n) if layout == "channels_first" else (1, n, n, IC),
-        (OC, IC // G, k, k),
+        (1, IC, H, W) if layout == "channels_first" else (1, H, W, IC),
+        (OC, IC // G, KH, KW),
         stride=stride,
-        padding=k // 2,
+        padding=(KH // 2, KW // 2),
         dilation=1,
         groups=G,
         layout=layout,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, workspace
 from fastconv.dispatch.choose import Candidate, choose
 from fastconv.dispatch.cost import pack_seconds, seconds
 from fastconv.geometry.arrays import address
@@ -173,7 +173,7 @@ class Prepared:
                 part = region_geometry(g, region)
                 sums = np.empty(output_shape(part), self.dtype)
                 added = None if residual is None else np.ascontiguousarray(region_of(g, residual, region))
-                direct = prepare("conv", part, self.activation, "direct", "strict")
+                direct = prepare("conv", part, self.activation, "direct", "strict", "repair")
                 direct.run_once(region_input(g, x, region), (weight,), bias, added, sums)
                 region_of(g, out, region)[...] = sums
 
@@ -182,11 +182,17 @@ class Prepared:
 def prepare(
     function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str, entry: str = "call"
 ) -> Prepared:
-    """Return the prepared problem, from the bounded cache if it was met before; `entry` is "call" or "plan"."""
+    """Return the prepared problem, from the bounded cache if it was met before; `entry` is who asks.
+
+    A "call", a "plan", or the "repair" of a result, which is not subject to the limit of scratch.
+    """
     candidate = choose(function, g, algorithm, precision, entry)
     # Threads that meet a new problem together would otherwise all compile its kernel.
     with _lock:
         return Prepared(g, activation, precision, candidate, entry)
+
+
+workspace.on_change(prepare.cache_clear)
 
 
 def _renew_lock() -> None:

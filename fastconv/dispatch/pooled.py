@@ -36,7 +36,7 @@ class Pooled:
         g = prepared.geometry
         self._image, self._bands = _in_bands(prepared, size)
         if self._bands is None and g.N > 1:
-            names = prepared.activation, prepared.algorithm, prepared.precision
+            names = prepared.activation, prepared.algorithm, prepared.precision, prepared.entry
             self._image = prepare("plan_conv2d", g._replace(N=1), *names)
         image = self._image.geometry
         planes = image.N * image.OC if g.layout == "channels_first" else image.N
@@ -115,7 +115,7 @@ def _in_bands(prepared: Prepared, size: int) -> tuple[Prepared, Any]:
     channels, pixels, bands = g.OCG if first else g.OC, RB * g.OW, -(-g.OH // RB)
     if channels * pixels * item > BAND_BYTES or g.N * g.G * bands < BANDS:
         return prepared, None
-    cut = Prepared(g, prepared.activation, prepared.precision, candidate._replace(blocking=b))
+    cut = Prepared(g, prepared.activation, prepared.precision, candidate._replace(blocking=b), prepared.entry)
     conv = load.load("chain:moved_planes")(cut.program, pixels) if first else cut.program
     pools = [_band_pool(g, size, channels, RB, filled) for filled in (RB, g.OH - (bands - 1) * RB)]
     out = (g.OH // size) * (g.OW // size) * channels, RB // size * (g.OW // size) * (1 if first else channels)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, workspace
 from fastconv.dispatch.blocking_pixels import pixels_blocking
 from fastconv.dispatch.blocking_turned import turned_blocking
 from fastconv.dispatch.choose import choose
@@ -170,3 +170,6 @@ class Separable:
 def separable(depthwise: Half, pointwise: Half) -> Separable:
     """Return both as one, from the bounded cache if they were met before."""
     return Separable(depthwise, pointwise)
+
+
+workspace.on_change(separable.cache_clear)

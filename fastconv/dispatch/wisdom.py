@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fastconv import _disk
-from fastconv.dispatch import machine
+from fastconv.dispatch import machine, workspace
 
 SCHEMA = 1
 
@@ -27,7 +27,9 @@ LIMIT = 4096
 
 def problem(kind: str, geometry: object, precision: str, entry: str) -> str:
     """Return all that a choice depends on, as one text."""
-    return f"{kind} {geometry!r} precision={precision} entry={entry}"
+    limit = workspace.limit()
+    within = "" if limit is None else f" workspace={limit}"
+    return f"{kind} {geometry!r} precision={precision} entry={entry}{within}"
 
 
 def advice(text: str, names: Collection[str]) -> str | None:

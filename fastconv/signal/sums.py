@@ -101,8 +101,10 @@ def _directly(
 
 
 def _options(x: np.ndarray, pads: Pads, padding_mode: str, factors: Any) -> Options:
-    algorithm = "auto" if factors is None else "separable"
-    return Options(padding=pads, padding_mode=padding_mode, algorithm=algorithm, axes=x.ndim)
+    # SciPy's sums are as exact as direct ones in the arrays' own type.
+    algorithm, precision = ("auto", "strict") if factors is None else ("separable", "default")
+    options = Options(padding=pads, padding_mode=padding_mode, algorithm=algorithm, axes=x.ndim)
+    return options._replace(precision=precision)
 
 
 def is_cheaper_by_fft(function: str, x: np.ndarray, kernel: np.ndarray, pads: Pads) -> bool:

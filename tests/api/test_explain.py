@@ -65,15 +65,22 @@ def test_explain_lists_every_row_once_with_its_source():
     assert all(line.source for line in e.lines)
 
 
+def measured(e):
+    """Return the algorithms with a time, but for those that only some CPUs have, or that take long to compile."""
+    return {line.algorithm for line in e.lines if line.measured} - {"bf16x3", "winograd"}
+
+
 def test_explain_measures_on_request():
     e, a = explained(cases.TINY["depthwise"])
     assert all(line.measured is None for line in e.lines)
     e = fc.explain(fc.conv2d, a.x, cases.draw(cases.TINY["depthwise"], separable=True).w, measure=True, **a.keywords)
-    assert {line.algorithm for line in e.lines if line.measured} == {"depthwise", "separable", "im2col", "direct"}
+    able = {line.algorithm for line in e.lines if not line.refused}
+    assert {"depthwise", "separable", "im2col", "direct"} <= able
+    assert {line.algorithm for line in e.lines if line.measured} == able
     # A kernel of rank 2 has no time by factors.
     w = np.broadcast_to(np.eye(3, dtype="f4"), (3, 1, 3, 3))
     e = fc.explain(fc.conv2d, a.x, w, measure=True, **a.keywords)
-    assert {line.algorithm for line in e.lines if line.measured} == {"depthwise", "im2col", "direct"}
+    assert {line.algorithm for line in e.lines if line.measured} == able - {"separable"}
 
 
 def test_explain_takes_arrays_and_shapes_alike():
@@ -84,7 +91,8 @@ def test_explain_takes_arrays_and_shapes_alike():
     assert one.to_dict() == two.to_dict()
     assert fc.explain(fc.pointwise_conv2d, (1, 8, 5, 5), (3, 8)).problem == "n1ic8h5w5_oc3k1s1p0"
     assert fc.explain(fc.conv2d, a.x.astype("f8"), a.w.astype("f8"), **a.keywords).problem.endswith("_f64")
-    assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 5, 5), (3,), (3,)).chosen == "separable"
+    assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 9, 9), (7,), (7,)).chosen == "separable"
+    assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 5, 5), (3,), (3,)).chosen == "depthwise"
 
 
 def test_explanation_as_dict_is_json():
@@ -139,9 +147,8 @@ def test_count_ops_by_algorithm():
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="depthwise") == direct
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="auto") == direct
     assert fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="separable").macs == direct.macs // 9 * 6
-    for algorithm in ("pointwise", "winograd"):
-        with pytest.raises(fc.UnsupportedError, match=f'count_ops: algorithm "{algorithm}" refused'):
-            fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm=algorithm)
+    with pytest.raises(fc.UnsupportedError, match='count_ops: algorithm "pointwise" refused'):
+        fc.count_ops(fc.depthwise_conv2d, *shapes, algorithm="pointwise")
     with pytest.raises(fc.OptionError, match=r"^count_ops: function = .*expected one of conv1d"):
         fc.count_ops(len, *shapes)
 

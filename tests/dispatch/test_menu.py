@@ -14,7 +14,7 @@ from tests import cases
 
 @pytest.fixture(scope="module")
 def kernels():
-    return {id(kernel) for layout in cases.LAYOUTS for kernel in menu.convolution_kernels("float32", layout)}
+    return {id(kernel) for layout in cases.LAYOUTS for kernel, _ in menu.convolution_kernels("float32", layout)}
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
@@ -29,5 +29,7 @@ def test_every_kernel_of_the_named_problems_is_in_the_menu(kernels, layout):
         for row in TABLE:
             if row.unsupported(g) is None:
                 program = prepare("test", g, None, row.name, "default").program
+                if hasattr(program.kernel, "__self__"):
+                    continue  # Python code around kernels
                 assert id(program.kernel) in kernels, (text, row.name)
                 assert {id(packer.kernel) for packer in program.packers} <= kernels, (text, row.name)

@@ -40,7 +40,7 @@ def kernels(MR, MH, RH, MW, RW, BITS):
 @cache
 def moves(BITS):
     """Return the compiled transpositions and the product of panels."""
-    turn, turn_lines, finish_turned = squares.turn, squares.turn_lines, squares.finish_turned
+    turn, fill_lines, finish_turned = squares.turn, squares.fill_lines, squares.finish_turned
     products, (MR, NV) = microkernel.products, target.current().outer_tiles[0]
 
     @njit()
@@ -48,8 +48,12 @@ def moves(BITS):
         turn(BITS, dst, ldd, src, lds, rows, columns)
 
     @njit()
-    def lines(dst, src, lds, ldh, lanes, count, first, last, P):
-        turn_lines(BITS, dst, src, lds, ldh, lanes, count, first, last, P)
+    def planes(dst, src, lds, ldh, lanes, count, top, bottom, first, last, P):
+        fill_lines(BITS, 0, dst, src, lds, ldh, lanes, count, top, bottom, first, last, P)
+
+    @njit()
+    def pixels(dst, src, lds, ldh, lanes, count, top, bottom, first, last, P):
+        fill_lines(BITS, 1, dst, src, lds, ldh, lanes, count, top, bottom, first, last, P)
 
     @njit()
     def finished(out, ldo, ldh, src, lds, lsh, bias, residual, limits, rows, count, columns):
@@ -59,7 +63,7 @@ def moves(BITS):
     def multiplied(a, block, chunk, K, b, c, blocks, points, add):
         products(MR, NV, BITS, a, block, chunk, K, b, c, blocks, points, add)
 
-    return {"turn": turned, "turn_lines": lines, "finish_turned": finished, "products": multiplied}
+    return {"turn": turned, "fill_lines": (planes, pixels), "finish_turned": finished, "products": multiplied}
 
 
 def at(array):
@@ -138,33 +142,35 @@ def test_transpositions_equal_their_twins(dtype):
             src, lds = rng.standard_normal((rows, columns + 2)).astype(dtype), columns + 2
             rest = (VL, at(src), lds, rows, columns)
             got, expected = run_both(
-                max(columns, VL) * VL,
+                columns * VL,
                 dtype,
                 lambda d, rest=rest: compiled["turn"](d, *rest),
                 lambda d, rest=rest: squares.turn_twin(bits, d, *rest),
             )
             for y in (got, expected):
-                np.testing.assert_array_equal(y.reshape(-1, VL)[:columns, :rows], src[:, :columns].T)
+                np.testing.assert_array_equal(y.reshape(-1, VL)[:, :rows], src[:, :columns].T)
             check_lines(compiled, bits, VL, rng.standard_normal((rows, 3, columns)).astype(dtype))
             check_finish(compiled, bits, VL, rng, rows, columns)
 
 
 def check_lines(compiled, bits, VL, src):
-    rows, count, columns = src.shape
-    for first, behind in ((0, 0), (1, 1), (3, 0), (0, 4)):
-        P = first + columns + behind
-        rest = (at(src), count * columns, columns, rows, count, first, first + columns, P)
-        got, expected = run_both(
-            (count * P + VL) * VL,
-            src.dtype,
-            lambda d, rest=rest: compiled["turn_lines"](d, *rest),
-            lambda d, rest=rest: squares.turn_lines_twin(bits, d, *rest),
-        )
-        for y in (got, expected):
-            lines = y.reshape(-1, VL)[: count * P].reshape(count, P, VL)
-            np.testing.assert_array_equal(lines[:, first : first + columns, :rows], src.transpose(1, 2, 0))
-            assert not lines[:, :first].any()
-            assert not lines[:, first + columns :].any()
+    lanes, inner, columns = src.shape
+    pixels = np.ascontiguousarray(src.transpose(1, 2, 0))
+    for LAST, array, lds, ldh in ((0, src, inner * columns, columns), (1, pixels, lanes, columns * lanes)):
+        for top, below, first, behind in ((0, 0, 0, 0), (1, 2, 1, 1), (0, 1, 3, 0), (2, 0, 0, 4)):
+            P, count = first + columns + behind, top + inner + below
+            edges = (lanes, count, top, top + inner, first, first + columns, P)
+            rest = (at(array), lds, ldh, *edges)
+            got, expected = run_both(
+                (count * P + VL) * VL,
+                src.dtype,
+                lambda d, LAST=LAST, rest=rest: compiled["fill_lines"][LAST](d, *rest),
+                lambda d, LAST=LAST, rest=rest: squares.fill_lines_twin(bits, LAST, d, *rest),
+            )
+            exact = np.zeros((count, P, lanes), src.dtype)
+            exact[top : top + inner, first : first + columns] = pixels
+            for y in (got, expected):
+                np.testing.assert_array_equal(y.reshape(-1, VL)[: count * P, :lanes].reshape(exact.shape), exact)
 
 
 def check_finish(compiled, bits, VL, rng, rows, columns):

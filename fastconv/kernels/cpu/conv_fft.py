@@ -6,6 +6,18 @@ A block gives the outputs whose taps do not wrap around it. Its sums over channe
 (spectra.py), so with IC and OC channels a block costs IC + OC transforms, and IC * OC products of a number instead of
 a kernel. Kernels are transformed once for each plan, or call. What is in memory at a time is a group of blocks, never
 the padded input. The transforms are SciPy's, of one thread each, so that bits do not depend on the number of threads.
+
+Where a channel is a group of its own there is another way: only rows are transformed, and their spectra are convolved
+along the columns. For 31 rows of taps that takes less than to transform the columns forth and back, and no row of a
+block is wasted but the border. One 1024x1024 image, AVX-512, one thread, ms:
+
+    kernel  register tiles (depthwise)  blocks transformed  rows transformed
+    21x21           6.7                        -                 10.2
+    31x31          13.5                       16.6               11.5
+    63x63          52                         22                 16
+
+The error relative to the largest output of a channel was below 6e-7 in float32 and 2e-15 in float64 over 1900 drawn
+problems, less than that of direct sums of so many taps; tests/api/test_fft.py holds 2e-6 and 5e-15.
 Sources: Stockham 1966, doi:10.1145/1464182.1464209; Oppenheim and Schafer, Discrete-Time Signal Processing, 3rd ed.,
 2010, section 8.7.3; Mathieu, Henaff and LeCun 2014, arXiv:1312.5851 (transforms shared by channels).
 """
@@ -85,24 +97,27 @@ class _Fft:
         self.size, self.dtype = self.bits // 8, np.dtype(geometry.dtype)
         self.complex = np.dtype(f"c{2 * self.size}")
         # Axes with a single element have nothing to transform.
-        self.axes = [i - 3 for i in range(3) if b.block[i] > 1]
+        self.axes = [-1] if b.ROWS else [i - 3 for i in range(3) if b.block[i] > 1]
         self.last = geometry.layout == "channels_last"
         self.limits = epilogue_fields(activation, geometry.dtype)
         self.numbers: int = 2 * b.FREQUENCIES
         self.vectors = -(-self.numbers // b.VL)
-        self.half = [n // 2 + 1 if i - 3 == self.axes[-1] else n for i, n in enumerate(b.block)]
+        self.shape = [b.block[axis] for axis in self.axes]
+        # Along columns that are not transformed only the outputs are left, and the kernel is not dilated.
+        self.strides = (1, 1, geometry.SW) if b.ROWS else self.blocks.strides
+        self.dilations = (geometry.DD, 1 if b.ROWS else geometry.DH, geometry.DW)
+        left = (1, b.valid[1], b.block[2]) if b.ROWS else b.block
+        self.half = [n // 2 + 1 if i - 3 == self.axes[-1] else n for i, n in enumerate(left)]
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the transforms of blocks as rows of complex numbers."""
-        shape = [n for n in self.b.block if n > 1]
-        spectrum = self.fft.rfftn(x, shape, self.axes, workers=1)
+        spectrum = self.fft.rfftn(x, self.shape, self.axes, workers=1)
         return np.asarray(spectrum).reshape(*x.shape[:-3], -1)
 
     def back(self, spectrum: np.ndarray) -> np.ndarray:
         """Return the blocks of rows of complex numbers."""
-        shape = [n for n in self.b.block if n > 1]
         rows = spectrum.reshape(*spectrum.shape[:-1], *self.half)
-        return np.ascontiguousarray(self.fft.irfftn(rows, shape, self.axes, workers=1))
+        return np.ascontiguousarray(self.fft.irfftn(rows, self.shape, self.axes, workers=1))
 
     # The weight.
 
@@ -112,7 +127,7 @@ class _Fft:
         kernel = g.KD, g.KH, g.KW
         weight = array_at(self.dtype, io[0], g.OC * g.ICG * math.prod(kernel)).reshape(g.OC, g.ICG, *kernel)
         packed = array_at(self.dtype, io[1], self.packed)
-        here = tuple(slice(0, (k - 1) * d + 1, d) for k, d in zip(kernel, (g.DD, g.DH, g.DW), strict=True))
+        here = tuple(slice(0, (k - 1) * d + 1, d) for k, d in zip(kernel, self.dilations, strict=True))
         step = max(1, BATCH // (g.ICG * math.prod(b.block)))
         for oc in range(lo, hi, step):
             part = slice(oc, min(oc + step, hi))
@@ -137,6 +152,8 @@ class _Fft:
     def packed(self) -> int:
         """Elements of the packed weight."""
         g = self.g
+        if self.b.ROWS:
+            return int(g.OC * g.KH * self.numbers)
         return int(g.OC * (self.numbers if g.ICG == 1 else self.vectors * self.b.VL * g.ICG))
 
     def _store(self, spectrum: np.ndarray, to: np.ndarray) -> None:
@@ -175,11 +192,24 @@ class _Fft:
         self.blocks.load(x, blocks, channels, to)
         spectrum = self.forward(to)
         weight = array_at(self.complex, io[F.WEIGHT], self.packed // 2).reshape(g.G, g.OCG, 1, -1)
-        if g.OCG == 1:
+        if self.b.ROWS:
+            product = self._lines(spectrum, weight[channels])
+        elif g.OCG == 1:
             product = np.multiply(spectrum, weight[channels, 0], spectrum)
         else:
             product = spectrum[:, None] * weight[channels]
-        self._finish(self.back(product.reshape(-1, *spectrum.shape[1:])), io, blocks, channels.start * g.OCG)
+        product = product.reshape(-1, spectrum.shape[1], product.shape[-1])
+        self._finish(self.back(product), io, blocks, channels.start * g.OCG)
+
+    def _lines(self, spectrum: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return the sums over the rows of the kernels of the spectra of rows: (channels, blocks, frequencies)."""
+        g, (count, T, _) = self.g, spectrum.shape
+        rows = self.b.valid[1]
+        sums = np.empty((count * g.OCG, T, rows * self.b.FREQUENCIES), self.complex)
+        fields = table((g.OCG, g.KH, T, rows, self.numbers, self.b.block[1], g.SH, g.DH))
+        kernel = spectra.lines(self.bits, self.b.MT, self.b.VL)
+        kernel(fields, table(map(address, (weight, spectrum, sums))), 0, 0, count)
+        return sums
 
     def _group(self, x: np.ndarray, io: np.ndarray, blocks: Group, group: int) -> None:
         """Compute blocks of a group of channels; each step is shared by threads."""
@@ -229,7 +259,7 @@ class _Fft:
 
     def _finish(self, sums: np.ndarray, io: np.ndarray, blocks: Group, channel: int) -> None:
         """Write the outputs of blocks from their sums (channels, blocks, *block), and flag what is not finite."""
-        g, strides = self.g, self.blocks.strides
+        g, strides = self.g, self.strides
         kept = tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(self.b.valid, strides, strict=True))
         valid: np.ndarray = sums[(slice(None), slice(None), *kept)]
         for t in np.flatnonzero(~np.isfinite(valid.sum((0, 2, 3, 4)))).tolist():

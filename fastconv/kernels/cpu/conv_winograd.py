@@ -23,17 +23,10 @@ from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.epilogue import epilogue_fields
 from fastconv.kernels.cpu.microkernel import products
-from fastconv.kernels.cpu.packing import columns_inside, depth_at, rows_alike, source_index
-from fastconv.kernels.cpu.program import (
-    Program,
-    Region,
-    address,
-    bits_of,
-    blocking_fields,
-    problem_fields,
-)
-from fastconv.kernels.cpu.row_ops import call_row, copy_row, fill_rows, finish_rows, int_at, zero_row
-from fastconv.kernels.cpu.squares import finish_turned, turn_lines
+from fastconv.kernels.cpu.packing import source_index
+from fastconv.kernels.cpu.program import Program, Region, address, bits_of, blocking_fields, problem_fields, table
+from fastconv.kernels.cpu.row_ops import call_row, copy_row, finish_rows, int_at, zero_row
+from fastconv.kernels.cpu.squares import fill_lines, finish_turned
 from fastconv.kernels.cpu.winograd_transforms import tiles_in, tiles_out
 from fastconv.kernels.cpu.winograd_weights import weight_packer
 
@@ -46,147 +39,128 @@ def segment_at(g, t, tiles):
 
 
 @inline
-def channel_at(BITS, LAST, g, x, image, group, c):
-    """Return the address of the input plane that an image (n, od) sees as channel c = (kd, ic) of a group; 0: zeros."""
-    ic, d = group * g[F.ICT] + c % g[F.ICT], depth_at(g, image, c // g[F.ICT])
-    n, plane = image // g[F.OD], g[F.H] * g[F.W]
-    if d < 0:
-        return 0
-    if LAST:
-        return x + BITS // 8 * ((n * g[F.D] + d) * plane * g[F.IC] + ic)
-    return x + BITS // 8 * ((n * g[F.IC] + ic) * g[F.D] + d) * plane
-
-
-@inline
 def fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, rows, P):
-    """Fill strip [rows][P][VL] with `lanes` channels of the input from row h0 and column w0 on; `plane` = 0: zeros.
+    """Fill strip [rows][P][VL] with `lanes` channels from row h0 and column w0 of a plane on; `plane` = 0: zeros.
 
     Up to VL pixels behind it are written too.
     """
-    size, W, dst, r, H = BITS // 8, g[F.W], strip, 0, g[F.H] if plane else 0
-    first, last = columns_inside(w0, 1, W, P)
-    pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * g[F.H] * W)
-    while r < rows:
-        h, n = rows_alike(r, rows, h0, 1, H, g[F.MODE])
-        row = plane + size * h * W * pixel
-        if h < 0:
-            zero_row(BITS, dst, n * P * VL)
-        elif LAST:
-            n = 1
-            zero_row(BITS, dst, P * VL)
-            fill_rows(
-                BITS, dst + size * first * VL, row + size * (w0 + first) * pixel, last - first, pixel, 0, lanes, 1, VL
-            )
+    size, H, W, top, first = BITS // 8, g[F.H], g[F.W], min(max(-h0, 0), rows), min(max(-w0, 0), P)
+    bottom, last = max(min(H - h0, rows), top), max(min(W - w0, P), first)
+    if plane == 0:
+        bottom = top
+    pixel, channel = (g[F.IC], 1) if LAST else (1, g[F.D] * H * W)
+    src, lds = plane + size * ((h0 + top) * W + w0 + first) * pixel, pixel if LAST else channel
+    fill_lines(BITS, LAST, strip, src, lds, W * pixel, lanes, rows, top, bottom, first, last, P)
+    for k in range(rows * P if g[F.MODE] != F.ZEROS and plane else 0):
+        r, i = k // P, k % P
+        if r < top or r >= bottom or i < first or i >= last:
+            h, w = int_at(g[F.H_SOURCES], h0 + r + g[F.PT]), int_at(g[F.W_SOURCES], w0 + i + g[F.PL])
+            for lane in range(lanes):
+                src = plane + size * ((h * W + w) * pixel + lane * channel)
+                copy_row(BITS, strip + size * (k * VL + lane), src, 1)
+
+
+@inline
+def load_tiles(BITS, LAST, MR, VL, MH, RH, MW, RW, g, x, scratch, group, c0, channels, t0, tiles):
+    """Transform `channels` channels (kd, ic) of a group from c0 on, of `tiles` tiles from t0 on."""
+    size, strip, t, H, W, IC, ICT = BITS // 8, scratch + g[F.STRIP_AT], 0, g[F.H], g[F.W], g[F.IC], g[F.ICT]
+    NH, NW = MH + RH - 1, MW + RW - 1
+    pixel, channel = (IC, 1) if LAST else (1, g[F.D] * H * W)
+    while t < tiles:
+        image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
+        h0, w0, P = ty * MH - g[F.PT], tx * MW - g[F.PL], n * MW + RW - 1
+        inside = LAST and h0 >= 0 and h0 + NH <= H and w0 >= 0 and w0 + P <= W
+        volume = x + size * (image // g[F.OD] * IC * g[F.D] * H * W + group * ICT * channel)
+        for c in range(0, channels, VL):
+            lanes, kd = min(VL, channels - c), (c0 + c) // ICT
+            d = int_at(g[F.D_SOURCES], image % g[F.OD] * g[F.KD] + kd)
+            plane = volume + size * (d * H * W * pixel + (c0 + c - kd * ICT) * channel) if d >= 0 else 0
+            if inside and lanes == VL and plane:
+                src, step, row = plane + size * (h0 * W + w0) * IC, IC, W * IC
+            else:
+                src, step, row = strip, VL, P * VL
+                fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, NH, P)
+            dst = scratch + size * (c // 16 * g[F.V_CHUNK] + c % 16)
+            tiles_in(MR, MH, RH, MW, RW, BITS, dst, g[F.V_PLACES] + 8 * t, src, row, step, n)
+        t += n
+    # The tiles that the last register tile has too many: what stood there could be denormal.
+    if tiles % MR:
+        rest = scratch + size * int_at(g[F.V_PLACES], tiles)
+        for k in range((channels + 15) // 16 * NH * NW):
+            at = k // (NH * NW) * g[F.V_CHUNK] + k % (NH * NW) * MR * 16
+            zero_row(BITS, rest + size * at, (MR - tiles % MR) * 16)
+
+
+@inline
+def finish_segment(BITS, LAST, NR, VL, g, io, y, channel, lanes, image, oh, ow, rows, columns):
+    """Finish rows x columns outputs of `lanes` channels that stand in Y, [row][Y_PITCH][NR]."""
+    size, pitch, OW, OC, plane = BITS // 8, g[F.Y_PITCH] * NR, g[F.OW], g[F.OC], g[F.OUT_PLANE]
+    bias, od = io[F.BIAS] + size * channel, image % g[F.OD]
+    if LAST:
+        dst, step = io[F.OUT] + size * (((image * g[F.OH] + oh) * OW + ow) * OC + channel), size * OW * OC
+    else:
+        row = (od * g[F.OH] + oh) * OW + ow
+        dst, step = io[F.OUT] + size * ((image // g[F.OD] * OC + channel) * plane + row), size * VL * plane
+    for i in range(0, rows * VL if LAST else lanes, VL):
+        residual, n = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0, min(VL, lanes - i)
+        if LAST:
+            line = y + size * i // VL * pitch
+            finish_rows(BITS, 1, dst, OC, line, NR, bias, residual, g[F.LIMITS], columns, lanes)
         else:
-            turn_lines(BITS, dst, row + size * (w0 + first), channel, W, lanes, n, first, last, P)
-        if g[F.MODE] != F.ZEROS and h >= 0:
-            for k in range(n * (P - (last - first))):
-                i = k % (P - (last - first))
-                i += last - first if i >= first else 0
-                k //= P - (last - first)
-                src = row + size * (k * W + source_index(w0 + i, W, g[F.MODE])) * pixel
-                for lane in range(lanes):
-                    copy_row(BITS, dst + size * ((k * P + i) * VL + lane), src + size * lane * channel, 1)
-        dst += size * n * P * VL
-        r += n
+            line = y + size * i
+            finish_turned(BITS, dst, plane, OW, line, NR, pitch, bias, residual, g[F.LIMITS], n, rows, columns)
+            bias += size * VL
+        if g[F.ACTIVATION]:
+            for k in range(columns if LAST else n * rows):
+                at = k * OC if LAST else k // rows * plane + k % rows * OW
+                call_row(g[F.ACTIVATION], dst + size * at, lanes if LAST else columns)
+        dst += step
+
+
+@inline
+def store_tiles(BITS, LAST, MR, NR, VL, MH, RH, MW, RW, g, io, scratch, m, channel, lanes, t0, tiles):
+    """Transform the products of `tiles` tiles from t0 on back, and finish `lanes` channels of their outputs."""
+    y, t = scratch + g[F.Y_AT], 0
+    while t < tiles:
+        image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
+        flag, pitch, places = io[F.FLAGS] + image * g[F.TH] + ty, g[F.Y_PITCH] * NR, g[F.M_PLACES] + 8 * t
+        for o in range(0, BITS // 8 * lanes, BITS // 8 * VL):
+            tiles_out(MR, NR, MH, RH, MW, RW, BITS, y + o, pitch, m + o, places, n, flag)
+        oh, ow = ty * MH, tx * MW
+        rows, columns = min(MH, g[F.OH] - oh), min(n * MW, g[F.OW] - ow)
+        finish_segment(BITS, LAST, NR, VL, g, io, y, channel, lanes, image, oh, ow, rows, columns)
+        t += n
 
 
 def winograd_kernel(BITS, LAST, MR, NV, VL, MH, RH, MW, RW):
     """Return the kernel for tiles of MH x MW outputs and register tiles of MR of them x NV vectors of channels."""
-    size, NR, NH, NW = BITS // 8, NV * VL, MH + RH - 1, MW + RW - 1
-    POINTS = NH * NW
-
-    @inline
-    def load_tiles(g, io, scratch, group, c0, channels, t0, tiles):
-        """Transform `channels` channels of `tiles` tiles, which begin at channel c0 of the group and at tile t0."""
-        strip, t = scratch + g[F.STRIP_AT], 0
-        while t < tiles:
-            image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
-            h0, w0, P = ty * MH - g[F.PT], tx * MW - g[F.PL], n * MW + RW - 1
-            inside = LAST and h0 >= 0 and h0 + NH <= g[F.H] and w0 >= 0 and w0 + P <= g[F.W]
-            for c in range(0, channels, VL):
-                lanes = min(VL, channels - c)
-                plane = channel_at(BITS, LAST, g, io[F.X], image, group, c0 + c)
-                if inside and lanes == VL and plane:
-                    src, pixel, row = plane + size * (h0 * g[F.W] + w0) * g[F.IC], g[F.IC], g[F.W] * g[F.IC]
-                else:
-                    src, pixel, row = strip, VL, P * VL
-                    fill_strip(BITS, LAST, VL, g, strip, plane, lanes, h0, w0, NH, P)
-                dst = scratch + size * (c // 16 * g[F.V_CHUNK] + c % 16)
-                tiles_in(MR, MH, RH, MW, RW, BITS, dst, g[F.V_PLACES] + 8 * t, src, row, pixel, n)
-            t += n
-        # The tiles that the last register tile has too many: what stood there could be denormal.
-        if tiles % MR:
-            rest = scratch + size * int_at(g[F.V_PLACES], tiles)
-            for c in range(0, channels, 16):
-                for p in range(POINTS):
-                    dst = rest + size * (c // 16 * g[F.V_CHUNK] + p * MR * 16)
-                    zero_row(BITS, dst, (MR - tiles % MR) * 16)
-
-    @inline
-    def finish_segment(g, io, y, channel, lanes, image, oh, ow, rows, columns):
-        """Finish rows x columns outputs of `lanes` channels that stand in Y, [row][Y_PITCH][NR]."""
-        limits, pitch = g[F.LIMITS], g[F.Y_PITCH]
-        bias = io[F.BIAS] + size * channel
-        if LAST:
-            for r in range(rows):
-                dst = io[F.OUT] + size * (((image * g[F.OH] + oh + r) * g[F.OW] + ow) * g[F.OC] + channel)
-                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-                line = y + size * r * pitch * NR
-                finish_rows(BITS, 1, dst, g[F.OC], line, NR, bias, residual, limits, columns, lanes)
-                for q in range(columns if g[F.ACTIVATION] else 0):
-                    call_row(g[F.ACTIVATION], dst + size * q * g[F.OC], lanes)
-        else:
-            row = (image % g[F.OD] * g[F.OH] + oh) * g[F.OW] + ow
-            out = io[F.OUT] + size * ((image // g[F.OD] * g[F.OC] + channel) * g[F.OUT_PLANE] + row)
-            for o in range(0, lanes, VL):
-                n, dst, ldo, line = min(VL, lanes - o), out + size * o * g[F.OUT_PLANE], g[F.OUT_PLANE], y + size * o
-                residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-                finish_turned(
-                    BITS, dst, ldo, g[F.OW], line, NR, pitch * NR, bias + size * o, residual, limits, n, rows, columns
-                )
-                for k in range(n * rows if g[F.ACTIVATION] else 0):
-                    call_row(g[F.ACTIVATION], dst + size * (k // rows * ldo + k % rows * g[F.OW]), columns)
-
-    @inline
-    def store_tiles(g, io, scratch, m, channel, lanes, t0, tiles):
-        """Transform the products of `tiles` tiles back, and finish `lanes` channels of their outputs."""
-        y, t = scratch + g[F.Y_AT], 0
-        while t < tiles:
-            image, ty, tx, n = segment_at(g, t0 + t, tiles - t)
-            flag, pitch = io[F.FLAGS] + image * g[F.TH] + ty, g[F.Y_PITCH] * NR
-            for o in range(0, lanes, VL):
-                src, places = m + size * o, g[F.M_PLACES] + 8 * t
-                tiles_out(MR, NR, MH, RH, MW, RW, BITS, y + size * o, pitch, src, places, n, flag)
-            oh, ow = ty * MH, tx * MW
-            rows, columns = min(MH, g[F.OH] - oh), min(n * MW, g[F.OW] - ow)
-            finish_segment(g, io, y, channel, lanes, image, oh, ow, rows, columns)
-            t += n
+    size, NR, POINTS = BITS // 8, NV * VL, (MH + RH - 1) * (MW + RW - 1)
 
     @njit()
     def conv_winograd(g, io, scratch, lo, hi):
-        loaded, total = -1, g[F.N] * g[F.TH] * g[F.TW]
+        loaded, total, TILES = -1, g[F.N] * g[F.TH] * g[F.TW], g[F.TILES]
         for task in range(lo, hi):
             part, block = task % g[F.PARTS], task // g[F.PARTS]
             group, t0 = block % g[F.G], block // g[F.G] * g[F.TILE_RUN]
             tiles, first = min(g[F.TILE_RUN], total - t0), part * g[F.PART_TILES]
-            last = min(first + g[F.PART_TILES], g[F.TILES])
+            blocks = (tiles + MR - 1) // MR
             for p in range(g[F.PASSES]):
                 c0 = p * g[F.ICP]
                 channels = min(g[F.ICP], g[F.ICG] - c0)
                 if loaded != block or g[F.PASSES] > 1:
-                    load_tiles(g, io, scratch, group, c0, channels, t0, tiles)
+                    load_tiles(BITS, LAST, MR, VL, MH, RH, MW, RW, g, io[F.X], scratch, group, c0, channels, t0, tiles)
                     loaded = block
-                blocks = (tiles + MR - 1) // MR
-                u = group * g[F.ICG] * g[F.TILES] + c0 * g[F.TILES] + first * channels
+                u = (group * g[F.ICG] + c0) * TILES + first * channels
                 u = io[F.WEIGHT] + size * u * POINTS * NR
-                for tile in range(first, last):
+                for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     m = scratch + g[F.C_AT] + size * (tile - first) * g[F.M_TILE]
                     products(MR, NV, BITS, scratch, g[F.V_BLOCK], g[F.V_CHUNK], channels, u, m, blocks, POINTS, p)
                     u += size * channels * POINTS * NR
                     if p == g[F.PASSES] - 1:
                         lanes, channel = min(NR, g[F.OCG] - tile * NR), group * g[F.OCG] + tile * NR
-                        store_tiles(g, io, scratch, m, channel, lanes, t0, tiles)
+                        store_tiles(
+                            BITS, LAST, MR, NR, VL, MH, RH, MW, RW, g, io, scratch, m, channel, lanes, t0, tiles
+                        )
 
     return conv_winograd
 
@@ -201,12 +175,24 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     t = np.arange(b.TILE_RUN + 1, dtype=np.int64)
     tables = [t // b.MR * b.V_BLOCK + t % b.MR * 16, (t // b.MR * POINTS * b.MR + t % b.MR) * NR]
     values = problem_fields(geometry) | blocking_fields(b) | epilogue_fields(activation, geometry.dtype)
-    values |= {"V_PLACES": address(tables[0]), "M_PLACES": address(tables[1])}
+    tables += _sources(geometry, b)
+    names = ("V_PLACES", "M_PLACES", "D_SOURCES", "H_SOURCES", "W_SOURCES")
+    values |= {name: address(array) for name, array in zip(names, tables, strict=True)}
     kernel = _kernel(bits, last, b.MR, b.NV, b.VL, b.MH, geometry.KH, b.MW, geometry.KW)
     packer = weight_packer(geometry, b, bits, POINTS)
     regions = partial(_regions, geometry, b)
     flags = geometry.N * geometry.OD * b.TH
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, (packer,), tables, flags, regions, geometry)
+
+
+def _sources(geometry: Any, b: Any) -> list[np.ndarray]:
+    """Return tables of where the input has what stands at (od, kd), and in padded rows and columns; -1: zeros."""
+    g, mode = geometry, F.MODES.index(geometry.padding_mode)
+    depths = [(od * g.SD + kd * g.DD - g.PF, g.D) for od in range(g.OD) for kd in range(g.KD)]
+    rows = [(h - g.PT, g.H) for h in range(b.TH * b.MH + g.KH - 1)]
+    columns = [(w - g.PL, g.W) for w in range(b.TW * b.MW + g.KW - 1)]
+    at = getattr(source_index, "py_func", source_index)
+    return [table(at(i, n, mode) for i, n in positions) for positions in (depths, rows, columns)]
 
 
 def _regions(geometry: Any, b: Any, block: int) -> list[Region]:

@@ -94,14 +94,16 @@ class Blocks:
         for t, block in enumerate(group.blocks):
             windows = [axis[i] for axis, i in zip(self.windows, block.at, strict=True)]
             here = to[:, t]
-            places, runs = tuple(w.place for w in windows), tuple(w.run for w in windows)
+            places = (slice(None), *(w.place for w in windows))
             if any(w.length < n for w, n in zip(windows, self.b.block, strict=True)):
                 here[...] = 0
+            image = x[block.n, channels]
             if all(w.indices is None for w in windows):
-                here[:, *places] = x[(block.n, channels, *runs)]
+                here[places] = image[(slice(None), *(w.run for w in windows))]
             else:
                 indices = [np.arange(w.run.start, w.run.stop) if w.indices is None else w.indices for w in windows]
-                here[:, *places] = x[block.n, channels][:, *np.ix_(*indices)]
+                index: tuple[Any, ...] = np.ix_(*indices)
+                here[places] = image[(slice(None), *index)]
 
 
 def _sources(n: int, before: int, after: int, mode: str) -> np.ndarray:

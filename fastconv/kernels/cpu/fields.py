@@ -36,7 +36,8 @@ NAMES: Final = (
     # tile of output channels of the products; addresses of the tables of places in both; byte offsets of the strip and
     # of the outputs, which have rows of Y_PITCH pixels.
     *("TH", "TW", "TILE_RUN", "SEGMENT", "V_BLOCK", "V_CHUNK", "M_TILE", "V_PLACES", "M_PLACES"),
-    *("STRIP_AT", "Y_AT", "Y_PITCH"),
+    # SOURCES: tables of the planes, rows and columns of the input that stand at padded positions; -1: zeros.
+    *("STRIP_AT", "Y_AT", "Y_PITCH", "D_SOURCES", "H_SOURCES", "W_SOURCES"),
     # Planes turned to channels in lanes: addresses of the tables of places in the strip, and of rows of the result.
     *("PLACES", "PLANE_ROWS"),
     # Pixels in place: the output rows and columns that read inside the image only.
@@ -61,6 +62,7 @@ NAMES: Final = (
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     TH, TW, TILE_RUN, SEGMENT, V_BLOCK, V_CHUNK, M_TILE, V_PLACES, M_PLACES, STRIP_AT, Y_AT, Y_PITCH,
+    D_SOURCES, H_SOURCES, W_SOURCES,
     PLACES, PLANE_ROWS,
     TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,

@@ -11,6 +11,11 @@ from numba.core import config
 _SIGNATURE = (types.Array(types.int64, 1, "C"), types.Array(types.int64, 1, "C"), types.int64, types.int64, types.int64)
 
 
+def is_compiled(kernel: Any) -> bool:
+    """Return whether a kernel is one that Numba compiles, with the JIT off one that it would."""
+    return hasattr(kernel, "compile") or bool(config.DISABLE_JIT)
+
+
 def precompile(kernel: Any) -> None:
     """Compile a kernel, or load it from the cache folder; nothing with the JIT off."""
     if not config.DISABLE_JIT:

@@ -32,10 +32,10 @@ WEIGHT, X, Y = range(3)
 
 
 @intrinsic(prefer_literal=True)
-def _contract(typing, MO, MT, BITS, w, oc, last, x, t, blocks, n, y, pitch):
-    """Fill the vectors y[oc + i, t + j] (`pitch` elements apart, [oc][blocks]) for i < MO, j < MT, summed over n.
+def _contract(typing, MO, MT, BITS, w, w_i, w_k, i0, last_i, x, x_j, x_k, j0, last_j, n, y, y_i, y_j):
+    """Fill the vectors y[i, j] = sum over k < n of w[i, k] * x[j, k] for i0 <= i < i0 + MO, j0 <= j < j0 + MT.
 
-    Rows beyond the `last` output channel or the last block repeat it: they are computed, and stored, again.
+    Steps are in elements. Rows and columns beyond the last ones repeat these: they are computed, and stored, again.
     """
     tile = literals(MO, MT, BITS)
     if tile is None:
@@ -43,24 +43,23 @@ def _contract(typing, MO, MT, BITS, w, oc, last, x, t, blocks, n, y, pitch):
     mo, mt, bits = tile
 
     def codegen(context, builder, signature, args):
-        w, oc, last, x, t, blocks, n, y, pitch = args[3:]
+        w, w_i, w_k, i0, last_i, x, x_j, x_k, j0, last_j, n, y, y_i, y_j = args[3:]
         v, b = Lanes(builder, bits), builder
         w, x, y = (v.pointer(p) for p in (w, x, y))
 
-        def clamped(start, i, limit):
+        def clamped(start, i, last):
             index = b.add(start, const(i))
-            return b.select(b.icmp_signed("<", index, limit), index, limit)
+            return b.select(b.icmp_signed("<", index, last), index, last)
 
-        channels = [clamped(oc, i, last) for i in range(mo)]
-        columns = [clamped(t, j, b.sub(blocks, const(1))) for j in range(mt)]
-        rows = [v.at(w, b.mul(b.mul(c, n), const(v.VL))) for c in channels]
-        places = [v.at(x, b.mul(j, const(v.VL))) for j in columns]
+        channels = [clamped(i0, i, last_i) for i in range(mo)]
+        columns = [clamped(j0, j, last_j) for j in range(mt)]
+        rows = [v.at(w, b.mul(i, w_i)) for i in channels]
+        places = [v.at(x, b.mul(j, x_j)) for j in columns]
         even, odd = ([i // 2 * 2 + part for i in range(v.VL)] for part in (0, 1))
         with counted(b, n, [(v.vector, v.zero)] * (2 * mo * mt)) as (k, sums, after):
-            step = b.mul(k, const(v.VL))
-            weights = [v.load(v.at(row, step)) for row in rows]
+            down, across, new = b.mul(k, w_k), b.mul(k, x_k), list(sums)
+            weights = [v.load(v.at(row, down)) for row in rows]
             parts = [[_picked(b, weight, order) for order in (even, odd)] for weight in weights]
-            across, new = b.mul(step, blocks), list(sums)
             for j, place in enumerate(places):
                 vector = v.load(v.at(place, across))
                 for i, pair in enumerate(parts):
@@ -74,10 +73,10 @@ def _contract(typing, MO, MT, BITS, w, oc, last, x, t, blocks, n, y, pitch):
             for i, channel in enumerate(channels):
                 real, imaginary = after[2 * (j * mo + i) : 2 * (j * mo + i) + 2]
                 total = v.fma(_picked(b, imaginary, swapped), signs, real)
-                v.store(total, v.at(y, b.mul(b.add(b.mul(channel, blocks), column), pitch)))
+                v.store(total, v.at(y, b.add(b.mul(channel, y_i), b.mul(column, y_j))))
         return context.get_dummy_value()
 
-    return types.void(MO, MT, BITS, *[N] * 9), codegen
+    return types.void(MO, MT, BITS, *[N] * 14), codegen
 
 
 def _picked(b, vector, order):
@@ -88,18 +87,17 @@ def _picked(b, vector, order):
 
 
 @np.errstate(all="ignore")
-def contract_twin(MO, MT, BITS, w, oc, last, x, t, blocks, n, y, pitch):
+def contract_twin(MO, MT, BITS, w, w_i, w_k, i0, last_i, x, x_j, x_k, j0, last_j, n, y, y_i, y_j):
     """Python twin of `contract`."""
     VL, size = targets.current().lanes(BITS), BITS // 8
     kind = np.dtype(f"c{2 * size}")
-    inputs = elements(BITS, x, n * blocks * VL).view(kind).reshape(n, blocks, -1)
-    for channel in range(oc, min(oc + MO, last + 1)):
-        weight = elements(BITS, w + size * channel * n * VL, n * VL).view(kind).reshape(n, -1)
-        for j in range(t, min(t + MT, blocks)):
+    for i in range(i0, min(i0 + MO, last_i + 1)):
+        for j in range(j0, min(j0 + MT, last_j + 1)):
             total = np.zeros(VL // 2, kind)
             for k in range(n):
-                total += weight[k] * inputs[k, j]
-            elements(BITS, y + size * (channel * blocks + j) * pitch, VL)[:] = total.view(dtype_of(BITS))
+                one, two = w + size * (i * w_i + k * w_k), x + size * (j * x_j + k * x_k)
+                total += elements(BITS, one, VL).view(kind) * elements(BITS, two, VL).view(kind)
+            elements(BITS, y + size * (i * y_i + j * y_j), VL)[:] = total.view(dtype_of(BITS))
 
 
 contract = contract_twin if config.DISABLE_JIT else _contract
@@ -115,7 +113,7 @@ def contraction(BITS, MO, MT, VL):
 
     @njit()
     def sum_spectra(g, io, scratch, lo, hi):
-        last = g[OC] - 1
+        n, row, column = g[IC], g[IC] * VL, g[T] * VL
         for task in range(lo, hi):
             first = task * g[TOGETHER]
             end = min(first + g[TOGETHER], g[VECTORS])
@@ -123,7 +121,43 @@ def contraction(BITS, MO, MT, VL):
                 for oc in range(0, g[OC], MO):
                     for f in range(first, end):
                         w, x = io[WEIGHT] + f * g[W_PITCH], io[X] + f * g[X_PITCH]
-                        y = io[Y] + size * min(f * VL, g[NUMBERS] - VL)
-                        contract(MO, MT, BITS, w, oc, last, x, t, g[T], g[IC], y, g[NUMBERS])
+                        y, ldy = io[Y] + size * min(f * VL, g[NUMBERS] - VL), g[NUMBERS]
+                        to = g[T] * ldy
+                        contract(MO, MT, BITS, w, row, VL, oc, g[OC] - 1, x, VL, column, t, g[T] - 1, n, y, to, ldy)
 
     return sum_spectra
+
+
+# Fields of g of `lines`: kernels of a channel, taps of a kernel, blocks, their rows of outputs; real numbers of a row;
+# rows of a block, from output to output, from tap to tap.
+KERNELS, TAPS, PLANES, ROWS, ROW, HEIGHT, STRIDE, DILATION = range(8)
+# Vectors of frequencies that are computed together: whole pieces of rows.
+PIECE = 4
+
+
+@cache
+def lines(BITS, MT, VL):
+    """Return `kernel(g, io, scratch, lo, hi)`: spectra of rows, convolved along the columns, of channels lo to hi.
+
+    ``y[c, m, t, h, f] = sum over k of w[c, m, k, f] * x[c, t, h * STRIDE + k * DILATION, f]``.
+    """
+    size = BITS // 8
+
+    @njit()
+    def sum_lines(g, io, scratch, lo, hi):
+        n, row, rows = g[TAPS], g[ROW], g[ROWS]
+        down, tap, block = g[STRIDE] * row, g[DILATION] * row, rows * row
+        for c in range(lo, hi):
+            for m in range(g[KERNELS]):
+                weight = io[WEIGHT] + size * (c * g[KERNELS] + m) * n * row
+                for t in range(g[PLANES]):
+                    plane = io[X] + size * (c * g[PLANES] + t) * g[HEIGHT] * row
+                    to = io[Y] + size * ((c * g[KERNELS] + m) * g[PLANES] + t) * block
+                    for f in range(0, row, PIECE * VL):
+                        for h in range(0, rows, MT):
+                            for i in range(f, min(f + PIECE * VL, row), VL):
+                                at = size * min(i, row - VL)
+                                w, x, y = weight + at, plane + at, to + at
+                                contract(1, MT, BITS, w, 0, row, 0, 0, x, down, tap, h, rows - 1, n, y, 0, row)
+
+    return sum_lines

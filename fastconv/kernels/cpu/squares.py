@@ -19,27 +19,20 @@ from fastconv.kernels.cpu.row_ops import Row, first_lanes, transposed
 N = types.intp
 
 
-def each_square(v: Lanes, columns: Any, emit: Callable[[Any, Row], None]) -> None:
-    """Emit `emit(first column, row)` for the squares of some columns.
-
-    The last of many overlaps its neighbour; fewer columns than a vector has are masked.
-    """
+def each_square(v: Lanes, columns: Any, emit: Callable[[Any], None]) -> None:
+    """Emit `emit(first column)` for the squares of at least VL columns; the last one overlaps its neighbour."""
     b, one = v.b, const(v.VL)
-    with b.if_else(b.icmp_signed(">=", columns, one)) as (long, short):
-        with long:
-            last = b.sub(columns, one)
-            with counted(b, b.sdiv(b.add(columns, const(v.VL - 1)), one)) as (i, _, _):
-                q = b.mul(i, one)
-                emit(b.select(b.icmp_signed("<", q, last), q, last), Row(v))
-        with short, b.if_then(b.icmp_signed(">", columns, const(0))):
-            emit(const(0), Row(v, first_lanes(v, columns)))
+    last = b.sub(columns, one)
+    with counted(b, b.sdiv(b.add(columns, const(v.VL - 1)), one)) as (i, _, _):
+        q = b.mul(i, one)
+        emit(b.select(b.icmp_signed("<", q, last), q, last))
 
 
-def load_square(row: Row, pointers: Sequence[Any]) -> list[Any]:
-    """Return the transposed square at `pointers`; whole halves of vectors are put together as they are loaded."""
-    v, b = row.v, row.v.b
-    if row.mask is not None or v.VL < 4:
-        return transposed(b, [row.load(p) for p in pointers])
+def load_square(v: Lanes, pointers: Sequence[Any]) -> list[Any]:
+    """Return the transposed square at `pointers`; halves of vectors are put together as they are loaded."""
+    b = v.b
+    if v.VL < 4:
+        return transposed(b, [v.load(p) for p in pointers])
     half = v.VL // 2
     kind = ir.VectorType(v.scalar, half)
     both = ir.Constant(ir.VectorType(I32, v.VL), list(range(v.VL)))
@@ -56,7 +49,7 @@ def load_square(row: Row, pointers: Sequence[Any]) -> list[Any]:
 def _turn(typing, BITS, dst, ldd, src, lds, rows, columns):
     """dst[k * ldd + i] = src[i * lds + k], k < columns, i < rows <= VL; vectors of dst behind row i are undefined.
 
-    With fewer than VL columns VL are written. Nothing outside of the rows and columns is read.
+    Nothing outside of the rows and columns is read.
     """
     value = literals(BITS)
     if value is None:
@@ -83,50 +76,68 @@ def _lines(v: Lanes, pointer: Any, lds: Any, rows: Any) -> list[Any]:
 
 
 def _emit_turn(v: Lanes, dst: Any, ldd: Any, pointers: Sequence[Any], columns: Any) -> None:
-    def square(q, row):
-        to = v.at(dst, v.b.mul(ldd, q))
-        for x in load_square(row, [v.at(p, q) for p in pointers]):
+    b, one = v.b, const(v.VL)
+
+    def square(q):
+        to = v.at(dst, b.mul(ldd, q))
+        for x in load_square(v, [v.at(p, q) for p in pointers]):
             v.store(x, to)
             to = v.at(to, ldd)
 
-    each_square(v, columns, square)
+    with b.if_else(b.icmp_signed(">=", columns, one)) as (long, short):
+        with long:
+            each_square(v, columns, square)
+        with short, counted(b, columns) as (k, _, _):
+            to = v.at(dst, b.mul(ldd, k))
+            for i, p in enumerate(pointers):
+                v.store_scalar(v.load_scalar(v.at(p, k)), v.at(to, i))
 
 
 def turn_twin(BITS, dst, ldd, src, lds, rows, columns):
     """Python twin of `turn`."""
     lanes, size = targets.current().lanes(BITS), BITS // 8
-    for k in range(max(columns, lanes) if columns > 0 else 0):
+    for k in range(columns):
         to = elements(BITS, dst + size * k * ldd, lanes)
         for i in range(lanes):
-            at = src + size * (min(i, rows - 1) * lds + k)
-            to[i] = elements(BITS, at, 1)[0] if k < columns else 0
+            to[i] = elements(BITS, src + size * (min(i, rows - 1) * lds + k), 1)[0]
 
 
 @intrinsic(prefer_literal=True)
-def _turn_lines(typing, BITS, dst, src, lds, ldh, lanes, lines, first, last, P):
-    """Line h < lines of dst, P vectors, is `turn` of the columns at src + h * ldh from `first` to `last`, else zero.
+def _fill_lines(typing, BITS, LAST, dst, src, lds, ldh, lanes, lines, top, bottom, first, last, P):
+    """Fill `lines` lines of P vectors of dst: from `top` to `bottom`, columns `first` to `last`, from src, else with 0.
 
-    Vectors behind lane `lanes` are undefined; up to VL vectors behind the last line are written.
+    Line h of src stands at src + h * ldh. With LAST = 1 column k has its `lanes` elements at k * lds, else element i of
+    column k stands at i * lds + k. Vectors behind lane `lanes` are undefined; up to VL vectors behind are written.
     """
-    value = literals(BITS)
-    if value is None:
+    values = literals(BITS, LAST)
+    if values is None:
         return None
+    bits, pixels = values
 
     def emit(b, args):
-        v = Lanes(b, *value)
-        dst, src, lds, ldh, lanes, lines, first, last, P = args
+        v, one = Lanes(b, bits), None
+        dst, src, lds, ldh, lanes, lines, top, bottom, first, last, P = args
         dst, src, one = v.pointer(dst), v.pointer(src), const(v.VL)
-        with counted(b, lines) as (h, _, _):
-            line, source = v.at(dst, b.mul(b.mul(h, P), one)), v.at(src, b.mul(h, ldh))
+        width = b.mul(P, one)
+        mask = first_lanes(v, lanes) if pixels else None
+        _emit_zeros(v, dst, b.mul(top, P))
+        with counted(b, b.sub(bottom, top)) as (h, _, _):
+            line, source = v.at(dst, b.mul(b.add(h, top), width)), v.at(src, b.mul(h, ldh))
+            inside = v.at(line, b.mul(first, one))
             _emit_zeros(v, line, first)
-            _emit_turn(v, v.at(line, b.mul(first, one)), one, _lines(v, source, lds, lanes), b.sub(last, first))
+            if pixels:
+                with counted(b, b.sub(last, first)) as (k, _, _):
+                    v.store(Row(v, mask).load(v.at(source, b.mul(k, lds))), v.at(inside, b.mul(k, one)))
+            else:
+                _emit_turn(v, inside, one, _lines(v, source, lds, lanes), b.sub(last, first))
             _emit_zeros(v, v.at(line, b.mul(last, one)), b.sub(P, last))
+        _emit_zeros(v, v.at(dst, b.mul(bottom, width)), b.mul(b.sub(lines, bottom), P))
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"turn_lines_{value[0]}", args[1:], emit)
+        outlined(builder, f"fill_lines_{bits}_{pixels}", args[2:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, *[N] * 9), codegen
+    return types.void(BITS, LAST, *[N] * 11), codegen
 
 
 def _emit_zeros(v: Lanes, dst: Any, count: Any) -> None:
@@ -137,13 +148,15 @@ def _emit_zeros(v: Lanes, dst: Any, count: Any) -> None:
         v.store(v.zero, v.at(dst, v.b.mul(v.b.add(i, const(1)), const(v.VL))))
 
 
-def turn_lines_twin(BITS, dst, src, lds, ldh, lanes, lines, first, last, P):
-    """Python twin of `turn_lines`."""
+def fill_lines_twin(BITS, LAST, dst, src, lds, ldh, lanes, lines, top, bottom, first, last, P):
+    """Python twin of `fill_lines`."""
     VL, size = targets.current().lanes(BITS), BITS // 8
-    for h in range(lines):
-        elements(BITS, dst + size * h * P * VL, (P + 1) * VL)[:] = 0
-        turn_twin(BITS, dst + size * (h * P + first) * VL, VL, src + size * h * ldh, lds, lanes, last - first)
-        elements(BITS, dst + size * (h * P + last) * VL, max(P - last, 1) * VL)[:] = 0
+    elements(BITS, dst, (lines * P + 1) * VL)[:] = 0
+    for h in range(top, bottom):
+        for k in range(first, last):
+            at = src + size * ((h - top) * ldh + (k - first) * (lds if LAST else 1))
+            step = 1 if LAST else lds
+            elements(BITS, dst + size * (h * P + k) * VL, lanes)[:] = elements(BITS, at, (lanes - 1) * step + 1)[::step]
 
 
 @intrinsic(prefer_literal=True)
@@ -169,7 +182,7 @@ def _finish_turned(typing, BITS, out, ldo, ldh, src, lds, lsh, bias, residual, l
             def square(q, row):
                 at = b.add(offset, q)
                 pixels = [v.at(source, b.mul(lds, b.add(q, const(k)))) for k in range(v.VL)]
-                for i, x in enumerate(load_square(Row(v), pixels)):
+                for i, x in enumerate(load_square(v, pixels)):
                     with b.if_then(b.icmp_signed("<", const(i), rows), likely=True):
                         y = v.add(x, v.broadcast(v.load_scalar(v.at(bias, i))))
                         plain = b.block
@@ -182,7 +195,11 @@ def _finish_turned(typing, BITS, out, ldo, ldh, src, lds, lsh, bias, residual, l
                         row.store(v.clamp(total, low, high), v.at(out, at))
                     at = b.add(at, ldo)
 
-            each_square(v, columns, square)
+            with b.if_else(b.icmp_signed(">=", columns, const(v.VL))) as (long, short):
+                with long:
+                    each_square(v, columns, lambda q: square(q, Row(v)))
+                with short:
+                    square(const(0), Row(v, first_lanes(v, columns)))
 
     def codegen(context, builder, signature, args):
         outlined(builder, f"finish_turned_{value[0]}", args[1:], emit)
@@ -207,6 +224,6 @@ def finish_turned_twin(BITS, out, ldo, ldh, src, lds, lsh, bias, residual, limit
 
 
 if config.DISABLE_JIT:
-    turn, turn_lines, finish_turned = turn_twin, turn_lines_twin, finish_turned_twin
+    turn, fill_lines, finish_turned = turn_twin, fill_lines_twin, finish_turned_twin
 else:
-    turn, turn_lines, finish_turned = _turn, _turn_lines, _finish_turned
+    turn, fill_lines, finish_turned = _turn, _fill_lines, _finish_turned

@@ -34,6 +34,11 @@ class Target(NamedTuple):
     # Whether there is a matrix unit for bfloat16 (Intel AMX) that this process may use.
     matrix_unit: bool = False
 
+    @property
+    def winograd_tile(self) -> tuple[int, int]:
+        """The register tile of Winograd's products: one, for each kernel size is a compilation already."""
+        return self.outer_tiles[0]
+
     def lanes(self, bits: int) -> int:
         """Elements of `bits` bits in one vector register."""
         return self.vector_bytes // (bits // 8)

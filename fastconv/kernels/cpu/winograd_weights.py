@@ -1,7 +1,7 @@
 """Winograd's transform of the weight, once per plan or per plain call: [group][pass][tile][p][channel][NR].
 
-Some channels of a tile of output channels are transposed to [channel][tap][NR] in L1, then transformed to rows that
-stream to memory.
+Some channels of a tile of output channels are transposed to [channel][tap][NR] in L1, transformed to [p][channel][NR]
+in L2, and copied from there, run by run: 36 streams of single lines would be three times as slow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from fastconv._jit import njit
 from fastconv.kernels.cpu.program import Packer, table
-from fastconv.kernels.cpu.row_ops import zero_row
+from fastconv.kernels.cpu.row_ops import copy_row, zero_row
 from fastconv.kernels.cpu.squares import turn
 from fastconv.kernels.cpu.winograd_transforms import weights_in
 
@@ -19,7 +19,7 @@ from fastconv.kernels.cpu.winograd_transforms import weights_in
 WEIGHT_FIELDS = ("OCG", "C", "KD", "TILES", "ICP")
 OCG, C, KD, TILES, ICP = range(len(WEIGHT_FIELDS))
 # Channels that are transposed together.
-TOGETHER = 16
+TOGETHER = 4
 
 
 @cache
@@ -29,7 +29,7 @@ def weight_kernel(BITS, NV, VL, MH, RH, MW, RW):
 
     @njit()
     def pack_winograd(p, io, scratch, lo, hi):
-        K, ICT = p[C] * TAPS, p[C] // p[KD]
+        K, ICT, rows = p[C] * TAPS, p[C] // p[KD], scratch + size * (TOGETHER * TAPS + VL) * NR
         for t in range(lo, hi):
             group, tile = t // p[TILES], t % p[TILES]
             lanes = min(NR, p[OCG] - tile * NR)
@@ -41,23 +41,19 @@ def weight_kernel(BITS, NV, VL, MH, RH, MW, RW):
                 for o in range(0, lanes, VL):
                     turn(BITS, scratch + size * o, NR, src + size * (o * K + c * TAPS), K, lanes - o, columns)
                 for i in range(columns // TAPS):
+                    for o in range(0, NR, VL):
+                        to, taps = rows + size * (i * NR + o), scratch + size * (i * TAPS * NR + o)
+                        weights_in(NR, MH, RH, MW, RW, BITS, to, TOGETHER * NR, taps)
+                # The channels (ic, kd) come as (kd, ic); without depth they stay together.
+                run = columns // TAPS if p[KD] == 1 else 1
+                for i in range(0, columns // TAPS, run):
                     channel = (c + i) % p[KD] * ICT + (c + i) // p[KD]
                     c0 = channel // p[ICP] * p[ICP]
                     channels = min(p[ICP], p[C] - c0)
                     dst = POINTS * ((group * p[C] + c0) * p[TILES] + tile * channels) + channel - c0
-                    dst = io[1] + size * NR * dst
-                    for o in range(0, NR, VL):
-                        weights_in(
-                            NR,
-                            MH,
-                            RH,
-                            MW,
-                            RW,
-                            BITS,
-                            dst + size * o,
-                            channels * NR,
-                            scratch + size * (i * TAPS * NR + o),
-                        )
+                    for k in range(POINTS):
+                        to = io[1] + size * NR * (dst + k * channels)
+                        copy_row(BITS, to, rows + size * (k * TOGETHER + i) * NR, run * NR)
 
     return pack_winograd
 
@@ -68,5 +64,5 @@ def weight_packer(geometry: Any, b: Any, bits: int, POINTS: int) -> Packer:
     tasks = geometry.G * b.TILES
     kernel = weight_kernel(bits, b.NV, b.VL, b.MH, geometry.KH, b.MW, geometry.KW)
     p = table((geometry.OCG, channels, geometry.KD, b.TILES, b.ICP))
-    scratch = (TOGETHER * taps + b.VL) * NR * (bits // 8)
+    scratch = (TOGETHER * (taps + POINTS) + b.VL) * NR * (bits // 8)
     return Packer(kernel, p, tasks, tasks * POINTS * channels * NR, scratch_bytes=scratch)
