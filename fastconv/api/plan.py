@@ -161,7 +161,8 @@ def plan_conv2d(
     Notes
     -----
     A plan holds a packed copy of the weight; a call allocates its result and, once for each thread, the scratch. With
-    `pool` the convolution of one image at a time stands in a buffer of the thread.
+    `pool` a band of rows of the convolution stands in scratch until it is pooled; or, where the algorithm computes no
+    bands, the convolution of one image, in a buffer of the thread.
 
     Examples
     --------

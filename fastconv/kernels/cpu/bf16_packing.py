@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv._jit import njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.bf16_ops import split_gathered, turn_tile
+from fastconv.kernels.cpu.bf16_ops import split_gathered, split_row, turn_tile
 from fastconv.kernels.cpu.conv_bf16x3 import unit_kernel
 from fastconv.kernels.cpu.conv_gemm import tap_at
 from fastconv.kernels.cpu.epilogue import epilogue_fields
@@ -33,8 +33,9 @@ from fastconv.kernels.cpu.program import (
 )
 from fastconv.kernels.cpu.row_ops import zero_row
 
-# Fields of a packer: output channels a group, columns and tiles of the weight, steps of k, address of the index.
-OCG, K_ALL, TILES, STEPS, INDEX = range(5)
+# Fields of a packer: output channels a group, columns and tiles of the weight, steps of k, address of the index, and
+# whether that is the order of the columns themselves.
+OCG, K_ALL, TILES, STEPS, INDEX, PLAIN = range(6)
 
 
 @cache
@@ -47,16 +48,21 @@ def pack_kernel(ROLE):
             first = t % p[TILES] * BLOCK
             rows = min(BLOCK, p[OCG] - first)
             panel = io[1] + t * p[STEPS] * WEIGHT_BYTES
-            for i in range(BLOCK):
-                dst = panel + i // 16 * TILE_BYTES + i % 16 * 64
-                source = io[0] + 4 * (t // p[TILES] * p[OCG] + first + i) * p[K_ALL]
-                for step in range(p[STEPS]):
-                    to = dst + step * WEIGHT_BYTES
-                    if i < rows:
-                        split_gathered(to, to + 2 * TILE_BYTES, source, p[INDEX] + 4 * DEPTH * step)
-                    else:
+            source = io[0] + 4 * (t // p[TILES] * p[OCG] + first) * p[K_ALL]
+            # The rows of a step lie together: they are written one after the other, both halves.
+            for step in range(p[STEPS]):
+                k, to = DEPTH * step, panel + step * WEIGHT_BYTES
+                left = min(DEPTH, p[K_ALL] - k)
+                for i in range(BLOCK):
+                    row = source + 4 * i * p[K_ALL]
+                    if i >= rows:
                         zero_row(32, to, 16)
                         zero_row(32, to + 2 * TILE_BYTES, 16)
+                    elif p[PLAIN]:
+                        split_row(to, to + 2 * TILE_BYTES, row + 4 * k, left, DEPTH)
+                    else:
+                        split_gathered(to, to + 2 * TILE_BYTES, row, p[INDEX] + 4 * k)
+                    to += 64
             if ROLE == WEIGHT_COLUMNS:
                 for tile in range(4 * p[STEPS]):
                     turn_tile(panel + tile * TILE_BYTES)
@@ -76,7 +82,7 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
     values |= {"OUT_PIXEL": 1 if role == WEIGHT_ROWS else geometry.OC, "OUT_ROW": pixel}
     K = planar.ICG * planar.KH * planar.KW
     tasks = planar.G * b.TILES
-    p = table((planar.OCG, K, b.TILES, steps, address(index)))
+    p = table((planar.OCG, K, b.TILES, steps, address(index), _is_plain(index, K)))
     packer = Packer(pack_kernel(role), p, tasks, tasks * steps * WEIGHT_BYTES // 4, (index,))
     blocks = b.tasks // b.PARTS
     return Program(
@@ -90,6 +96,12 @@ def program(geometry: Any, activation: str | None, b: Any) -> Program:
         regions=lambda block: regions(flat, b, block),
         geometry=flat,
     )
+
+
+def _is_plain(index: np.ndarray, K: int) -> bool:
+    """Return whether all steps together are the K columns of the weight in their order."""
+    places = index.ravel()
+    return bool((places[:K] == np.arange(K)).all() and (places[K:] < 0).all())
 
 
 def _tables(g: Any, b: Any, KD: int, role: int) -> tuple[np.ndarray, int, np.ndarray, list[np.ndarray]]:
