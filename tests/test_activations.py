@@ -155,6 +155,9 @@ def test_activation_equals_torch(name, dtype):
     big = np.array([100, -100, 1e4, -1e4, 1e30, info.max / 8, -1e30], dtype)
     for x in (special, big, points(dtype)):
         got, expected = function(name)(x), theirs(torch.from_numpy(x)).numpy()
+        if name == "gelu":
+            # On some CPUs PyTorch's is NaN there.
+            expected = np.where(np.isposinf(x), x, expected)
         # PyTorch's gelu cancels for negative x.
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-5 if dtype == "float32" else 1e-14)
         np.testing.assert_array_equal(function(name)(torch.from_numpy(x)), got)

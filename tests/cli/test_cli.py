@@ -73,6 +73,7 @@ def test_explain_passes_every_option_on(capsys):
         groups=2,
         layout="channels_last",
         algorithm="im2col",
+        precision="strict",
     )
     assert capsys.readouterr().out == f"{explanation}\n"
 

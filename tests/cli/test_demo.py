@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import re
 import sys
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_demo_with_a_wrong_result_exits_1(picture, tmp_path, capsys, monkeypatch
     captured = capsys.readouterr()
     (row,) = [line for line in captured.out.splitlines() if line.endswith("FAIL")]
     assert "im2col" in row
-    assert "fastconv demo: 1 of 8 results are wrong" in captured.err
+    assert re.search(r"fastconv demo: 1 of \d+ results are wrong", captured.err)
 
 
 def test_demo_without_its_file_exits_1_with_one_line(tmp_path, capsys):

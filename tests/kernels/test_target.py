@@ -32,7 +32,7 @@ for name in ("3x3", "oc 37", "dilation 3, stride 2", "1x1", *depthwise):
         a = cases.draw(cases.CASES[name], layout)
         expected = reference(a.x, a.w, a.b, residual=a.r, activation="relu", **a.keywords)
         out = cases.poisoned(expected)
-        fc.conv2d(a.x, a.w, a.b, residual=a.r, activation="relu", out=out, **a.keywords)
+        fc.conv2d(a.x, a.w, a.b, residual=a.r, activation="relu", out=out, precision="strict", **a.keywords)
         np.testing.assert_array_equal(out, expected, err_msg=f"{name} {layout}")
 print("done")
 """
