@@ -18,10 +18,13 @@ from fastconv.geometry.conv import ConvGeometry
 
 # Rows and columns of a block of sums, and k of one step.
 BLOCK = 32
-# Cycles, fitted to an Intel Xeon (Sapphire Rapids): a step of three products and of one, a block of sums from memory
-# and back, its epilogue for each run of pixels, an element split, a pixel of a strip, an element copied first.
-STEP = {3: 200.0, 1: 80.0}
-SUMS, FINISH, SPLIT, PIXEL, COPY = 200.0, 280.0, 0.45, 14.0, 0.4
+# Cycles, fitted to an Intel Xeon (Sapphire Rapids): a step of three products and of one, and what more it takes where
+# rows of pixels are not aligned; a block of sums from memory and back, its epilogue for each run of pixels.
+STEP, UNALIGNED = {3: 230.0, 1: 85.0}, 1.6
+SUMS, FINISH = 200.0, 280.0
+# Of the strips: an element split, and copied before; a pixel; a plane of a channel, and an element of the end of a row
+# that is not a whole vector, with a stride.
+SPLIT, COPY, PIXEL, PLANE, GATHER = 0.45, 0.4, 35.0, 80.0, 2.0
 # CPUs with the unit have 48 KB of L1 and 2 MB of L2.
 L1_BYTES, L2_BYTES = 30 << 10, 1 << 20
 
@@ -205,6 +208,8 @@ class _Cut:
         runs = 1.0 if self.columns else 1 + BLOCK / self.P
         tiles = self.blocks * ceil_div(self.pixels, BLOCK) * self.TILES
         step = STEP[self.terms] * (1.0 if self._lines(self.ICP) <= 1.5 * L1_BYTES else 1.25)
+        if self.first and not self.columns and g.KW > 1:
+            step *= UNALIGNED
         work = tiles * (self._steps() * step + self.PASSES * SUMS + FINISH * runs)
         weight = 4 * g.OC * self._steps() * BLOCK
         if weight > L2_BYTES:
@@ -216,11 +221,13 @@ class _Cut:
         g = self.g
         if self.columns:
             copied = g.G * g.N * g.OH * g.OW * g.ICG * self.taps
-            return copied * (COPY + SPLIT) + copied / min(g.OW, self.CB) * ROW_COPY
+            return copied * (2 * COPY + SPLIT) + copied / min(g.OW, self.CB) * 2 * ROW_COPY
         lines = self.blocks * self.RP * self.CP * self.ROWS
         copied = lines * self.P * g.ICG * (g.SW if self.run else 1)
         if self._plain():
             return copied * SPLIT + lines * ROW_COPY * (g.ICG if self.first else 1)
         if self.first:
-            return copied * (COPY + SPLIT) + lines * g.ICG * ROW_COPY
-        return copied * SPLIT + lines * self.P * (g.SW if self.run else 1) * PIXEL
+            row = ROW_COPY + (GATHER * (self.P % 16) if g.SW > 1 else 0.0)
+            planes = self.blocks * self.RP * self.CP * g.ICG
+            return copied * (COPY + SPLIT) + lines * g.ICG * row + planes * PLANE
+        return copied * SPLIT + self.PASSES * lines * self.P * (g.SW if self.run else 1) * PIXEL

@@ -88,7 +88,7 @@ def split_pixels(g, io, strip, image, group, c0, channels, r0, col0, pixels):
     With RUN, pixels have no room between them, and those of all column phases follow each other as in the input.
     """
     x, W, low, pitch, step = io[F.X], g[F.W], g[F.LOW], g[F.PIXEL], g[F.SW]
-    columns = g[F.P]
+    columns, flat = g[F.P], g[F.D] == 1 and g[F.KD] == 1 and g[F.OD] == 1
     if g[F.RUN]:
         pitch, columns, step = 2 * channels, columns * step, 1
     dst = strip
@@ -102,10 +102,12 @@ def split_pixels(g, io, strip, image, group, c0, channels, r0, col0, pixels):
                 inside = h >= 0 and w >= 0
                 n = 1
                 # Pixels that follow each other in the input and in the strip are one run.
+                source = x + 4 * (((image * g[F.H] + h) * W + w) * g[F.IC] + group * g[F.ICT] + c0)
                 if g[F.PLAIN] and inside and w == w0 + place:
                     n = min(W - w, columns - place)
-                    source = x + 4 * ((image * g[F.H] + h) * W + w) * g[F.IC]
                     split_row(dst, dst + low, source, n * channels, n * channels)
+                elif flat:
+                    split_row(dst, dst + low, source, channels if inside else 0, pitch // 2)
                 else:
                     split_pixel(g, dst, x, image, group, c0, channels, pitch, h if inside else -1, w)
                 place += n
