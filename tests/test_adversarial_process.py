@@ -23,7 +23,7 @@ TEXT = "n2ic16h40w41_oc24k3s1p1"
 a = cases.draw(TEXT)
 call = lambda: fc.conv2d(a.x, a.w, a.b, **a.keywords)
 expected = fc.testing.reference(a.x, a.w, a.b, **a.keywords)
-right = lambda got: np.array_equal(got, expected)
+right = lambda got: got.shape == expected.shape and np.abs(got - expected).max() < 1e-3
 """
 
 

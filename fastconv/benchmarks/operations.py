@@ -6,59 +6,27 @@ of the speed at which `numpy.copyto` moves as many says how far from memory's li
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import fastconv as fc
+from fastconv.benchmarks import fusions
+from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw, installed
 from fastconv.benchmarks.report import Table, time_text
 from fastconv.benchmarks.stats import geometric_mean, median
 from fastconv.benchmarks.timing import interleave
 
 __all__ = ["SUITES", "measure", "table"]
 
-Call = Callable[[], Any]
-LAYOUTS = ("channels_first", "channels_last")
-
-
-class Case(NamedTuple):
-    """One operation on drawn data; `rivals` are names and calls. Results are arrays, or tuples of them."""
-
-    name: str
-    problem: str
-    ours: Call
-    rivals: dict[str, Call]
-    tolerance: float
-    input_bytes: int
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def _draw(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-
-
-def _arranged(x: np.ndarray, layout: str) -> tuple[np.ndarray, Any]:
-    """Return an array (N, C, H, W) in a layout, and as PyTorch's tensor (N, C, H, W) in the same memory, or None."""
-    array = x if layout == "channels_first" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    if not _installed("torch"):
-        return array, None
-    import torch
-
-    tensor = torch.from_numpy(array)
-    return array, tensor if layout == "channels_first" else tensor.movedim(-1, 1)
-
 
 def _beside_torch(
     name: str, x: np.ndarray, layout: str, ours: Callable[..., Any], theirs: str, *arguments: Any, **options: Any
 ) -> Case:
     """Return the case of a function of torch.nn.functional that takes the same arguments."""
-    array, tensor = _arranged(x, layout)
+    array, tensor = arranged(x, layout)
     rivals: dict[str, Call] = {}
     if tensor is not None:
         import torch
@@ -89,7 +57,7 @@ POOLED = ((1, 64, 224, 224), (1, 64, 112, 112), (8, 32, 28, 28), (32, 256, 7, 7)
 def _pools() -> Iterator[Case]:
     windows = ((2, 2, 0), (3, 2, 1), (5, 1, 2))
     for layout, shape, (k, s, p) in itertools.product(LAYOUTS, POOLED, windows):
-        x = _draw(*shape)
+        x = draw(*shape)
         what = f"{k}x{k} s{s}"
         yield _beside_torch(f"max {what}", x, layout, fc.max_pool2d, "max_pool2d", k, s, p)
         with_indices = {"return_indices": True}
@@ -98,7 +66,7 @@ def _pools() -> Iterator[Case]:
 
 
 def _windows() -> Iterator[Case]:
-    x = _draw(1, 16, 224, 224)
+    x = draw(1, 16, 224, 224)
     for k, indices in itertools.product((3, 5, 9, 15, 31), (False, True)):
         name, options = f"max {k}x{k} s1", {"return_indices": True} if indices else {}
         name += " indices" * indices
@@ -107,7 +75,7 @@ def _windows() -> Iterator[Case]:
 
 def _unpools() -> Iterator[Case]:
     for layout, shape in itertools.product(LAYOUTS, ((1, 64, 112, 112), (8, 32, 28, 28))):
-        x = _draw(*shape)
+        x = draw(*shape)
         bilinear = {"mode": "bilinear", "align_corners": False}
         yield _beside_torch("nearest x2", x, layout, fc.interpolate, "interpolate", None, 2, mode="nearest")
         yield _beside_torch("bilinear x2", x, layout, fc.interpolate, "interpolate", None, 2, **bilinear)
@@ -116,7 +84,7 @@ def _unpools() -> Iterator[Case]:
 
 
 def _max_unpool(x: np.ndarray, layout: str) -> Case:
-    array, tensor = _arranged(x, layout)
+    array, tensor = arranged(x, layout)
     values, indices = fc.max_pool2d(array, 2, return_indices=True, layout=layout)
     rivals: dict[str, Call] = {}
     if tensor is not None:
@@ -150,8 +118,8 @@ TRANSPOSED = (
 
 def _transposed() -> Iterator[Case]:
     for layout, (IC, size, OC, k, p) in itertools.product(LAYOUTS, TRANSPOSED):
-        x, weight = _draw(1, IC, size, size), _draw(IC, OC, k, k)
-        array, tensor = _arranged(x, layout)
+        x, weight = draw(1, IC, size, size), draw(IC, OC, k, k)
+        array, tensor = arranged(x, layout)
         rivals: dict[str, Call] = {}
         if tensor is not None:
             rivals["torch"] = _torch_transposed(tensor, weight, p, layout)
@@ -180,10 +148,10 @@ def _torch_transposed(tensor: Any, weight: np.ndarray, padding: int, layout: str
 def _filters() -> Iterator[Case]:
     from scipy import ndimage
 
-    x = _draw(2048, 2048)
+    x = draw(2048, 2048)
     bell = np.outer(*[np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2).astype(np.float32)] * 2)
-    kernel = _draw(5, 5)
-    cv2: dict[str, Call] = _opencv(x, kernel) if _installed("cv2") else {}
+    kernel = draw(5, 5)
+    cv2: dict[str, Call] = _opencv(x, kernel) if installed("cv2") else {}
     calls: dict[str, Callable[[Any], Any]] = {
         "correlate 5x5": lambda m: m.correlate(x, kernel),
         "correlate 7x7 rank 1": lambda m: m.correlate(x, bell),
@@ -229,6 +197,8 @@ SUITES: dict[str, Callable[[], Iterator[Case]]] = {
     "unpool": _unpools,
     "transposed": _transposed,
     "ndimage": _filters,
+    "separable": fusions.separables,
+    "pooled": fusions.pooled,
 }
 
 
@@ -245,11 +215,11 @@ def measure(suite: str, progress: Callable[[list[Any]], Any], counts: list[int],
 
 def _set_threads(n: int) -> None:
     """Give the rivals so many threads."""
-    if _installed("torch"):
+    if installed("torch"):
         import torch
 
         torch.set_num_threads(n)
-    if _installed("cv2"):
+    if installed("cv2"):
         import cv2
 
         cv2.setNumThreads(n)

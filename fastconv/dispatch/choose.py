@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
+
+# What an algorithm must save that rounds more than direct summation does.
+SAVED_SECONDS, SAVED_SHARE = 5e-5, 0.1
 
 
 class Candidate(NamedTuple):
@@ -56,6 +60,17 @@ def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
     return list(reversed(different.values()))
 
 
+def _seconds(candidate: Candidate) -> float:
+    return candidate.cost.seconds if candidate.cost else math.inf
+
+
+def _cheapest(found: list[Candidate]) -> Candidate:
+    """Return the cheapest; one that rounds more than direct summation only where that clearly pays."""
+    best, exact = (min(some, key=_seconds) for some in (found, [c for c in found if c.row.exact] or found))
+    saved = _seconds(exact) - _seconds(best)
+    return best if saved > max(SAVED_SECONDS, SAVED_SHARE * _seconds(exact)) else exact
+
+
 @lru_cache(maxsize=512)
 def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry: str = "call") -> Candidate:
     """Return the row to use; `algorithm` is "auto" or a name, which is never replaced by another.
@@ -76,7 +91,7 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
         advised = wisdom.advice(wisdom.problem("conv", g, precision, entry), found)
         if advised is not None:
             return found[advised]
-        return min(found.values(), key=lambda c: c.cost.seconds if c.cost else 0.0)
+        return _cheapest(list(found.values()))
     row = ROWS.get(algorithm)
     candidate = judge(g, row, precision, entry=entry) if row else None
     if candidate and candidate.refused is None:

@@ -35,7 +35,7 @@ def test_plan_pools_what_it_convolves(name, layout):
             expected = pooled(sums, size, layout)
             out = cases.poisoned(expected)
             assert plan(a.x, out, residual=residual) is out
-            np.testing.assert_array_equal(out, expected, err_msg=algorithm)
+            np.testing.assert_allclose(out, expected, rtol=0, atol=1e-3 if algorithm == "auto" else 0)
 
 
 @pytest.mark.targets
