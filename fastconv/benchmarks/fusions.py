@@ -24,7 +24,12 @@ def separables() -> Iterator[Case]:
             array, tensor = arranged(x, layout)
 
             def ours(x: Any = array, one: Any = one, two: Any = two, stride: int = stride, layout: str = layout) -> Any:
-                more = {"padding": 1, "layout": layout, "depthwise_activation": "relu", "activation": "relu"}
+                more: dict[str, Any] = {
+                    "padding": 1,
+                    "layout": layout,
+                    "depthwise_activation": "relu",
+                    "activation": "relu",
+                }
                 return fc.separable_conv2d(x, one, two, None, stride, **more)
 
             def steps(torch: Any, x: Any, one: Any = one, two: Any = two, stride: int = stride) -> Any:
