@@ -221,7 +221,7 @@ class _Cut:
         g = self.g
         if self.columns:
             copied = g.G * g.N * g.OH * g.OW * g.ICG * self.taps
-            return copied * (2 * COPY + SPLIT) + copied / min(g.OW, self.CB) * 2 * ROW_COPY
+            return copied * (3 * COPY + SPLIT) + copied / min(g.OW, self.CB) * 2 * ROW_COPY
         lines = self.blocks * self.RP * self.CP * self.ROWS
         copied = lines * self.P * g.ICG * (g.SW if self.run else 1)
         if self._plain():
