@@ -14,8 +14,9 @@ import fastconv as fc
 from fastconv.cli import demo_image, demo_pools
 from fastconv.cli.demo_steps import Choice, Results, Step, seconds, steps
 
-# Largest error of an output, relative to the largest output. Sums of 147 float32 products stay under 1e-6.
-BOUND = 1e-5
+# Largest error of an output, relative to the largest output. Sums of 147 float32 products stay under 1e-6; what an
+# algorithm may have that rounds more is the bound of `conv2d`.
+BOUND = 3e-5
 REPEATS = 7
 
 HEADER = ("", "algorithm", "MACs", "saved", "predicted ms", "measured ms", "vs SciPy", "error", "")
