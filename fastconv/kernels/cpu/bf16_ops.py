@@ -18,7 +18,7 @@ from fastconv.kernels.cpu.ir_builder import I32, Lanes, const, counted, literals
 from fastconv.kernels.cpu.matrix_unit import floats_of
 from fastconv.kernels.cpu.memory import array_at, elements
 from fastconv.kernels.cpu.microkernel import ROWS
-from fastconv.kernels.cpu.row_ops import Row, first_lanes, transposed
+from fastconv.kernels.cpu.row_ops import Row, each_vector, first_lanes, transposed
 
 N = types.intp
 _I16 = ir.IntType(16)
@@ -56,18 +56,6 @@ def halves_twin(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return high, rounded(x - floats_of(high))
 
 
-def _pieces(v: Lanes, n: Any, emit: Any) -> None:
-    """Emit `emit(i, row)` for the vectors of n elements; the last one is masked when it is read."""
-    b, one = v.b, const(v.VL)
-    whole = b.sdiv(n, one)
-    with counted(b, whole) as (i, _, _):
-        emit(b.mul(i, one), Row(v))
-    done = b.mul(whole, one)
-    rest = b.sub(n, done)
-    with b.if_then(b.icmp_signed(">", rest, const(0))):
-        emit(done, Row(v, first_lanes(v, rest)))
-
-
 @intrinsic
 def _split_pairs(typing, high, low, first, second, n):
     """high[i] = (first[i], second[i]) as a pair of bfloat16, i < n; low likewise. Up to VL pairs more are written."""
@@ -83,7 +71,7 @@ def _split_pairs(typing, high, low, first, second, n):
             for to, (a, c) in zip((high, low), zip(*pairs, strict=True), strict=True):
                 builder.store(builder.shuffle_vector(a, c, mask), v.at(to, i), align=4)
 
-        _pieces(v, args[4], one)
+        each_vector(v, args[4], one, repeatable=False)
 
     def codegen(context, builder, signature, args):
         outlined(builder, "split_pairs", args, emit)
@@ -115,7 +103,7 @@ def _split_row(typing, high, low, source, n, padded):
             for to, part in zip((high, low), _halves(v, row.load(v.at(source, i))), strict=True):
                 put(to, i, part)
 
-        _pieces(v, n, one)
+        each_vector(v, n, one, repeatable=False)
         done = builder.mul(builder.sdiv(builder.add(n, const(v.VL - 1)), const(v.VL)), const(v.VL))
         rest = builder.sdiv(builder.add(builder.sub(padded, done), const(v.VL - 1)), const(v.VL))
         zero = ir.Constant(ir.VectorType(_I16, v.VL), [0] * v.VL)
