@@ -21,21 +21,24 @@ _FINISH_CYCLES = 1.5
 class PreparedWeightGradient:
     """The gradient of a weight, ready but for the arrays. Immutable, so any number of threads may run it."""
 
-    __slots__ = ("_blocking", "_program", "_shape", "geometry")
+    __slots__ = ("_blocking", "_program", "_shape", "_turned", "geometry")
 
     def __init__(self, g: ConvGeometry):
         self.geometry = g
         flat = g.flat
-        self._blocking = gradient_blocking(flat.planar, load.target())
+        self._blocking = gradient_blocking(flat, load.target())
         self._program = load.load("weight_gradient:build")(flat, self._blocking)
-        self._shape = (g.OC, g.KD, g.ICG, g.KH, g.KW)
+        # As the kernel meets the channels of planes, and of pixels.
+        self._turned = g.layout == "channels_last" and g.KD > 1
+        self._shape = (g.OC, g.KD, g.ICG, g.KH, g.KW) if self._turned else weight_shape(g)
 
     def run(self, x: np.ndarray, dy: np.ndarray, dbias: np.ndarray | None = None) -> np.ndarray:
         """Return the gradient of the weight, and fill that of the bias; arrays are C-contiguous, of the dtype of `g`."""
         g, b, program = self.geometry, self._blocking, self._program
         if dy.size == 0 or x.size == 0:
             if dbias is not None:
-                dbias[...] = dy.sum(tuple(range(dy.ndim - 1))) if g.layout == "channels_last" else 0
+                channels = 1 if g.layout == "channels_first" else dy.ndim - 1
+                dbias[...] = dy.sum(tuple(axis for axis in range(dy.ndim) if axis != channels))
             return np.zeros(weight_shape(g), g.dtype)
         dweight = np.empty(self._shape, g.dtype)
         buffer = free_buffers.take(b.sums * dweight.itemsize)
@@ -46,7 +49,7 @@ class PreparedWeightGradient:
             run(program.finish, program.g, io, b.finish_tasks, 0, seconds(b.sums * _FINISH_CYCLES))
         finally:
             free_buffers.give_back(buffer)
-        return np.ascontiguousarray(dweight.swapaxes(1, 2)).reshape(weight_shape(g))
+        return np.ascontiguousarray(dweight.swapaxes(1, 2)) if self._turned else dweight
 
 
 @lru_cache(maxsize=512)

@@ -3,8 +3,8 @@
     dweight[oc, ic, kh, kw] = sum over n, oh, ow of dy[n, oc, oh, ow] * x[n, ic, oh*SH + kh*DH - PT, ow*SW + kw*DW - PL]
 
 A task has a block of input channels, a range of tiles of output channels, and a share (chunk) of the images. It goes
-through its bands of some hundred pixels: packs the input of a band to pixels with channels in lanes, its border and
-stride phases laid out as for convolution, and the output's gradient to [tile][pixel][NR]; then each register tile of
+through its bands of some hundred pixels: packs the input of a band, its border and stride phases laid out as for
+convolution, unless it has no border and is read in place, and the output's gradient to [tile][pixel][NR]; then each register tile of
 the filters is one `rank_update` over the pixels, added to the sums of the bands before. How the batch is cut depends on
 the problem alone, and a second kernel adds the chunks in order while it turns the sums to the weight's layout: so the
 bits are the same for every number of threads. The bias is a row of ones beside the input.
@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv._jit import inline, njit
+from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_gemm import input_lines, places_of, tap_at
 from fastconv.kernels.cpu.conv_lanes import strip_turned, turn_run
 from fastconv.kernels.cpu.conv_tiles import deep_strip
 from fastconv.kernels.cpu.copy_ops import copy_element, copy_vectors
-from fastconv.kernels.cpu.packing import pixels_plane_at, strip_pixels
+from fastconv.kernels.cpu.packing import pixels_plane_at, strip_pixels, strip_planes
 from fastconv.kernels.cpu.program import Kernel, address, aligned, bits_of, blocking_fields, problem_fields, table
 from fastconv.kernels.cpu.rank_update import add_rows, rank_update
 from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
@@ -66,6 +66,30 @@ def pack_planes(BITS, VL, panel, dy, g, image, channel, lanes, r0, c0, rows, col
             turn_run(BITS, VL, to, g[F.T_ROWS], src + size * (r * OW + c0), plane, lanes, columns)
 
 
+@inline
+def pack_input(BITS, MR, VL, FIRST, ALIKE, strip, x, g, image, group, c0, channels, r0, col0):
+    """Fill a strip with the channels from c0 on of a group, for the block at (r0, col0)."""
+    if FIRST and ALIKE:
+        places, pitch = g[F.PLACES], g[F.STEP]
+        strip_turned(BITS, MR, VL, strip, x, g, image, group, c0, channels, pitch, places, r0, col0)
+    elif FIRST:
+        strip_planes(BITS, strip, x, g, image, group * g[F.ICG] + c0, channels, r0, col0)
+    elif ALIKE:
+        plane = pixels_plane_at(BITS, g, x, image, 0)
+        strip_pixels(BITS, MR, strip, plane, g, c0, channels, g[F.STEP], r0, col0)
+    else:
+        deep_strip(BITS, MR, strip, x, g, image, group, c0, channels, g[F.STEP], r0, col0)
+
+
+@helper
+def plain_at(g, first, image, group, channel, r0, col0):
+    """Return where in the input, read in place, the first pixel of a block and of a channel of a group stands."""
+    row, column, channel = r0 * g[F.SH] - g[F.PT], col0 * g[F.SW] - g[F.PL], group * g[F.ICG] + channel
+    if first:
+        return ((image * g[F.IC] + channel) * g[F.H] + row) * g[F.W] + column
+    return ((image * g[F.H] + row) * g[F.W] + column) * g[F.IC] + channel
+
+
 @cache
 def band_kernel(BITS: int, MR: int, NV: int, VL: int, FIRST: bool, ALIKE: int) -> Any:
     """Return the kernel that sums over the bands; FIRST: channels_first, ALIKE: depthwise."""
@@ -92,18 +116,12 @@ def band_kernel(BITS: int, MR: int, NV: int, VL: int, FIRST: bool, ALIKE: int) -
                 r0, image0 = block % g[F.ROW_BLOCKS] * g[F.RB], block // g[F.ROW_BLOCKS] * g[F.IMAGES]
                 rows, columns = min(g[F.RB], OH - r0), min(g[F.CB], OW - col0)
                 images = min(g[F.IMAGES], g[F.N] - image0)
-                for i in range(images):
-                    strip, image = scratch + size * i * g[F.PLANE], image0 + i
-                    if FIRST:
-                        places_at, step = g[F.PLACES], g[F.STEP]
-                        strip_turned(
-                            BITS, MR, VL, strip, io[X], g, image, group, c0, channels, step, places_at, r0, col0
-                        )
-                    elif ALIKE:
-                        plane = pixels_plane_at(BITS, g, io[X], image, 0)
-                        strip_pixels(BITS, MR, strip, plane, g, c0, channels, g[F.STEP], r0, col0)
-                    else:
-                        deep_strip(BITS, MR, strip, io[X], g, image, group, c0, channels, g[F.STEP], r0, col0)
+                a = scratch
+                if g[F.PLAIN]:
+                    a = io[X] + size * plain_at(g, FIRST, image0, group, c0, r0, col0)
+                for i in range(0 if g[F.PLAIN] else images):
+                    strip, image = scratch + size * i * g[F.PLANE] * g[F.STRIP_PLANES], image0 + i
+                    pack_input(BITS, MR, VL, FIRST, ALIKE, strip, io[X], g, image, group, c0, channels, r0, col0)
                 pixels = rows * columns
                 add = int(band > begin)
                 for tile in range(first, last):
@@ -116,10 +134,10 @@ def band_kernel(BITS: int, MR: int, NV: int, VL: int, FIRST: bool, ALIKE: int) -
                         else:
                             pack_pixels(BITS, NV, to, io[DY], g, image0 + i, channel, lanes, r0, col0, rows, columns)
                     c = io[SUMS] + size * (((chunk * g[F.G] + group) * PASSES + p) * TILES + tile) * g[F.AREA]
-                    step, lines = g[F.STEP], images * rows
+                    lines = images * rows
                     for m in range(tiles):
                         at, to = places + 8 * m * MR, c + size * m * MR * NR
-                        rank_update(MR, NV, ALIKE, BITS, scratch, step, g[F.LINES], lines, columns, at, b, to, add)
+                        rank_update(MR, NV, ALIKE, BITS, a, g[F.STEP], g[F.LINES], lines, columns, at, b, to, add)
                     if io[DBIAS] and p == 0:
                         zeros, to = g[F.ZEROS_AT], c + size * (g[F.AREA] - MR * NR)
                         rank_update(MR, NV, ALIKE, BITS, g[F.ONES], 0, zeros, 1, images * pixels, zeros, b, to, add)
@@ -173,7 +191,7 @@ class GradientProgram(NamedTuple):
 def build(geometry: Any, b: Any) -> GradientProgram:
     """Return the program of a weight gradient in a `dispatch.blocking_gradient.GradientBlocking`.
 
-    The weight's layout is (OC, KD, ICG, KH, KW).
+    The weight's layout is (OC, ICG, KD, KH, KW), with channels last (OC, KD, ICG, KH, KW).
     """
     bits, first = bits_of(geometry), geometry.layout == "channels_first"
     values = problem_fields(geometry) | blocking_fields(b)
@@ -187,14 +205,14 @@ def build(geometry: Any, b: Any) -> GradientProgram:
     columns = b.CB < planar.OW
     T_COLUMNS = (b.CB - 1) * planar.SW + (planar.KW - 1) * planar.DW + 1 if columns else 0
     values |= {"T_LINES": input_lines(planar, b), "T_COLUMNS": T_COLUMNS, "C_AT": aligned(b.strip_bytes)}
-    lines = np.arange(b.IMAGES)[:, None] * b.PLANE + np.arange(b.RB) * (b.P * b.STEP)
+    lines = np.arange(b.IMAGES)[:, None] * b.image_elements + np.arange(b.RB) * b.line_elements
     tables = {
         "LINES": np.ascontiguousarray(lines.ravel(), np.int64),
         "ZEROS_AT": np.zeros(b.MR, np.int64),
         "ONES": np.ones(NR, geometry.dtype),
         "T_ROWS": np.arange(b.IMAGES * b.RB * b.CB, dtype=np.int64) * NR,
         "PLANE_ROWS": np.arange(b.VL, dtype=np.int64) * K,
-        "PLACES": places_of(planar, b, b.STEP, T_COLUMNS) if first else np.empty(0, np.int64),
+        "PLACES": places_of(planar, b, b.STEP, T_COLUMNS) if first and b.ALIKE else np.empty(0, np.int64),
     }
     rows = [_row_places(planar, b, min(b.ICP, planar.ICG - p * b.ICP)) for p in (0, b.PASSES - 1)]
     passes = [rows[p == b.PASSES - 1] for p in range(b.PASSES)]
@@ -205,7 +223,11 @@ def build(geometry: Any, b: Any) -> GradientProgram:
 
 
 def _row_places(g: Any, b: Any, channels: int) -> np.ndarray:
-    """Return where the rows (channel, kh, kw) of the filters lie in a strip, the last one again up to whole tiles."""
-    taps = np.array([tap_at(g, b, kh, kw) for kh in range(g.KH) for kw in range(g.KW)], np.int64) * b.STEP
-    places = taps if b.ALIKE else (np.arange(channels)[:, None] + taps).ravel()
+    """Return where the rows (channel, kh, kw) of the filters lie from a pixel on, the last one again up to whole tiles."""
+    if b.PLAIN:
+        pixel = b.STEP // g.SW
+        taps = np.array([(kh * g.DH * g.W + kw * g.DW) * pixel for kh in range(g.KH) for kw in range(g.KW)], np.int64)
+    else:
+        taps = np.array([tap_at(g, b, kh, kw) for kh in range(g.KH) for kw in range(g.KW)], np.int64) * b.STEP
+    places = taps if b.ALIKE else (np.arange(channels)[:, None] * b.channel_elements + taps).ravel()
     return np.pad(places, (0, -len(places) % b.MR), mode="edge")
