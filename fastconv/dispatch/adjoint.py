@@ -66,6 +66,21 @@ def _resize(resize: Resize, planes: int, lanes: int, element: str) -> Adjoint:
 _usual_resize = lru_cache(maxsize=32)(_resize)
 
 
+def repeats_adjoint(sizes: tuple[int, ...], steps: tuple[int, ...], planes: int, lanes: int, element: str) -> Adjoint:
+    """Return the adjoint of repeating each element of arrays (planes, *sizes, lanes) `steps` times along each axis."""
+    usual = sum(n * step for n, step in zip(sizes, steps, strict=True)) <= _USUAL
+    return (_usual_repeats if usual else _repeats)(sizes, steps, planes, lanes, element)
+
+
+def _repeats(sizes: tuple[int, ...], steps: tuple[int, ...], planes: int, lanes: int, element: str) -> Adjoint:
+    real, along = np.dtype(element).type, zip(sizes, steps, strict=True)
+    each = [taps.gathered(np.arange(n * step) // step, real) for n, step in along]
+    return _built(each, list(sizes), planes, lanes, element)
+
+
+_usual_repeats = lru_cache(maxsize=32)(_repeats)
+
+
 def _built(each: list[Taps], sizes: list[int], planes: int, lanes: int, element: str) -> Adjoint:
     """Return the adjoint of sums by the taps of each axis, of which `sizes` are the inputs."""
     dtype = np.dtype(element)

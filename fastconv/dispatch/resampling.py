@@ -68,9 +68,7 @@ def _build(problem: Problem) -> tuple[Any, float]:
     return resampled(each, [axis.n for axis in axes], problem.planes, problem.lanes, element)
 
 
-def resampled(
-    each: list[Taps], sizes: list[int], planes: int, lanes: int, element: np.dtype
-) -> tuple[Any, float]:
+def resampled(each: list[Taps], sizes: list[int], planes: int, lanes: int, element: np.dtype) -> tuple[Any, float]:
     """Return the program that sums arrays (planes, *sizes, lanes) by the taps of each axis, and its seconds."""
     if len(each) == 1:
         each, sizes = [taps.identity(1, element.type), *each], [1, *sizes]
@@ -79,9 +77,7 @@ def resampled(
         lambda outer, inner: taps.product(outer, inner[0], inner[1]), zip(each[1:-1], sizes[1:-1], strict=True), each[0]
     )
     VL = load.target().lanes(8 * element.itemsize)
-    blocking = resample_blocking(
-        element.itemsize, VL, planes, lanes, (math.prod(sizes[:-1]), W), vertical, horizontal
-    )
+    blocking = resample_blocking(element.itemsize, VL, planes, lanes, (math.prod(sizes[:-1]), W), vertical, horizontal)
     bits = 8 * element.itemsize + (element.kind == "i")
     return load.load("resample:build")(bits, blocking), blocking.seconds
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,17 +10,9 @@ from numpy.typing import ArrayLike
 from fastconv.api.moving import remembered
 from fastconv.api.pooling import average_divisor, norm, pool_input
 from fastconv.geometry.arrays import kind_of
-from fastconv.geometry.pool import PoolGeometry, flag, pool_geometry
-from fastconv.grad.arrays import Function, named, output_gradient
-from fastconv.grad.windows import (
-    Averages,
-    Extremes,
-    Maxima,
-    Norms,
-    averages_pullback,
-    maxima_pullback,
-    norms_pullback,
-)
+from fastconv.geometry.pool import flag, pool_geometry
+from fastconv.grad.arrays import Function, named
+from fastconv.grad.windows import WindowPlan, averages_pullback, maxima_pullback, norms_pullback
 
 _Size = int | tuple[int, ...]
 
@@ -126,37 +118,25 @@ Examples
 """
 
 
-class _Plan(NamedTuple):
-    """Windows, and what is done with gradients of floats; integers have none."""
-
-    geometry: PoolGeometry
-    pullback: Maxima | Averages | Norms | Extremes | None
-
-    def run(self, function: str, grad_output: Any, x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray | None]:
-        """Return the gradient of x from that of a result of a dtype."""
-        grad = output_gradient(function, grad_output, self.geometry.out_shape, dtype)
-        return (None if self.pullback is None else self.pullback.pull(function, grad, x),)
-
-
 @remembered
-def _max_plan(shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, *given: Any) -> _Plan:
+def _max_plan(shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, *given: Any) -> WindowPlan:
     g = pool_geometry(function, axes, shape, *given)
-    return _Plan(g, None if kind_of(dtype) == "i" else maxima_pullback(dtype, g))
+    return WindowPlan(g, None if kind_of(dtype) == "i" else maxima_pullback(dtype, g))
 
 
 @remembered
 def _avg_plan(
     shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, include: bool, override: Any, *given: Any
-) -> _Plan:
+) -> WindowPlan:
     g = pool_geometry(function, axes, shape, *given)
     divisor = average_divisor(function, override)
-    return _Plan(g, None if kind_of(dtype) == "i" else averages_pullback(dtype, g, include, divisor))
+    return WindowPlan(g, None if kind_of(dtype) == "i" else averages_pullback(dtype, g, include, divisor))
 
 
 @remembered
-def _lp_plan(shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, p: Any, *given: Any) -> _Plan:
+def _lp_plan(shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, p: Any, *given: Any) -> WindowPlan:
     g, p = pool_geometry(function, axes, shape, *given), norm(function, p)
-    return _Plan(g, None if kind_of(dtype) == "i" else norms_pullback(dtype, g, p))
+    return WindowPlan(g, None if kind_of(dtype) == "i" else norms_pullback(dtype, g, p))
 
 
 def _max(axes: int, example: str, result: str) -> Function:

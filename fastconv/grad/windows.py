@@ -18,7 +18,7 @@ from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.planes import three
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.geometry.windows import Axis
-from fastconv.grad.arrays import converted, pulled
+from fastconv.grad.arrays import converted, output_gradient, pulled
 
 # Columns of windows, or channels, that are worth lanes of their own, and elements of a window that are compared again
 # rather than looked up.
@@ -115,9 +115,10 @@ def averages_pullback(
     element = element_dtype(dtype)
     planes, lanes = (max(number, 1) for number in _planes(g))
     adjoint = windows_adjoint(g.axes, planes, lanes, element.name)
-    by = window_counts(g, count_include_pad) if divisor is None else divisor
-    if isinstance(by, tuple):
-        by = reduce(np.multiply.outer, [counts.numbers() for counts in by])
+    counts = window_counts(g, count_include_pad) if divisor is None else divisor
+    by: Any = counts
+    if isinstance(counts, tuple):
+        by = reduce(np.multiply.outer, [each.numbers() for each in counts])
         by = by if g.layout == "channels_first" else by[..., None]
     return Averages(adjoint, np.asarray(by, element), g.layout)
 
@@ -160,3 +161,15 @@ def norms_pullback(dtype: np.dtype, g: PoolGeometry, p: int | float) -> Norms | 
         return Extremes(maxima_pullback(dtype, g), 1 if p > 0 else -1)
     element = element_dtype(dtype)
     return Norms(g, averages(element, g), averages_pullback(element, g), p)
+
+
+class WindowPlan(NamedTuple):
+    """Windows, and what is done with gradients of floats; integers have none."""
+
+    geometry: PoolGeometry
+    pullback: Maxima | Averages | Norms | Extremes | None
+
+    def run(self, function: str, grad_output: Any, x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray | None]:
+        """Return the gradient of x from that of a result of a dtype."""
+        grad = output_gradient(function, grad_output, self.geometry.out_shape, dtype)
+        return (None if self.pullback is None else self.pullback.pull(function, grad, x),)
