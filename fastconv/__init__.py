@@ -92,6 +92,7 @@ __all__ = [
     "get_num_threads",
     "global_avg_pool",
     "global_max_pool",
+    "grad",
     "interpolate",
     "lp_pool1d",
     "lp_pool2d",
@@ -122,7 +123,7 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("activations", "ndimage", "signal", "testing")
+_NAMESPACES = ("activations", "grad", "ndimage", "signal", "testing")
 
 
 def __getattr__(name: str) -> object:

@@ -1,85 +1,64 @@
-"""Arrays of any dtype on gradients of real elements."""
+"""What all gradients share: the gradient that comes in, and results that are sums the other way round."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastconv.api.moving import execute
+from fastconv.dispatch.adjoint import Adjoint
 from fastconv.errors import DtypeError, ShapeError
-from fastconv.geometry.arrays import as_input, common_dtype, kind_of
+from fastconv.geometry.arrays import as_input, element_dtype
+
+Shape: TypeAlias = tuple[int, ...]
+Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
 
 
-def given(function: str, **arrays: Any) -> tuple[list[np.ndarray | None], np.dtype]:
-    """Return the named arrays as `as_input` does, None kept, and their common dtype, which is not of integers."""
-    found = {name: None if a is None else as_input(function, name, a) for name, a in arrays.items()}
-    dtype = common_dtype(function, *found.values())
-    if kind_of(dtype) == "i":
-        kinds = ", ".join(f"{name} {a.dtype}" for name, a in found.items() if a is not None)
-        raise DtypeError(f"{function}: no array is of floats ({kinds}), expected one at least")
-    return list(found.values()), dtype
+def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
+    """Return a function of a family with its own name and docstring."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc.format(**words)
+    return function
 
 
-def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise unless the gradient has the shape of the output, and is real if the output's dtype is."""
-    if dy.shape != shape:
-        raise ShapeError(f"{function}: grad_output has shape {dy.shape}, expected {shape}, that of the output")
-    if dy.dtype.kind == "c" and dtype.kind != "c":
-        raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected floats, as the output has")
+def output_gradient(function: str, value: Any, shape: Shape, dtype: np.dtype) -> np.ndarray:
+    """Return grad_output as kernels take it, once it has the shape and dtype of the operation's result."""
+    grad = as_input(function, "grad_output", value)
+    if grad.shape != shape:
+        raise ShapeError(f"{function}: grad_output has shape {grad.shape}, expected {shape}, that of the result")
+    if grad.dtype != dtype:
+        raise DtypeError(f"{function}: grad_output has dtype {grad.dtype}, expected {dtype}, that of the result")
+    return grad
 
 
-def is_wanted(array: np.ndarray | None) -> bool:
-    """Return whether an array has a gradient: it is there, and not of integers."""
-    return array is not None and kind_of(array.dtype) != "i"
+def real_parts(dtype: np.dtype, lanes: int) -> int:
+    """Return how many real numbers stand where `lanes` of a dtype do."""
+    return 2 * lanes if dtype.kind == "c" else lanes
 
 
-def bilinear(
-    product: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    a: np.ndarray,
-    b: np.ndarray,
-    element: np.dtype,
-    like: np.ndarray,
-) -> np.ndarray:
-    """Return ``product(a, conj(b))``, computed by real products of `element`, in the dtype of `like`."""
-    if a.dtype.kind != "c" and b.dtype.kind != "c":
-        return cast(product(_real(a, element), _real(b, element)), like.dtype)
-    (ar, ai), (br, bi) = _parts(a, element), _parts(b, element)
+def converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an array in another dtype; half precision overflows to infinity, as its own arithmetic does."""
     with np.errstate(all="ignore"):
-        real = _sum(product, (ar, br, 1), (ai, bi, 1))
-        if like.dtype.kind != "c":
-            return cast(real, like.dtype)
-        imaginary = _sum(product, (ai, br, 1), (ar, bi, -1))
-        result = np.empty(real.shape, like.dtype)
-        result.real, result.imag = real, imaginary
-    return result
+        return values.astype(dtype, copy=False)
 
 
-def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return an array in a dtype; half precision overflows to infinity, as its own arithmetic does."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(all="ignore"):
-        return array.astype(dtype)
+def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, layout: str) -> np.ndarray:
+    """Return the gradient of an input of a shape and dtype by an adjoint."""
+    element = dtype if dtype.kind == "c" else element_dtype(dtype)
+    if not grad.size or 0 in shape:
+        return np.zeros(shape, dtype)
+    out = np.empty(shape, element)
+    execute(adjoint.program, adjoint.seconds, converted(grad, element), out)
+    last = len(shape) - (layout == "channels_last")
+    for axis, places in enumerate(adjoint.unseen, last - len(adjoint.unseen)):
+        if len(places):
+            out[(slice(None),) * axis + (_run(places),)] = 0
+    return converted(out, dtype)
 
 
-def _real(a: np.ndarray, element: np.dtype) -> np.ndarray:
-    return np.ascontiguousarray(a, element)
-
-
-def _parts(a: np.ndarray, element: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
-    return _real(a.real, element), _real(a.imag, element) if a.dtype.kind == "c" else None
-
-
-def _sum(product: Callable[[np.ndarray, np.ndarray], np.ndarray], *terms: Any) -> np.ndarray:
-    """Return the sum of sign * product(a, b) over the (a, b, sign) whose parts are there; the first ones are."""
-    found = [sign * product(a, b) for a, b, sign in terms if a is not None and b is not None]
-    return found[0] if len(found) == 1 else found[0] + found[1]
-
-
-def channel_sums(dy: np.ndarray, channel: int, like: np.ndarray) -> np.ndarray:
-    """Return the sum over all axes but one, the gradient of a bias, in the dtype of `like`."""
-    wide = np.complex128 if dy.dtype.kind == "c" else np.float64
-    with np.errstate(all="ignore"):
-        sums = dy.sum(tuple(axis for axis in range(dy.ndim) if axis != channel % dy.ndim), dtype=wide)
-        return (sums if like.dtype.kind == "c" else sums.real).astype(like.dtype)
+def _run(places: np.ndarray) -> slice | np.ndarray:
+    """Return ascending places, as a slice if they are one."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places

@@ -14,7 +14,7 @@ from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.conv import ConvGeometry, bias_shape_check, output_shape
 from fastconv.geometry.conv_transpose import TransposeGeometry
 from fastconv.grad.activations import pullback
-from fastconv.grad.arrays import bilinear, cast, channel_sums, check_gradient, given, is_wanted
+from fastconv.grad.products import bilinear, cast, channel_sums, check_gradient, given, is_wanted
 from fastconv.grad.problem import ConvGradients, gradients_of
 
 Gradients = tuple[np.ndarray | None, ...]
