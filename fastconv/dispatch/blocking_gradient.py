@@ -100,7 +100,7 @@ def _bands(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
         for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
             if most >= RB * CB or RB == 1:
                 yield 1, RB, CB
-    pixels, images = g.OH * g.OW, g.N * g.OD
+    pixels, images = g.OH * g.OW, max(1, g.N * g.OD)
     if pixels < most:
         yield from ((n, g.OH, g.OW) for n in {min(images, max(1, limit // pixels)) for limit in (2 * least, most)})
 
