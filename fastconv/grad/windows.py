@@ -20,8 +20,7 @@ from fastconv.geometry.pool import PoolGeometry
 from fastconv.geometry.windows import Axis
 from fastconv.grad.arrays import converted, output_gradient, pulled
 
-# Columns of windows, or channels, that are worth lanes of their own, and elements of a window that are compared again
-# rather than looked up.
+# Channels that are worth lanes of their own, and elements of a window that are compared again rather than looked up.
 _LANES, _TAPS = 4, 1024
 
 
@@ -56,7 +55,7 @@ class Maxima(NamedTuple):
         planes, lanes = _planes(g)
         count, size = (math.prod(getattr(axis, name) for axis in g.axes) for name in ("out", "n"))
         bits = 8 * out.itemsize + (not self.shared)
-        program = load.load("unpool:build")(bits, planes, count, size, lanes, "sum" if self.shared else "last")
+        program = load.load("unpool:build")(bits, planes, count, size, lanes, "add" if self.shared else "last")
         flags = np.zeros(program.tasks, np.int64)
         execute(program, grad.size * 3e-9 + moving_seconds(out.size, out.itemsize), grad, indices, out, flags)
 
@@ -66,8 +65,7 @@ def maxima_pullback(dtype: np.dtype, g: PoolGeometry) -> Maxima:
     planes, lanes = _planes(g)
     sizes, outs = ([getattr(axis, name) for axis in g.axes] for name in ("n", "out"))
     kernel = [_side_by_side(axis) for axis in g.axes]
-    wide = max(lanes, 1) if g.layout == "channels_last" else outs[-1]
-    if 0 not in kernel and math.prod(kernel) <= _TAPS and wide >= _LANES:
+    if 0 not in kernel and math.prod(kernel) <= _TAPS and (lanes >= _LANES or (lanes == 1 and kernel[-1] == 2)):
         bits = 8 * element_dtype(dtype).itemsize
         program = load.load("max_pool_grad:build")(bits, planes, lanes, three(sizes), three(outs), three(kernel))
         return Maxima(g, program, None, False)

@@ -42,6 +42,10 @@ def test_interpolate(seed):
         if keywords.get("antialias") and (grad.shape[-1] == 1 or (kept and factors)):
             # PyTorch sums the wrong elements of a column, and its gradient resizes an axis that the result does not.
             continue
+        double = any(2 * n == out for n, out in zip(shape[2:], grad.shape[2:], strict=True))
+        if mode == "nearest" and axes == 3 and (kept or double) and keywords.get("recompute_scale_factor") is not True:
+            # Where an axis stays or doubles, PyTorch's gradient forgets the factor that its result follows.
+            continue
         done += 1
         arrays = (to_layout(grad, layout), to_layout(x, layout))
         (got,) = fc.grad.interpolate_vjp(*arrays, mode=mode, layout=layout, **keywords)
