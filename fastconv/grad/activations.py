@@ -109,7 +109,7 @@ tanh_vjp = _activation("tanh", "``1 - tanh(x)**2``", "[0.41997434, 1.        , 0
 silu_vjp = _activation("silu", "``s * (1 + x * (1 - s))``, s the sigmoid,", "[0.07232949, 0.5       , 1.09078425]")
 swish_vjp = _activation("swish", "``s * (1 + x * (1 - s))``, s the sigmoid,", "[0.07232949, 0.5       , 1.09078425]")
 gelu_vjp = _activation(
-    "gelu", "``Phi(x) + x * phi(x)`` of the normal distribution", "[-0.08331547,  0.5       ,  1.08523181]"
+    "gelu", "``Phi(x) + x * phi(x)`` of the normal distribution", "[-0.08331547,  0.5       ,  1.0852318 ]"
 )
 gelu_tanh_vjp = _activation("gelu_tanh", "the derivative of its formula", "[-0.08296408,  0.5       ,  1.08609926]")
 hardswish_vjp = _activation(
