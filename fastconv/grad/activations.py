@@ -19,7 +19,6 @@ from fastconv.threads import run
 
 # About what an element takes on one core; it only decides whether other threads help.
 _SECONDS = 1.5e-9
-_SECONDS_GELU = 30e-9
 
 _DOC = """Return the gradient of `fastconv.activations.{name}` for its input: {formula} times `grad_output`.
 
@@ -73,7 +72,7 @@ def pullback(name: str | None, grad_output: np.ndarray, pre: np.ndarray) -> np.n
     arrays = [converted(array, element) for array in (grad, pre)]
     program = load.load("activation_grad:build")(name, element.name, pre.size)
     io = np.array([*map(address, arrays), address(out)], np.int64)
-    run(program.kernel, program.g, io, program.tasks, 0, pre.size * (_SECONDS_GELU if name == "gelu" else _SECONDS))
+    run(program.kernel, program.g, io, program.tasks, 0, pre.size * _SECONDS)
     return converted(out, pre.dtype)
 
 

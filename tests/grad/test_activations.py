@@ -112,3 +112,18 @@ def test_other_names_and_dtypes():
         fc.grad.relu_vjp(np.ones(2), np.ones(3))
     with pytest.raises(fc.DtypeError, match="relu_vjp: grad_output has dtype float32, expected float64"):
         fc.grad.relu_vjp(np.ones(3, "f4"), np.ones(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_pytorchs(name):
+    torch = pytest.importorskip("torch")
+    functions = {"gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh")}
+    function = functions.get(name) or getattr(torch, name, None) or getattr(torch.nn.functional, name)
+    for dtype in BOUNDS:
+        grad, x = drawn(dtype, 20011)
+        x[:8] = [0, -0.0, 3, -3, 6, np.inf, -np.inf, 1e10]
+        tensor = torch.from_numpy(x).requires_grad_()
+        function(tensor).backward(torch.from_numpy(grad))
+        want = tensor.grad.numpy()
+        np.testing.assert_allclose(pullback(name, grad, x), want, rtol=0, atol=4 * BOUNDS[dtype] * np.abs(grad).max())
