@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.kernels.cpu import activation_grad, max_pool_grad, unpool
+from fastconv.geometry.windows import Axis
+from fastconv.grad.windows import window_inputs
+from fastconv.kernels.cpu import activation_grad, max_pool_grad, max_pool_sums, unpool
 from fastconv.kernels.cpu.program import address
 from fastconv.kernels.reference import grad as reference
 from tests import guard
@@ -13,7 +15,7 @@ from tests.pools import values
 
 pytestmark = pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
 
-CALLS = 150
+CALLS = 80
 
 
 def test_gradients_stay_inside():
@@ -21,10 +23,10 @@ def test_gradients_stay_inside():
     assert out.split()[-1] == "done"
 
 
-def run(program, *arrays):
+def run(program, *arrays, scratch=0):
     """Run a program on arrays."""
     io = np.array([address(a) for a in arrays], np.int64)
-    program.kernel(program.g, io, 0, 0, program.tasks)
+    program.kernel(program.g, io, scratch, 0, program.tasks)
 
 
 def check_drawn():
@@ -32,7 +34,7 @@ def check_drawn():
     rng = np.random.default_rng(1)
     for i in range(CALLS):
         side, dtype = guard.SIDES[i % 2], ("float32", "float64")[i // 2 % 2]
-        for check in (check_maxima, check_sums, check_activation):
+        for check in (check_maxima, check_windows, check_sums, check_activation):
             with guard.Pages() as pages:
                 check(rng, pages, side, dtype)
     print("done")
@@ -52,15 +54,45 @@ def check_maxima(rng, pages, side, dtype):
     out = pages.empty(x.shape, dtype, side)
     out[...] = 77
     run(max_pool_grad.build(8 * x.itemsize, planes, lanes, *map(tuple, (sizes, outs, kernel))), grad, x, out)
-    want = np.zeros(x.shape, dtype)
-    for place in np.ndindex(*outs):
-        window = (slice(None), *(slice(o * k, (o + 1) * k) for o, k in zip(place, kernel, strict=True)))
-        taps = x[window].reshape(planes, -1, lanes)
-        nans = np.isnan(taps)
-        winner = np.where(nans.any(1), taps.shape[1] - 1 - nans[:, ::-1].argmax(1), taps.argmax(1))
-        hot = np.arange(taps.shape[1])[:, None] == winner[:, None]
-        want[window] = np.where(hot, grad[(slice(None), *place)][:, None], 0).reshape(want[window].shape)
-    np.testing.assert_array_equal(out, want)
+    taps = [[range(o * k, (o + 1) * k) for o in range(n)] for n, k in zip(outs, kernel, strict=True)]
+    np.testing.assert_array_equal(out, routed(grad, x, taps))
+
+
+def routed(grad, x, taps):
+    """Return gradients (planes, *outs, lanes), each added to the first maximum, or last NaN, of its window of x."""
+    want = np.zeros(x.shape, x.dtype)
+    for place in np.ndindex(grad.shape[1:-1]):
+        window = np.ix_(*(each[o] for each, o in zip(taps, place, strict=True)))
+        values, given = x[:, *window], grad[:, *place]
+        flat = values.reshape(len(x), -1, x.shape[-1])
+        if flat.shape[1]:
+            nans = np.isnan(flat)
+            winner = np.where(nans.any(1), flat.shape[1] - 1 - nans[:, ::-1].argmax(1), flat.argmax(1))
+            hot = np.arange(flat.shape[1])[:, None] == winner[:, None]
+            want[:, *window] += np.where(hot, given[:, None], 0).reshape(values.shape)
+    return want
+
+
+def check_windows(rng, pages, side, dtype):
+    """The same of windows that overlap, are cut off, or hold nothing."""
+    images, lanes, taps, axes = int(rng.integers(1, 3)), int(rng.choice([4, 16, 19, 70])), [], []
+    for most in (3, 7, 9):
+        n, K, S, P, D = (int(rng.integers(low, high)) for low, high in ((1, most), (1, 4), (1, 4), (0, 2), (1, 4)))
+        axis = Axis(n, max(1, (n + 2 * P - D * (K - 1) - 1) // S + 1), K, S, D, P)
+        axis = axis if rng.random() < 0.8 else Axis(n, int(rng.integers(1, n + 2)), mode="adaptive")
+        axes.append(axis)
+        inputs = (range(axis.start(o), axis.reach(o), axis.dilation) for o in range(axis.out))
+        taps.append([[i for i in each if 0 <= i < n] for each in inputs])
+    print(images, lanes, axes, side, dtype, flush=True)
+    x = pages.copy(values(rng, (images, *(axis.n for axis in axes), lanes), dtype, special=True), side)
+    grad = pages.copy(values(rng, (images, *(axis.out for axis in axes), lanes), dtype), side)
+    out = pages.empty(x.shape, dtype, side)
+    out[...] = 77
+    dilation, inputs = tuple(axis.dilation for axis in axes), [window_inputs(axis) for axis in axes]
+    sizes, stride = x.shape[1:-1], axes[2].stride
+    program = max_pool_sums.build(8 * x.itemsize, images, lanes, sizes, inputs, dilation, stride)
+    run(program, grad, x, out, scratch=pages.address(program.scratch_bytes, "end"))
+    np.testing.assert_array_equal(out, routed(grad, x, taps))
 
 
 def check_sums(rng, pages, side, dtype):

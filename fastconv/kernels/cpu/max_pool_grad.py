@@ -5,8 +5,8 @@ is written once. `route_rows` does it for windows whose taps are rows. In channe
 a pixel. In channels_first lanes are windows, and a tap is a row: VL windows of two columns are two vectors, whose even
 and odd elements are drawn apart by shuffles, and zipped together again when they are stored.
 
-Windows are whole, and as far apart as they are long; what is left behind the last of them is zero. All other windows go
-by the indices of the forward pass, and kernels/cpu/unpool.py.
+Windows are whole, and as far apart as they are long; what is left behind the last of them is zero. In channels_last
+others are the work of kernels/cpu/max_pool_sums.py, else of kernels/cpu/unpool.py, by the indices of the forward pass.
 """
 
 from __future__ import annotations
@@ -133,15 +133,16 @@ class _Winners:
 
 
 @intrinsic(prefer_literal=True)
-def _route_rows(typing, BITS, COLUMNS, out, x, ldx, grad, ldg, taps, count, rows, n):
+def _route_rows(typing, BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count, rows, n):
     """out[taps[k] + r*ldx + i*COLUMNS + c] = grad[r*ldg + i] where x there is the first maximum, or last NaN, else 0.
 
-    Of the elements k < count, c < COLUMNS of window i < n of row r < rows.
+    Of the elements k < count, c < COLUMNS of window i < n of row r < rows. With ADD it is added to `out`, a row after
+    the other.
     """
-    value = literals(BITS, COLUMNS)
+    value = literals(BITS, COLUMNS, ADD)
     if value is None:
         return None
-    bits, columns = value
+    bits, columns, add = value
 
     def emit(b, args):
         v = Lanes(b, bits)
@@ -171,18 +172,22 @@ def _route_rows(typing, BITS, COLUMNS, out, x, ldx, grad, ldg, taps, count, rows
                 winner, value = after[1], row.load(v.at(given, i))
                 with counted(b, count) as (k, _, _):
                     numbers = [b.add(b.mul(k, const(columns)), const(c)) for c in range(columns)]
-                    access.store([winners.kept(winner, c, value) for c in numbers], v.at(out, at(k, window)))
+                    kept, target = [winners.kept(winner, c, value) for c in numbers], v.at(out, at(k, window))
+                    if add:
+                        kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
+                    access.store(kept, target)
 
-            each_vector(v, n, route)
+            each_vector(v, n, route, repeatable=not add)
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"route_rows_{bits}_{columns}", args[2:], emit)
+        outlined(builder, f"route_rows_{bits}_{columns}_{add}", args[3:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, COLUMNS, *[N] * 9), codegen
+    return types.void(BITS, COLUMNS, ADD, *[N] * 9), codegen
 
 
-def route_rows_twin(BITS, COLUMNS, out, x, ldx, grad, ldg, taps, count, rows, n):
+@np.errstate(all="ignore")
+def route_rows_twin(BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count, rows, n):
     """Python twin of `route_rows`."""
     size, offsets = BITS // 8, ints(taps, count).tolist()
     for r in range(rows):
@@ -195,7 +200,8 @@ def route_rows_twin(BITS, COLUMNS, out, x, ldx, grad, ldg, taps, count, rows, n)
         given = elements(BITS, grad + size * r * ldg, n)[:, None]
         for k, at in enumerate(places):
             kept = np.where(winner[:, None] == k * COLUMNS + np.arange(COLUMNS), given, 0)
-            elements(BITS, out + at, n * COLUMNS)[:] = kept.ravel()
+            target = elements(BITS, out + at, n * COLUMNS)
+            target[:] = target + kept.ravel() if ADD else kept.ravel()
 
 
 route_rows = route_rows_twin if config.DISABLE_JIT else _route_rows
@@ -230,6 +236,6 @@ def _kernel(BITS: int, COLUMNS: int) -> Any:
             for r in range(lines):
                 to, given = at + size * r * g[KH] * g[ROW], grad + size * r * g[OUT_ROW]
                 x, out, taps, length = io[X] + to, io[OUT] + to, g[TAPS], g[LENGTH]
-                route_rows(BITS, COLUMNS, out, x, g[STEP], given, length, taps, g[K], runs, length)
+                route_rows(BITS, COLUMNS, 0, out, x, g[STEP], given, length, taps, g[K], runs, length)
 
     return route
