@@ -67,7 +67,9 @@ def _square(layer: Layer, before: Layer) -> int | None:
         return None
     size = layer.pool_size[0]
     fits = layer.pool_size == layer.strides == (size, size)
-    return size if fits and all(n % size == 0 or layer.padding == "valid" for n in layer.input_shape[1:3] if n) else None
+    return (
+        size if fits and all(n % size == 0 or layer.padding == "valid" for n in layer.input_shape[1:3] if n) else None
+    )
 
 
 class _Planned:
@@ -102,7 +104,8 @@ class _Planned:
         return plan
 
     def _made(self, shape: tuple[int, ...]) -> ConvPlan:
-        layer, keywords = self.layer, {"layout": LAST, "activation": self.activation, "dtype": self.layer.dtype}
+        layer = self.layer
+        keywords: dict[str, Any] = {"layout": LAST, "activation": self.activation, "dtype": layer.dtype}
         kernel, *bias = (p.value for p in layer.parameters)
         options: tuple[Any, ...] = layer.options if isinstance(layer, Conv2D) else ()
         weight = kernel if isinstance(layer, Conv2D) else kernel[:, :, None, None]

@@ -64,7 +64,7 @@ def found(values: Any, loss: Loss, outputs: tuple[int, ...]) -> list[Metric]:
     return [_found(value, loss, outputs) for value in values]
 
 
-def check(values: Any) -> list[str]:
+def checked(values: Any) -> list[str]:
     """Return the names of metrics, or raise what is none."""
     if isinstance(values, str) or not isinstance(values, (list, tuple)):
         raise ArgumentTypeError(f"compile: metrics = {shown(values)}, expected a list of names")

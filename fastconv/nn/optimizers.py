@@ -165,9 +165,7 @@ class Adam(Optimizer):
     kind = "adam"
     slots = 2
 
-    def __init__(
-        self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7
-    ):
+    def __init__(self, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7):
         super().__init__(learning_rate)
         below_one = math.nextafter(1, 0)
         self.beta_1 = number("Adam", "beta_1", beta_1, 0, below_one, "a number from 0 to below 1")

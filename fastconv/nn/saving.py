@@ -35,7 +35,11 @@ def save(model: Sequential, path: str | Path) -> None:
     """Write a model's layers and weights; see `Sequential.save`."""
     target = _path("save", path)
     library = _safetensors()
-    tensors = {f"{layer.name}/{p.name}": p.get("HWIO") for layer in model._built("save").layers for p in layer.parameters}
+    tensors = {
+        f"{layer.name}/{p.name}": p.get("HWIO")
+        for layer in model.require_built("save").layers
+        for p in layer.parameters
+    }
     text = json.dumps(_description(model))
     metadata = {_FORMAT: FORMAT, _VERSION: str(VERSION), _MODEL: text}
     # Under another name until it is whole: what stood there stays if the disk is full.
@@ -49,11 +53,11 @@ def save(model: Sequential, path: str | Path) -> None:
 
 def _description(model: Sequential) -> dict[str, Any]:
     described = [{"class": type(layer).__name__, "config": layer.get_config()} for layer in model.layers]
-    compiled = None
+    compiled: dict[str, Any] | None = None
     if model.loss is not None and model.optimizer is not None:
-        both = {"optimizer": model.optimizer, "loss": model.loss}
+        both: dict[str, Any] = {"optimizer": model.optimizer, "loss": model.loss}
         compiled = {key: {"class": type(a).__name__, "config": a.get_config()} for key, a in both.items()}
-        compiled["metrics"] = model._metric_names
+        compiled["metrics"] = model.metric_names
     shape = model.layers[0].input_shape[1:]
     return {"name": model.name, "input_shape": shape, "layers": described, "compiled": compiled}
 

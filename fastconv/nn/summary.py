@@ -34,11 +34,11 @@ def show(model: Sequential, print_fn: Callable[[str], object] | None) -> None:
 def table(model: Sequential) -> str:
     """Return the text."""
     rows = [_row(model, i) for i in range(len(model.layers))]
-    lines = [f'Model: "{model.name}"', _rule("┏━┳┓"), _cells(TITLES, "┃"), _rule("┡━╇┩")]
+    lines = [f'Model: "{model.name}"', _rule("┏", "━", "┳", "┓"), _cells(TITLES, "┃"), _rule("┡", "━", "╇", "┩")]
     for i, row in enumerate(rows):
-        lines += [_rule("├─┼┤")] if i else []
+        lines += [_rule("├", "─", "┼", "┤")] if i else []
         lines += _wrapped(row)
-    lines.append(_rule("└─┴┘"))
+    lines.append(_rule("└", "─", "┴", "┘"))
     trainable = sum(p.value.nbytes for layer in model.layers for p in layer.trained())
     counts = sum(p.value.size for layer in model.layers for p in layer.trained())
     everything = [p.value for p in model.parameters]
@@ -71,8 +71,7 @@ def _cells(texts: Sequence[str], bar: str) -> str:
     return f"{bar} " + f" {bar} ".join(padded) + f" {bar}"
 
 
-def _rule(characters: str) -> str:
-    left, line, cross, right = characters
+def _rule(left: str, line: str, cross: str, right: str) -> str:
     return left + cross.join(line * (width + 2) for width in WIDTHS) + right
 
 

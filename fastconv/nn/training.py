@@ -113,8 +113,8 @@ class Compiled:
         if model.loss is None or model.optimizer is None:
             raise OptionError(f"{function}: {model.name} is not compiled; call compile() first")
         self.model, self.loss, self.optimizer = model, model.loss, model.optimizer
-        self.outputs: tuple[int, ...] = tuple(n for n in model.output_shape[1:] if n is not None)
-        self.metrics = metrics.found(model._metric_names, self.loss, self.outputs)
+        self.outputs = model.layers[-1].sample_shape
+        self.metrics = metrics.found(model.metric_names, self.loss, self.outputs)
         self.last = model.layers[-1]
         is_softmax = getattr(self.last, "activation", None) == "softmax"
         self.logits = is_softmax and self.loss.of_probabilities
@@ -235,7 +235,8 @@ def _epoch(
         for i, batch in enumerate(batches.shuffled(order)):
             found = compiled.step(batch, guard)
             if not losses.is_finite(found[0]):
-                raise NonFiniteError(_diagnosis(compiled, found[0], batch, f"epoch {epoch + 1}, batch {i + 1}"))
+                when = f" in epoch {epoch + 1}, batch {i + 1}"
+                raise NonFiniteError(_diagnosis("fit", compiled, found[0], batch, when))
             means.add(found, len(batch.y))
             bar.step(means.totals[0] / means.count)
         logs = means.logs()
@@ -246,9 +247,9 @@ def _epoch(
         bar.close(logs)
 
 
-def _diagnosis(compiled: Compiled, loss: float, batch: Samples, when: str) -> str:
+def _diagnosis(function: str, compiled: Compiled, loss: float, batch: Samples, when: str) -> str:
     """Return the message for a loss that is not finite."""
-    text = f"fit: the loss is {loss} in {when}"
+    text = f"{function}: the loss is {loss}{when}"
     if not np.isfinite(batch.x).all():
         return f"{text}: the input x has numbers that are not finite"
     layer = compiled.model.tape.first_not_finite()
@@ -314,7 +315,7 @@ def predict(model: Sequential, x: Any, batch_size: Any, verbose: Any) -> np.ndar
     size, shown_level = _batch_size("predict", batch_size), level("predict", verbose)
     array = model.checked("predict", x)
     last = model.layers[-1]
-    outputs = np.empty((len(array), *last.output_shape[1:]), last.dtype)  # type: ignore[arg-type]
+    outputs = np.empty((len(array), *last.sample_shape), last.dtype)
     dtype, inference = model.layers[0].dtype, model.inference
     bar = Progress(shown_level, "Predict", -(-len(array) // size))
     with np.errstate(all="ignore"):
@@ -337,9 +338,12 @@ def train_on_batch(model: Sequential, x: Any, y: Any) -> list[float]:
     guard.install()
     try:
         with np.errstate(all="ignore"):
-            return compiled.step(batch, guard)
+            found = compiled.step(batch, guard)
     finally:
         guard.restore()
+    if not losses.is_finite(found[0]):
+        raise NonFiniteError(_diagnosis("train_on_batch", compiled, found[0], batch, ""))
+    return found
 
 
 def _batch_size(function: str, value: Any) -> int:

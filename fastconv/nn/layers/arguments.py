@@ -23,6 +23,15 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
+def check_name(function: str, value: Any) -> None:
+    """Raise unless a name can stand in messages and files."""
+    rule = "a string, not empty and without /"
+    if value is not None and not isinstance(value, str):
+        raise ArgumentTypeError(f"{function}: name = {shown(value)} is a {type(value).__name__}, expected {rule}")
+    if value is not None and (not value or "/" in value):
+        raise OptionError(f"{function}: name = {shown(value)}, expected {rule}")
+
+
 def pair(function: str, name: str, value: Any) -> Pair:
     """Return (height, width) from an int or two."""
     if isinstance(value, (tuple, list)) and len(value) != 2:

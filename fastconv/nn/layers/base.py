@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, ShapeError
-from fastconv.geometry.arguments import check_keyword, shown
+from fastconv.errors import DtypeError, OptionError, ShapeError
+from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.arrays import as_input, kind_of
 from fastconv.nn import activations
 from fastconv.nn.initializers import Drawn
@@ -52,8 +52,7 @@ class Layer:
         input_shape: Sequence[int] | None = None,
     ):
         kind = type(self).__name__
-        if name is not None and (not isinstance(name, str) or not name or "/" in name):
-            raise ArgumentTypeError(f"{kind}: name = {shown(name)}, expected a string, not empty and without /")
+        arguments.check_name(kind, name)
         self.is_named = name is not None
         self.name = arguments.snake_case(kind) if name is None else name
         self.trainable = arguments.flag(kind, "trainable", trainable)
@@ -85,6 +84,11 @@ class Layer:
     def output_shape(self) -> tuple[int | None, ...]:
         """Shape of the output, None for the batch."""
         return (None, *self._shapes()[1])
+
+    @property
+    def sample_shape(self) -> Shape:
+        """Shape of the output of one sample."""
+        return self._shapes()[1]
 
     def _shapes(self) -> tuple[Shape, Shape]:
         if not self.built:

@@ -95,9 +95,7 @@ class AveragePooling2D(_Pooling):
         out = self.buffer("pooled", (len(x), *self._output)) if training else None
         if training:
             self._saved = x
-        return avg_pool2d(
-            x, self.pool_size, self.strides, self.padding, count_include_pad=False, layout=LAST, out=out
-        )
+        return avg_pool2d(x, self.pool_size, self.strides, self.padding, count_include_pad=False, layout=LAST, out=out)
 
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""

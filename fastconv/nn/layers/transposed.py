@@ -37,8 +37,8 @@ class Conv2DTranspose(WindowLayer):
 
     Notes
     -----
-    Weights: kernel (KH, KW, filters, IC) and bias (filters,). With `output_padding` the output has
-    ``(n - 1) * stride + K + output_padding`` rows for "valid", ``(n - 1) * stride + K % 2 + output_padding`` for "same".
+    Weights: kernel (KH, KW, filters, IC) and bias (filters,). With `output_padding` the output has ``(n - 1) * stride +
+    K + output_padding`` rows for "valid", ``(n - 1) * stride + K % 2 + output_padding`` for "same".
     """
 
     def __init__(
