@@ -98,6 +98,7 @@ __all__ = [
     "get_num_threads",
     "global_avg_pool",
     "global_max_pool",
+    "grad",
     "interpolate",
     "lp_pool1d",
     "lp_pool2d",

@@ -125,12 +125,17 @@ def avg_pool(
 ) -> Pool:
     """Return an average pool from the arguments of the public functions."""
     g = pool_geometry(function, axes, shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    return averages(dtype, g, count_include_pad, average_divisor(function, divisor_override))
+
+
+def average_divisor(function: str, divisor_override: Any) -> int | None:
+    """Return the divisor that the user wants, or None."""
     if divisor_override is None:
-        return averages(dtype, g, count_include_pad)
+        return None
     number = integer(function, "divisor_override", divisor_override, "an int other than 0, or None")
     if number == 0 or abs(number) >= LIMIT:
         raise OptionError(f"{function}: divisor_override = {shown(number)}, expected an int other than 0, below 2**47")
-    return averages(dtype, g, divisor=number)
+    return number
 
 
 def adaptive_avg_pool(
@@ -179,10 +184,10 @@ def _compared(dtype: np.dtype) -> np.dtype:
 def averages(dtype: np.dtype, g: PoolGeometry, count_include_pad: bool = True, divisor: Divisor | None = None) -> Pool:
     """Return the pool of averages, by default over the elements of a window, with or without those in the padding."""
     element = _compared(dtype) if kind_of(dtype) == "f" else _INT64
-    return _pool("sum", dtype, element, g, False, _counted(g, count_include_pad) if divisor is None else divisor)
+    return _pool("sum", dtype, element, g, False, window_counts(g, count_include_pad) if divisor is None else divisor)
 
 
-def _counted(g: PoolGeometry, count_include_pad: bool) -> Divisor:
+def window_counts(g: PoolGeometry, count_include_pad: bool) -> Divisor:
     """Return how many elements windows have: one number if it is the same for all."""
     sides = zip(g.axes, g.ends, strict=True)
     counts = [Counts(axis, -axis.before, end) if count_include_pad else Counts(axis, 0, axis.n) for axis, end in sides]
@@ -211,7 +216,7 @@ def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 
 def lp_averaged(function: str, x: np.ndarray, g: PoolGeometry, norm_type: Any, out: np.ndarray | None) -> np.ndarray:
     """Return PyTorch's Lp pooling: the root of the average of ``x ** p`` times the size of a whole window."""
-    p = _norm(function, norm_type)
+    p = norm(function, norm_type)
     result = x.dtype if kind_of(x.dtype) == "f" else _FLOAT32
     if out is not None:
         check_out(function, out, g.out_shape, result)
@@ -233,7 +238,7 @@ def lp_averaged(function: str, x: np.ndarray, g: PoolGeometry, norm_type: Any, o
     return out
 
 
-def _norm(function: str, norm_type: Any) -> int | float:
+def norm(function: str, norm_type: Any) -> int | float:
     """Return the exponent as a Python number other than 0."""
     kind = type(norm_type).__name__
     if isinstance(norm_type, (bool, np.bool_)) or not isinstance(norm_type, (int, float, np.integer, np.floating)):

@@ -185,24 +185,24 @@ def _max_unpool(
 ) -> np.ndarray:
     """Return the unpooled array; `sizes` are kernel_size, stride, padding and output_size."""
     x = array_input(function, input, device)
-    where = _indices(function, indices, x)
-    plan = _plan(x.shape, x.dtype, function, axes, sizes, duplicates, layout)
+    where = index_input(function, indices, x)
+    plan = unpooling_plan(x.shape, x.dtype, function, axes, sizes, duplicates, layout)
     if out is not None:
         check_out(function, out, plan.shape, x.dtype)
     # What may not be written before all indices are known to be good, or could not be.
     if out is not None or duplicates != "last" or not plan.size:
-        _check_range(function, where, plan.size)
+        check_range(function, where, plan.size)
     if duplicates == "error":
-        _check_unique(function, plan.planes, where)
+        check_unique(function, plan.planes, where)
 
     def fill(target: np.ndarray) -> None:
         if not _place(plan, x, where, target):
-            _check_range(function, where, plan.size)
+            check_range(function, where, plan.size)
 
     return filled(function, out, plan.shape, x.dtype, (x, where), fill)
 
 
-class _Unpooling(NamedTuple):
+class Unpooling(NamedTuple):
     """The parts of the input's shape; the shape of the result, the size of its planes; "last", "max" or "sum"."""
 
     planes: Planes
@@ -212,7 +212,7 @@ class _Unpooling(NamedTuple):
 
 
 @remembered
-def _plan(
+def unpooling_plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     function: str,
@@ -220,7 +220,7 @@ def _plan(
     sizes: tuple[Any, Any, Any, Any],
     duplicates: str,
     layout: str,
-) -> _Unpooling:
+) -> Unpooling:
     """Return what to do with an array, or raise what is wrong with the arguments."""
     check_keyword(function, "duplicates", duplicates, DUPLICATES)
     p = planes(function, shape, layout, axes)
@@ -228,10 +228,10 @@ def _plan(
         raise DtypeError(f'{function}: input has dtype {dtype} with duplicates = "max", expected real numbers')
     spatial = _output_sizes(function, p, *sizes)
     merge = "last" if duplicates == "error" else duplicates
-    return _Unpooling(p, p.resized(function, spatial), math.prod(spatial), merge)
+    return Unpooling(p, p.resized(function, spatial), math.prod(spatial), merge)
 
 
-def _indices(function: str, value: Any, x: np.ndarray) -> np.ndarray:
+def index_input(function: str, value: Any, x: np.ndarray) -> np.ndarray:
     """Return the indices as int64."""
     indices = as_input(function, "indices", value)
     if kind_of(indices.dtype) != "i":
@@ -255,7 +255,7 @@ def _output_sizes(
     return unpooled_sizes(function, p, kernel, strides, pads, output_size)
 
 
-def _check_range(function: str, indices: np.ndarray, size: int) -> None:
+def check_range(function: str, indices: np.ndarray, size: int) -> None:
     """Raise if there is an index that is no place of a plane of `size`."""
     if not indices.size or (indices.min() >= 0 and indices.max() < size):
         return
@@ -265,7 +265,7 @@ def _check_range(function: str, indices: np.ndarray, size: int) -> None:
     raise OptionError(f"{function}: indices has {indices[at]} at {place}, expected {rule}")
 
 
-def _check_unique(function: str, p: Planes, indices: np.ndarray) -> None:
+def check_unique(function: str, p: Planes, indices: np.ndarray) -> None:
     """Raise if an index stands in a plane twice."""
     batched = indices.reshape(p.N, *(indices.shape[1:] if p.batched else indices.shape))
     first = batched if p.layout == "channels_first" else np.moveaxis(batched, -1, 1)
@@ -279,7 +279,7 @@ def _check_unique(function: str, p: Planes, indices: np.ndarray) -> None:
         )
 
 
-def _place(plan: _Unpooling, x: np.ndarray, indices: np.ndarray, out: np.ndarray) -> bool:
+def _place(plan: Unpooling, x: np.ndarray, indices: np.ndarray, out: np.ndarray) -> bool:
     """Fill `out`; return whether all indices were in range."""
     p, merge = plan.planes, plan.merge
     element = _element(x.dtype, merge)

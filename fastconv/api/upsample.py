@@ -252,7 +252,7 @@ def bed_of_nails_unpool3d(
     return _nailed("bed_of_nails_unpool3d", 3, input, scale_factor, position, layout, device, out)
 
 
-class _Unpooling(NamedTuple):
+class Upsampling(NamedTuple):
     """The shape of a result, and the arguments of `repeats` or `nails`."""
 
     shape: tuple[int, ...]
@@ -264,7 +264,7 @@ def _repeated(
 ) -> np.ndarray:
     """Return the array with every element repeated."""
     x = array_input(function, input, device)
-    plan = _plan(x.shape, x.dtype, function, axes, scale_factor, None, layout)
+    plan = upsampling_plan(x.shape, x.dtype, function, axes, scale_factor, None, layout)
     return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(repeats(*plan.problem), x, target))
 
 
@@ -281,12 +281,12 @@ def _nailed(
     """Return the array with zeros between the elements."""
     x = array_input(function, input, device)
     position = integer(function, "position", position)
-    plan = _plan(x.shape, x.dtype, function, axes, scale_factor, position, layout)
+    plan = upsampling_plan(x.shape, x.dtype, function, axes, scale_factor, position, layout)
     return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(nails(*plan.problem), x, target))
 
 
 @remembered
-def _plan(
+def upsampling_plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     function: str,
@@ -294,7 +294,7 @@ def _plan(
     scale_factor: Any,
     position: int | None,
     layout: str,
-) -> _Unpooling:
+) -> Upsampling:
     """Return what to do with an array, or raise what is wrong with the arguments."""
     p = planes(function, shape, layout, axes)
     factors = per_axis(function, "scale_factor", scale_factor, axes)
@@ -310,7 +310,7 @@ def _plan(
                 f"block of {block}"
             )
         firsts = ((position // (H * W), position // W % H, position % W),)
-    return _Unpooling(out_shape, (bits, p.total, three(p.sizes), lanes, steps, *firsts))
+    return Upsampling(out_shape, (bits, p.total, three(p.sizes), lanes, steps, *firsts))
 
 
 def _run(program: Any, x: np.ndarray, out: np.ndarray) -> None:

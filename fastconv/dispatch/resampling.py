@@ -64,23 +64,25 @@ def _build(problem: Problem) -> tuple[Any, float]:
         return _nearest(problem)
     element = np.dtype(problem.element)
     axes = problem.resize.axes
-    each = [_taps(problem.resize, axis, element) for axis in axes]
-    sizes = [axis.n for axis in axes]
+    each = [tap_tables(problem.resize, axis, element) for axis in axes]
+    return resampled(each, [axis.n for axis in axes], problem.planes, problem.lanes, element)
+
+
+def resampled(each: list[Taps], sizes: list[int], planes: int, lanes: int, element: np.dtype) -> tuple[Any, float]:
+    """Return the program that sums arrays (planes, *sizes, lanes) by the taps of each axis, and its seconds."""
     if len(each) == 1:
         each, sizes = [taps.identity(1, element.type), *each], [1, *sizes]
     horizontal, W = each[-1], sizes[-1]
     vertical = reduce(
         lambda outer, inner: taps.product(outer, inner[0], inner[1]), zip(each[1:-1], sizes[1:-1], strict=True), each[0]
     )
-    lanes = load.target().lanes(8 * element.itemsize)
-    blocking = resample_blocking(
-        element.itemsize, lanes, problem.planes, problem.lanes, (math.prod(sizes[:-1]), W), vertical, horizontal
-    )
+    VL = load.target().lanes(8 * element.itemsize)
+    blocking = resample_blocking(element.itemsize, VL, planes, lanes, (math.prod(sizes[:-1]), W), vertical, horizontal)
     bits = 8 * element.itemsize + (element.kind == "i")
     return load.load("resample:build")(bits, blocking), blocking.seconds
 
 
-def _taps(resize: Resize, axis: Axis, element: np.dtype) -> Taps:
+def tap_tables(resize: Resize, axis: Axis, element: np.dtype) -> Taps:
     """Return the taps of an axis, with weights of a type."""
     cubic = 4 if resize.mode == "bicubic" else 2
     real = element.type
@@ -94,15 +96,22 @@ def _taps(resize: Resize, axis: Axis, element: np.dtype) -> Taps:
 
 
 def _nearest(problem: Problem) -> tuple[Any, float]:
-    mode, axes, _ = problem.resize
-    real = np.dtype(problem.element).type
+    sizes = [axis.n for axis in problem.resize.axes]
+    return copies(nearest_sources(problem.resize, problem.element), sizes, problem.planes, problem.lanes, problem.bits)
+
+
+def nearest_sources(resize: Resize, element: str) -> list[np.ndarray]:
+    """Return the input that each output of a "nearest" mode copies, along each axis."""
+    mode, axes, _ = resize
     short = len(axes) == 2 and axes[0].out + axes[1].out <= 128
-    sources = [taps.nearest(axis, mode == "nearest-exact", real, short) for axis in axes]
-    sources = [np.zeros(1, np.int64)] * (3 - len(axes)) + sources
-    sizes = three([axis.n for axis in axes])
-    built = load.load("nearest:build_nearest")(problem.bits, problem.planes, sizes, problem.lanes, sources)
-    size = problem.planes * problem.lanes * math.prod(axis.out for axis in axes)
-    return built, moving_seconds(size, problem.bits // 8)
+    return [taps.nearest(axis, mode == "nearest-exact", np.dtype(element).type, short) for axis in axes]
+
+
+def copies(sources: list[np.ndarray], sizes: list[int], planes: int, lanes: int, bits: int) -> tuple[Any, float]:
+    """Return the program that copies elements by their places along each axis, and its seconds."""
+    all_sources = [np.zeros(1, np.int64)] * (3 - len(sources)) + sources
+    built = load.load("nearest:build_nearest")(bits, planes, three(sizes), lanes, all_sources)
+    return built, moving_seconds(planes * lanes * math.prod(map(len, sources)), bits // 8)
 
 
 def moving_seconds(elements: int, itemsize: int) -> float:

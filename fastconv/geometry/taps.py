@@ -256,3 +256,30 @@ def product(outer: Taps, inner: Taps, n: int) -> Taps:
     return inner._replace(
         start=start, sources=outer.sources[p] * n + inner.sources[q], weights=outer.weights[p] * inner.weights[q]
     )
+
+
+def gathered(sources: np.ndarray, real: Any) -> Taps:
+    """Return outputs that are one input each."""
+    return _regular(sources[:, None], np.ones((len(sources), 1), real))
+
+
+def windows(start: np.ndarray, reach: np.ndarray, real: Any) -> Taps:
+    """Return outputs that are the sums of the inputs from `start` on and before `reach`; none may be empty."""
+    count = reach - start
+    return _ragged(start, count, np.broadcast_to(np.ones(1, real), (len(start), int(count.max()))))
+
+
+def transposed(taps: Taps, n: int) -> tuple[Taps, np.ndarray]:
+    """Return the taps of the adjoint, from outputs to the n inputs, and the inputs that no output sees.
+
+    Those have a tap all the same, of weight 0.
+    """
+    unseen = np.flatnonzero(np.bincount(taps.sources, minlength=n) == 0)
+    outputs = np.repeat(np.arange(taps.out), np.diff(taps.start))
+    order = np.argsort(taps.sources, kind="stable")
+    # An input that is not seen has an output that its neighbour has, so that rows stay together.
+    places = np.searchsorted(taps.sources[order], unseen)
+    near = outputs[order][np.minimum(places, len(outputs) - 1)]
+    counts = np.maximum(np.bincount(taps.sources, minlength=n), 1)
+    weights = np.insert(taps.weights[order], places, 0)
+    return Taps(np.concatenate([[0], np.cumsum(counts)]), np.insert(outputs[order], places, near), weights), unseen

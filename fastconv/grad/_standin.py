@@ -92,49 +92,4 @@ def conv_transpose2d_vjp(dy, x, w, b=None, stride=1, padding=0, output_padding=0
     return _vjp(f, dy, (x, w, b), layout)
 
 
-def max_pool2d_vjp(dy, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, *, layout="channels_first"):
-    import torch
-
-    s = kernel_size if stride is None else stride
-    f = lambda x: torch.nn.functional.max_pool2d(_padded(x, padding, kernel_size, s, 1, -np.inf), kernel_size, s)
-    return _vjp(f, dy, (x,), layout)
-
-
-def avg_pool2d_vjp(dy, x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None, *, layout="channels_first"):
-    import torch
-
-    s = kernel_size if stride is None else stride
-
-    def f(x):
-        ones = _padded(torch.ones_like(x), padding, kernel_size, s, 1)
-        return torch.nn.functional.avg_pool2d(_padded(x, padding, kernel_size, s, 1), kernel_size, s) / torch.nn.functional.avg_pool2d(ones, kernel_size, s)
-
-    return _vjp(f, dy, (x,), layout)
-
-
-def nearest_unpool2d_vjp(dy, x, scale_factor, *, layout="channels_first"):
-    import torch
-
-    return _vjp(lambda x: x.repeat_interleave(scale_factor[0], 2).repeat_interleave(scale_factor[1], 3), dy, (x,), layout)
-
-
-def interpolate_vjp(dy, x, size=None, scale_factor=None, mode="nearest", align_corners=None, *, layout="channels_first"):
-    import torch
-
-    f = lambda x: torch.nn.functional.interpolate(x, size, tuple(map(float, scale_factor)), mode, align_corners)
-    return _vjp(f, dy, (x,), layout)
-
-
-def _activation_vjp(name, dy, x):
-    import torch
-
-    F = torch.nn.functional
-    f = {"relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "silu": F.silu, "gelu": F.gelu, "hardswish": F.hardswish,
-         "sigmoid": torch.sigmoid, "tanh": torch.tanh, "gelu_tanh": functools.partial(F.gelu, approximate="tanh")}[name]
-    return _vjp(f, dy, (x,))
-
-
-for _name in ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "hardswish"):
-    globals()[f"{_name}_vjp"] = functools.partial(_activation_vjp, _name)
-
 __all__ = [n for n in globals() if n.endswith(("_vjp", "_input", "_weight")) and not n.startswith("_")]

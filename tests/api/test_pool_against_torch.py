@@ -26,10 +26,9 @@ TOLERANCES = {"float64": (1e-12, 1e-12), "float32": (2e-6, 1e-6), "float16": (2e
 REFUSED = ("Output size is too small", "not implemented for", "smaller than kernel size")
 
 
-def expected(a: Drawn) -> Any:
-    """Return PyTorch's result, or None of what it refuses."""
-    axes, k = pools.axes_of(a.name, a.x), dict(a.keywords)
-    x = a.x.astype("f8") if a.name.startswith("lp") else a.x
+def torch_keywords(a: Drawn) -> dict[str, Any] | None:
+    """Return the keywords for PyTorch, or None of what it refuses."""
+    axes, k, x = pools.axes_of(a.name, a.x), dict(a.keywords), a.x
     if "output_size" in k:
         sizes = pools.each(k.pop("output_size"), axes)
         # The functions of one axis take no None.
@@ -45,8 +44,15 @@ def expected(a: Drawn) -> Any:
             k["padding"] = [before for before, _ in padding]
         if a.name.startswith("lp") and axes == 1:
             k |= {name: k[name][0] for name in ("kernel_size", "stride") if name in k}
-    if axes == 1 and k.pop("divisor_override", None) is not None:
+    return None if axes == 1 and k.pop("divisor_override", None) is not None else k
+
+
+def expected(a: Drawn) -> Any:
+    """Return PyTorch's result, or None of what it refuses."""
+    k = torch_keywords(a)
+    if k is None:
         return None
+    x = a.x.astype("f8") if a.name.startswith("lp") else a.x
     try:
         result = getattr(torch.nn.functional, a.name)(torch.from_numpy(np.ascontiguousarray(x)), **k)
     except RuntimeError as error:

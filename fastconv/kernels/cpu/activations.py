@@ -38,7 +38,7 @@ _EXP = {
 }
 
 
-def _exp_parts(v: Lanes, x: Any) -> tuple[Any, Any, Any]:
+def exp_parts(v: Lanes, x: Any) -> tuple[Any, Any, Any]:
     """Return (s, t, p): exp(x) = s * t * (1 + p), powers of two s and t. NaN gives NaN in p.
 
     2**k in two factors, since the results from overflow to the smallest denormal need more exponents than one has.
@@ -71,7 +71,7 @@ def _gated(v: Lanes, factor: Any, z: Any) -> Any:
     # exp of -|z| cannot overflow. The factor comes in before the last power of two, so that a product that is a normal
     # number does not lose the bits of a denormal sigmoid.
     b, one, least = v.b, v.splat(1.0), v.splat(_EXP[v.bits][-2])
-    s, t, p = _exp_parts(v, b.fmul(v.call("fabs", [z]), v.splat(-1.0)))
+    s, t, p = exp_parts(v, b.fmul(v.call("fabs", [z]), v.splat(-1.0)))
     mantissa = v.fma(s, p, s)
     tail = b.fmul(b.fmul(factor, mantissa), t)
     tail = b.select(b.fcmp_ordered("<", z, least), b.fmul(factor, v.zero), tail)
@@ -86,7 +86,7 @@ def _sigmoid(v: Lanes, x: Any) -> Any:
 def _tanh(v: Lanes, x: Any) -> Any:
     b = v.b
     # Beyond 20 tanh is 1 in both types, and exp(2 * 20) far from overflow.
-    s, t, p = _exp_parts(v, b.fmul(v.clamp(x, v.splat(-20.0), v.splat(20.0)), v.splat(2.0)))
+    s, t, p = exp_parts(v, b.fmul(v.clamp(x, v.splat(-20.0), v.splat(20.0)), v.splat(2.0)))
     scale = b.fmul(s, t)
     expm1 = v.fma(scale, p, b.fsub(scale, v.splat(1.0)))
     return v.call("copysign", [b.fdiv(expm1, b.fadd(expm1, v.splat(2.0))), x])

@@ -154,14 +154,17 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
 
 
 @inline
-def deep_strip(BITS, MR, strip, x, g, image, group, c0, channels, r0, col0):
-    """channels_last: fill a strip with the channels from c0 on of a group, which come in the order (kd, ic)."""
+def deep_strip(BITS, MR, strip, x, g, image, group, c0, channels, pitch, r0, col0):
+    """channels_last: fill a strip with the channels from c0 on of a group, which come in the order (kd, ic).
+
+    Its pixels are `pitch` elements apart.
+    """
     c, ICT = 0, g[F.ICT]
     while c < channels:
         kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
         n = min(channels - c, ICT - ic)
         plane, to = pixels_plane_at(BITS, g, x, image, kd), strip + BITS // 8 * c
-        strip_pixels(BITS, MR, to, plane, g, group * ICT + ic, n, channels, r0, col0)
+        strip_pixels(BITS, MR, to, plane, g, group * ICT + ic, n, pitch, r0, col0)
         c += n
 
 
@@ -190,7 +193,7 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                     if COLUMNS:
                         columns_pixels(BITS, MR, scratch, io[F.X], g, group, ic0, channels, c0, pixels)
                     else:
-                        deep_strip(BITS, MR, scratch, io[F.X], g, image, group, ic0, channels, r0, c0)
+                        deep_strip(BITS, MR, scratch, io[F.X], g, image, group, ic0, channels, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)

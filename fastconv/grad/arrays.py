@@ -1,0 +1,64 @@
+"""What all gradients share: the gradient that comes in, and results that are sums the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastconv.api.moving import execute
+from fastconv.dispatch.adjoint import Adjoint
+from fastconv.errors import DtypeError, ShapeError
+from fastconv.geometry.arrays import as_input, element_dtype
+
+Shape: TypeAlias = tuple[int, ...]
+Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
+
+
+def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
+    """Return a function of a family with its own name and docstring."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc.format(**words)
+    return function
+
+
+def output_gradient(function: str, value: Any, shape: Shape, dtype: np.dtype) -> np.ndarray:
+    """Return grad_output as kernels take it, once it has the shape and dtype of the operation's result."""
+    grad = as_input(function, "grad_output", value)
+    if grad.shape != shape:
+        raise ShapeError(f"{function}: grad_output has shape {grad.shape}, expected {shape}, that of the result")
+    if grad.dtype != dtype:
+        raise DtypeError(f"{function}: grad_output has dtype {grad.dtype}, expected {dtype}, that of the result")
+    return grad
+
+
+def real_parts(dtype: np.dtype, lanes: int) -> int:
+    """Return how many real numbers stand where `lanes` of a dtype do."""
+    return 2 * lanes if dtype.kind == "c" else lanes
+
+
+def converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an array in another dtype; half precision overflows to infinity, as its own arithmetic does."""
+    with np.errstate(all="ignore"):
+        return values.astype(dtype, copy=False)
+
+
+def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, layout: str) -> np.ndarray:
+    """Return the gradient of an input of a shape and dtype by an adjoint."""
+    element = dtype if dtype.kind == "c" else element_dtype(dtype)
+    if not grad.size or 0 in shape:
+        return np.zeros(shape, dtype)
+    out = np.empty(shape, element)
+    execute(adjoint.program, adjoint.seconds, converted(grad, element), out)
+    last = len(shape) - (layout == "channels_last")
+    for axis, places in enumerate(adjoint.unseen, last - len(adjoint.unseen)):
+        if len(places):
+            out[(slice(None),) * axis + (_run(places),)] = 0
+    return converted(out, dtype)
+
+
+def _run(places: np.ndarray) -> slice | np.ndarray:
+    """Return ascending places, as a slice if they are one."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places

@@ -1,0 +1,96 @@
+"""Public pullback of interpolation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastconv.api.moving import array_input, remembered
+from fastconv.dispatch.adjoint import Adjoint, resize_adjoint
+from fastconv.geometry.arrays import element_dtype, kind_of
+from fastconv.geometry.planes import planes
+from fastconv.geometry.resize import resize
+from fastconv.grad.arrays import output_gradient, pulled, real_parts
+
+
+def interpolate_vjp(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    size: int | tuple[int, ...] | None = None,
+    scale_factor: float | tuple[float, ...] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+    *,
+    layout: str = "channels_first",
+    device: str = "auto",
+) -> tuple[np.ndarray | None]:
+    """Return the gradient of `fastconv.interpolate` for its input.
+
+    ``dinput[i] = sum over o of weight(position(o) - i) * grad_output[o]`` along each axis, with the weights of
+    `fastconv.interpolate`.
+
+    Parameters
+    ----------
+    grad_output : array_like of the shape and dtype of the result of `fastconv.interpolate`
+    input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias, layout, device
+        Those of `fastconv.interpolate`; only the shape and dtype of `input` matter.
+
+    Returns
+    -------
+    tuple of one ndarray of the shape and dtype of `input`, or of None for integers
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        `grad_output` does not fit.
+    ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
+        As `fastconv.interpolate`.
+
+    Notes
+    -----
+    A resampling by the transposed weights: the cost of `fastconv.interpolate`. Half precision is summed in float32.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.grad.interpolate_vjp([[[1.0, 2.0, 3.0, 4.0]]], [[[0.0, 0.0]]], 4)
+    (array([[[3., 7.]]]),)
+    """
+    name = "interpolate_vjp"
+    x = array_input(name, input, device)
+    sizes = (size, scale_factor, recompute_scale_factor)
+    plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
+    grad = output_gradient(name, grad_output, plan.shape, x.dtype)
+    return (None if plan.adjoint is None else pulled(plan.adjoint, grad, x.shape, x.dtype, layout),)
+
+
+class _Plan(NamedTuple):
+    """The shape of the result, and the adjoint for floats."""
+
+    shape: tuple[int, ...]
+    adjoint: Adjoint | None
+
+
+@remembered
+def _plan(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    layout: str,
+    sizes: tuple[Any, Any, Any],
+    mode: str,
+    align_corners: Any,
+    antialias: Any,
+) -> _Plan:
+    """Return what to do, or raise what is wrong with the arguments."""
+    name = "interpolate_vjp"
+    p = planes(name, shape, layout, min(max(len(shape) - 2, 1), 3), batched_only=True)
+    how = resize(name, p, *sizes, mode, align_corners, antialias)
+    out_shape = p.resized(name, tuple(axis.out for axis in how.axes))
+    if kind_of(dtype) == "i":
+        return _Plan(out_shape, None)
+    lanes = real_parts(dtype, max(p.lanes, 1))
+    return _Plan(out_shape, resize_adjoint(how, max(p.total, 1), lanes, element_dtype(dtype).name))
