@@ -50,6 +50,11 @@ class ConvGradients:
         self.gathers = _gathers(g) if g.padding_mode != "zeros" else ()
         self.geometry = _padded(g, self.gathers) if g.padding_mode != "zeros" else g
 
+    def result_shape(self, ndim: int) -> tuple[int, ...]:
+        """Return the shape of the convolution's result for an input of so many axes, with or without a batch."""
+        shape = output_shape(self.forward)
+        return shape if ndim == len(shape) else shape[1:]
+
     @cached_property
     def transposed(self) -> PreparedTranspose:
         """What computes the gradient of the input."""
@@ -72,7 +77,8 @@ class ConvGradients:
     def input(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return the gradient of the batched input."""
         dx = np.empty(input_shape(self.geometry), self.geometry.dtype)
-        self.transposed.run_once(dy, (w,), None, None, dx)
+        if dx.size:
+            self.transposed.run_once(dy, (w,), None, None, dx)
         for gather in reversed(self.gathers):
             dx = gather.give(dx)
         return dx

@@ -1,4 +1,4 @@
-"""Arrays of any dtype on gradients of real elements."""
+"""Gradients of arrays of any dtype by products of real elements."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, kind_of
+from fastconv.grad.arrays import converted
 
 
-def given(function: str, **arrays: Any) -> tuple[list[np.ndarray | None], np.dtype]:
+def given(function: str, **arrays: Any) -> tuple[list[Any], np.dtype]:
     """Return the named arrays as `as_input` does, None kept, and their common dtype, which is not of integers."""
     found = {name: None if a is None else as_input(function, name, a) for name, a in arrays.items()}
     dtype = common_dtype(function, *found.values())
@@ -21,12 +22,12 @@ def given(function: str, **arrays: Any) -> tuple[list[np.ndarray | None], np.dty
     return list(found.values()), dtype
 
 
-def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype: np.dtype | None) -> None:
     """Raise unless the gradient has the shape of the output, and is real if the output's dtype is."""
     if dy.shape != shape:
-        raise ShapeError(f"{function}: grad_output has shape {dy.shape}, expected {shape}, that of the output")
-    if dy.dtype.kind == "c" and dtype.kind != "c":
-        raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected floats, as the output has")
+        raise ShapeError(f"{function}: grad_output has shape {dy.shape}, expected {shape}, that of the result")
+    if dtype is not None and dy.dtype.kind == "c" and dtype.kind != "c":
+        raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected floats, as the result has")
 
 
 def is_wanted(array: np.ndarray | None) -> bool:
@@ -39,28 +40,20 @@ def bilinear(
     a: np.ndarray,
     b: np.ndarray,
     element: np.dtype,
-    like: np.ndarray,
+    dtype: np.dtype,
 ) -> np.ndarray:
-    """Return ``product(a, conj(b))``, computed by real products of `element`, in the dtype of `like`."""
+    """Return ``product(a, conj(b))``, computed by real products of `element`, in `dtype`: its real part if that is."""
     if a.dtype.kind != "c" and b.dtype.kind != "c":
-        return cast(product(_real(a, element), _real(b, element)), like.dtype)
+        return converted(product(_real(a, element), _real(b, element)), dtype)
     (ar, ai), (br, bi) = _parts(a, element), _parts(b, element)
     with np.errstate(all="ignore"):
         real = _sum(product, (ar, br, 1), (ai, bi, 1))
-        if like.dtype.kind != "c":
-            return cast(real, like.dtype)
+        if dtype.kind != "c":
+            return converted(real, dtype)
         imaginary = _sum(product, (ai, br, 1), (ar, bi, -1))
-        result = np.empty(real.shape, like.dtype)
+        result = np.empty(real.shape, dtype)
         result.real, result.imag = real, imaginary
     return result
-
-
-def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return an array in a dtype; half precision overflows to infinity, as its own arithmetic does."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(all="ignore"):
-        return array.astype(dtype)
 
 
 def _real(a: np.ndarray, element: np.dtype) -> np.ndarray:
@@ -77,9 +70,9 @@ def _sum(product: Callable[[np.ndarray, np.ndarray], np.ndarray], *terms: Any) -
     return found[0] if len(found) == 1 else found[0] + found[1]
 
 
-def channel_sums(dy: np.ndarray, channel: int, like: np.ndarray) -> np.ndarray:
-    """Return the sum over all axes but one, the gradient of a bias, in the dtype of `like`."""
+def channel_sums(dy: np.ndarray, channel: int, dtype: np.dtype) -> np.ndarray:
+    """Return the sum over all axes but one, the gradient of a bias, in `dtype`."""
     wide = np.complex128 if dy.dtype.kind == "c" else np.float64
     with np.errstate(all="ignore"):
         sums = dy.sum(tuple(axis for axis in range(dy.ndim) if axis != channel % dy.ndim), dtype=wide)
-        return (sums if like.dtype.kind == "c" else sums.real).astype(like.dtype)
+        return (sums if dtype.kind == "c" else sums.real).astype(dtype)

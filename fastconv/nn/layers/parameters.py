@@ -74,7 +74,7 @@ class Parameter:
         value = self.value
         if self.order.multiplied:
             value = value.reshape(*self.shape[2:], *value.shape[2:])
-        return np.ascontiguousarray(value.transpose(self.order.to_keras)).reshape(self.shape)
+        return np.array(value.transpose(self.order.to_keras), order="C").reshape(self.shape)
 
     def checked(self, array: Any, layout: str) -> np.ndarray:
         """Return `array` as it is kept, or raise what does not fit."""
