@@ -245,6 +245,7 @@ def conv_transpose3d(
 def transpose(
     function: str, x: Any, weight: Any, bias: Any, options: TransposeOptions, out: Any, out_dtype: Any
 ) -> np.ndarray:
+    """Run one transposed convolution."""
     x, w = as_input(function, "input", x), as_input(function, "weight", weight)
     b = None if bias is None else as_input(function, "bias", bias)
     dtype = common_dtype(function, x, w, b)

@@ -98,9 +98,9 @@ def _bands(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
     columns = {ceil_div(g.OW, max(1, ceil_div(g.OW, limit))) for limit in (most, least * 2)}
     for CB in sorted(columns):
         for RB in sorted({min(g.OH, rows) for rows in (1, 2, 4, 7, 8, 14, 16, 28, 32)}):
-            if RB * CB <= most or RB == 1:
+            if most >= RB * CB or RB == 1:
                 yield 1, RB, CB
-    pixels, images = g.OH * g.OW, g.N * g.OD
+    pixels, images = g.OH * g.OW, max(1, g.N * g.OD)
     if pixels < most:
         yield from ((n, g.OH, g.OW) for n in {min(images, max(1, limit // pixels)) for limit in (2 * least, most)})
 

@@ -33,7 +33,7 @@ class PreparedWeightGradient:
         self._shape = (g.OC, g.KD, g.ICG, g.KH, g.KW) if self._turned else weight_shape(g)
 
     def run(self, x: np.ndarray, dy: np.ndarray, dbias: np.ndarray | None = None) -> np.ndarray:
-        """Return the gradient of the weight, and fill that of the bias; arrays are C-contiguous, of the dtype of `g`."""
+        """Return the gradient of the weight, and fill that of the bias; arrays are C-contiguous, of the right dtype."""
         g, b, program = self.geometry, self._blocking, self._program
         if dy.size == 0 or x.size == 0:
             if dbias is not None:

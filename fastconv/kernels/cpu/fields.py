@@ -24,8 +24,8 @@ NAMES: Final = (
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
     # Byte offset of the C tiles in the scratch, and C tiles per output-channel tile. Transposed
-    # block: byte offset, row pitch, address of the table of row offsets; input rows of a block, and its input columns if
-    # it may have less than whole rows.
+    # block: byte offset, row pitch, address of the table of row offsets; input rows of a block, and its input columns
+    # if it may have less than whole rows.
     *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS", "T_LINES", "T_COLUMNS"),
     # Separable: row pitch and byte offset of the buffer between the passes, address of a table of one 0.
     *("MIDDLE", "MIDDLE_AT", "ZERO"),

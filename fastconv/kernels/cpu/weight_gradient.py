@@ -4,10 +4,10 @@
 
 A task has a block of input channels, a range of tiles of output channels, and a share (chunk) of the images. It goes
 through its bands of some hundred pixels: packs the input of a band, its border and stride phases laid out as for
-convolution, unless it has no border and is read in place, and the output's gradient to [tile][pixel][NR]; then each register tile of
-the filters is one `rank_update` over the pixels, added to the sums of the bands before. How the batch is cut depends on
-the problem alone, and a second kernel adds the chunks in order while it turns the sums to the weight's layout: so the
-bits are the same for every number of threads. The bias is a row of ones beside the input.
+convolution, unless it has no border and is read in place, and the output's gradient to [tile][pixel][NR]; then each
+register tile of the filters is one `rank_update` over the pixels, added to the sums of the bands before. How the batch
+is cut depends on the problem alone, and a second kernel adds the chunks in order while it turns the sums to the
+weight's layout: so the bits are the same for every number of threads. The bias is a row of ones beside the input.
 
 Depthwise convolution (`alike`) is the same with the channels of a tile as lanes of both operands.
 """
@@ -223,7 +223,7 @@ def build(geometry: Any, b: Any) -> GradientProgram:
 
 
 def _row_places(g: Any, b: Any, channels: int) -> np.ndarray:
-    """Return where the rows (channel, kh, kw) of the filters lie from a pixel on, the last one again up to whole tiles."""
+    """Return where the rows (channel, kh, kw) of filters lie from a pixel on, the last one again up to whole tiles."""
     if b.PLAIN:
         pixel = b.STEP // g.SW
         taps = np.array([(kh * g.DH * g.W + kw * g.DW) * pixel for kh in range(g.KH) for kw in range(g.KW)], np.int64)
