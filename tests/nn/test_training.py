@@ -341,7 +341,7 @@ WRONG_FITS = {
     "callbacks": ((X, Y), {"callbacks": [3]}, fc.ArgumentTypeError, "fit: callbacks has 3"),
     "shuffle": ((X, Y), {"shuffle": 1}, fc.ArgumentTypeError, "fit: shuffle = 1 is a int, expected a bool"),
     "validation_split": ((X, Y), {"validation_split": 1}, fc.OptionError, "fit: validation_split = 1"),
-    "small split": ((X, Y), {"validation_split": 0.01}, fc.OptionError, "fit: validation_split = 0.01 cuts 20 samples"),
+    "small split": ((X[:2], Y[:2]), {"validation_split": 0.9}, fc.OptionError, "cuts 2 samples in 0 and 2"),
     "validation_data": (
         (X, Y),
         {"validation_data": X},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,11 @@ class WindowLayer(ActivatedLayer):
     def _bias(self) -> np.ndarray | None:
         return self.parameters[-1].value if self.use_bias else None
 
-    def _take(self, gradients: tuple[np.ndarray | None, ...]) -> None:
-        """Set the gradients of the weights, in their order."""
-        for parameter, gradient in zip(self.parameters, gradients, strict=False):
+    def _taken(self, gradients: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        """Set the gradients of the weights, which stand in their order behind that of the input; return this one."""
+        for parameter, gradient in zip(self.parameters, gradients[1:], strict=False):
             parameter.gradient = gradient
+        return gradients[0]
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make a layer like this one."""
@@ -152,14 +154,12 @@ class Conv2D(WindowLayer):
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         kernel = self.parameters[0].value
         if not self.trainable:
-            return grad.conv2d_input(x.shape, kernel, dy, *self.options, layout=LAST) if wanted else None
-        if wanted:
-            dx, *gradients = grad.conv2d_vjp(dy, x, kernel, self._bias(), *self.options, layout=LAST)[:3]
-            self._take(tuple(gradients))
+            dx: Any = grad.conv2d_input(x.shape, kernel, dy, *self.options, layout=LAST) if wanted else None
             return dx  # type: ignore[no-any-return]
-        dkernel = grad.conv2d_weight(x, kernel.shape, dy, *self.options, layout=LAST)
-        self._take((dkernel, channel_sums(dy) if self.use_bias else None))
-        return None
+        if wanted:
+            return self._taken(grad.conv2d_vjp(dy, x, kernel, self._bias(), *self.options, layout=LAST))
+        dkernel: Any = grad.conv2d_weight(x, kernel.shape, dy, *self.options, layout=LAST)
+        return self._taken((None, dkernel, channel_sums(dy) if self.use_bias else None))
 
     def macs(self) -> int:
         """Return the multiplications of one sample, those in the padding included."""
@@ -227,9 +227,7 @@ class DepthwiseConv2D(WindowLayer):
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         options = self.strides, self.padding, self.dilation_rate
         kernel = self.parameters[0].value
-        dx, *gradients = grad.depthwise_conv2d_vjp(dy, x, kernel, self._bias(), *options, layout=LAST)[:3]
-        self._take(tuple(gradients))
-        return dx  # type: ignore[no-any-return]
+        return self._taken(grad.depthwise_conv2d_vjp(dy, x, kernel, self._bias(), *options, layout=LAST))
 
     def macs(self) -> int:
         """Return the multiplications of one sample."""

@@ -71,15 +71,16 @@ class Dense(ActivatedLayer):
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         pixels, dy = x.reshape(1, 1, -1, self._input[-1]), dy.reshape(1, 1, -1, self.units)
-        kernel = self.parameters[0].value
+        kernel, bias = self.parameters[0], self.parameters[1:]
         if wanted:
-            dx, dkernel, dbias = grad.pointwise_conv2d_vjp(dy, pixels, kernel, self._bias(), layout=LAST)[:3]
+            dx, dkernel, dbias = grad.pointwise_conv2d_vjp(dy, pixels, kernel.value, self._bias(), layout=LAST)[:3]
         else:
-            dx = None
-            dkernel = grad.conv2d_weight(pixels, (*kernel.shape, 1, 1), dy, layout=LAST)
-            dbias = channel_sums(dy)
-        for parameter, gradient in zip(self.parameters, (dkernel.reshape(kernel.shape), dbias), strict=False):
-            parameter.gradient = gradient
+            dx, dbias = None, channel_sums(dy) if bias else None
+            dkernel = grad.conv2d_weight(pixels, (*kernel.value.shape, 1, 1), dy, layout=LAST)  # type: ignore[assignment]
+        if dkernel is not None:
+            kernel.gradient = dkernel.reshape(kernel.value.shape)
+        for parameter in bias:
+            parameter.gradient = dbias
         return None if dx is None else dx.reshape(x.shape)
 
     def macs(self) -> int:

@@ -78,7 +78,7 @@ class MaxPooling2D(_Pooling):
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""
         options = self.pool_size, self.strides, self.padding
-        return grad.max_pool2d_vjp(dy, self._saved[0], *options, layout=LAST)[0]  # type: ignore[no-any-return]
+        return grad.max_pool2d_vjp(dy, self._saved[0], *options, layout=LAST)[0]
 
 
 class AveragePooling2D(_Pooling):
@@ -100,8 +100,7 @@ class AveragePooling2D(_Pooling):
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""
         options = self.pool_size, self.strides, self.padding
-        found = grad.avg_pool2d_vjp(dy, self._saved, *options, count_include_pad=False, layout=LAST)
-        return found[0]  # type: ignore[no-any-return]
+        return grad.avg_pool2d_vjp(dy, self._saved, *options, count_include_pad=False, layout=LAST)[0]
 
 
 class GlobalAveragePooling2D(Layer):
@@ -181,10 +180,8 @@ class UpSampling2D(Layer):
         """Return the gradient at the input; see `Layer.backward`."""
         x = self._saved
         if self.interpolation == "nearest":
-            dx: np.ndarray = grad.nearest_unpool2d_vjp(dy, x, self.size, layout=LAST)[0]
-        else:
-            dx = grad.interpolate_vjp(dy, x, scale_factor=self.size, mode="bilinear", layout=LAST)[0]
-        return dx
+            return grad.nearest_unpool2d_vjp(dy, x, self.size, layout=LAST)[0]
+        return grad.interpolate_vjp(dy, x, scale_factor=self.size, mode="bilinear", layout=LAST)[0]
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make a layer like this one."""

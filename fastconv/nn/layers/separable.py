@@ -79,11 +79,10 @@ class SeparableConv2D(WindowLayer):
         return separable_conv2d(x, depthwise, pointwise, self._bias(), *options, **more)
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        weights = *(p.value for p in self.parameters[:2]), self._bias()
+        depthwise, pointwise = (p.value for p in self.parameters[:2])
         options = self.strides, self.padding, self.dilation_rate
-        dx, *gradients = grad.separable_conv2d_vjp(dy, x, *weights, *options, layout=LAST)[:4]
-        self._take(tuple(gradients))
-        return dx  # type: ignore[no-any-return]
+        found = grad.separable_conv2d_vjp(dy, x, depthwise, pointwise, self._bias(), *options, layout=LAST)
+        return self._taken(found)
 
     def macs(self) -> int:
         """Return the multiplications of one sample."""

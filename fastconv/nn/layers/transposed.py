@@ -111,9 +111,7 @@ class Conv2DTranspose(WindowLayer):
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         kernel = self.parameters[0].value
-        found = grad.conv_transpose2d_vjp(dy, x, kernel, self._bias(), *self._options(), layout=LAST)
-        self._take(found[1:3])
-        return found[0]  # type: ignore[no-any-return]
+        return self._taken(grad.conv_transpose2d_vjp(dy, x, kernel, self._bias(), *self._options(), layout=LAST))
 
     def macs(self) -> int:
         """Return the multiplications of one sample, those with outputs that are cropped included."""
