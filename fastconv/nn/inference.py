@@ -15,7 +15,7 @@ import numpy as np
 from fastconv.api.plan import ConvPlan, plan_conv2d
 from fastconv.nn import activations
 from fastconv.nn.layers import Activation, Conv2D, Dense, Layer, MaxPooling2D
-from fastconv.nn.layers.convolution import LAST
+from fastconv.nn.layers.products import LAST
 
 # Input shapes of a layer whose plans are kept.
 _KEPT = 8

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import grad
 from fastconv.api.conv import conv2d, depthwise_conv2d
 from fastconv.errors import OptionError, ShapeError
 from fastconv.geometry.arguments import positive
@@ -17,16 +16,7 @@ from fastconv.nn import initializers
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import ActivatedLayer, Shape, shown_shape
 from fastconv.nn.layers.parameters import CONVOLUTION, DEPTHWISE
-
-LAST = "channels_last"
-
-
-def channel_sums(dy: np.ndarray) -> np.ndarray:
-    """Return the sums over all axes but the last: the gradient of a bias."""
-    # Long rows first: they are added at the speed of memory, and in fewer, so more exact, steps.
-    rows = dy.reshape(math.prod(dy.shape[:-2]), -1).sum(axis=0)
-    sums: np.ndarray = rows.reshape(-1, dy.shape[-1]).sum(axis=0)
-    return sums
+from fastconv.nn.layers.products import LAST, convolution_gradients
 
 
 class WindowLayer(ActivatedLayer):
@@ -152,14 +142,7 @@ class Conv2D(WindowLayer):
         return conv2d(x, kernel, self._bias(), *self.options, layout=LAST, activation=activation, out=out)
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        kernel = self.parameters[0].value
-        if not self.trainable:
-            dx: Any = grad.conv2d_input(x.shape, kernel, dy, *self.options, layout=LAST) if wanted else None
-            return dx  # type: ignore[no-any-return]
-        if wanted:
-            return self._taken(grad.conv2d_vjp(dy, x, kernel, self._bias(), *self.options, layout=LAST))
-        dkernel: Any = grad.conv2d_weight(x, kernel.shape, dy, *self.options, layout=LAST)
-        return self._taken((None, dkernel, channel_sums(dy) if self.use_bias else None))
+        return convolution_gradients(dy, x, self.parameters, self.options, self.trainable, wanted)
 
     def macs(self) -> int:
         """Return the multiplications of one sample, those in the padding included."""
@@ -225,9 +208,8 @@ class DepthwiseConv2D(WindowLayer):
         return depthwise_conv2d(x, kernel, self._bias(), *options, layout=LAST, activation=activation, out=out)
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        options = self.strides, self.padding, self.dilation_rate
-        kernel = self.parameters[0].value
-        return self._taken(grad.depthwise_conv2d_vjp(dy, x, kernel, self._bias(), *options, layout=LAST))
+        options = self.strides, self.padding, self.dilation_rate, x.shape[-1]
+        return convolution_gradients(dy, x, self.parameters, options, self.trainable, wanted)
 
     def macs(self) -> int:
         """Return the multiplications of one sample."""

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import grad
 from fastconv.api.conv import pointwise_conv2d
 from fastconv.geometry.arguments import positive
 from fastconv.nn import activations, initializers
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import ActivatedLayer, Layer, Shape
-from fastconv.nn.layers.convolution import LAST, channel_sums
 from fastconv.nn.layers.parameters import MATRIX
+from fastconv.nn.layers.products import LAST, convolution_gradients
 
 
 class Dense(ActivatedLayer):
@@ -71,16 +70,7 @@ class Dense(ActivatedLayer):
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         pixels, dy = x.reshape(1, 1, -1, self._input[-1]), dy.reshape(1, 1, -1, self.units)
-        kernel, bias = self.parameters[0], self.parameters[1:]
-        if wanted:
-            dx, dkernel, dbias = grad.pointwise_conv2d_vjp(dy, pixels, kernel.value, self._bias(), layout=LAST)[:3]
-        else:
-            dx, dbias = None, channel_sums(dy) if bias else None
-            dkernel = grad.conv2d_weight(pixels, (*kernel.value.shape, 1, 1), dy, layout=LAST)  # type: ignore[assignment]
-        if dkernel is not None:
-            kernel.gradient = dkernel.reshape(kernel.value.shape)
-        for parameter in bias:
-            parameter.gradient = dbias
+        dx = convolution_gradients(dy, pixels, self.parameters, (1, 0, 1, 1), self.trainable, wanted)
         return None if dx is None else dx.reshape(x.shape)
 
     def macs(self) -> int:

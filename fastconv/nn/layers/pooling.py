@@ -15,8 +15,8 @@ from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.padding import output_size, resolve
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import Layer, Shape
+from fastconv.nn.layers.products import LAST
 
-LAST = "channels_last"
 INTERPOLATIONS = ("nearest", "bilinear")
 
 

@@ -12,8 +12,9 @@ from fastconv.api.separable import separable_conv2d
 from fastconv.geometry.arguments import positive
 from fastconv.nn import initializers
 from fastconv.nn.layers.base import Shape
-from fastconv.nn.layers.convolution import LAST, WindowLayer
+from fastconv.nn.layers.convolution import WindowLayer
 from fastconv.nn.layers.parameters import CONVOLUTION, DEPTHWISE
+from fastconv.nn.layers.products import LAST
 
 
 class SeparableConv2D(WindowLayer):

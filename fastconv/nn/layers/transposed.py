@@ -15,8 +15,9 @@ from fastconv.geometry.padding import effective_kernel
 from fastconv.nn import initializers
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import Shape
-from fastconv.nn.layers.convolution import LAST, WindowLayer
+from fastconv.nn.layers.convolution import WindowLayer
 from fastconv.nn.layers.parameters import CONVOLUTION
+from fastconv.nn.layers.products import LAST
 
 
 class Conv2DTranspose(WindowLayer):
