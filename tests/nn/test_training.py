@@ -51,7 +51,6 @@ def test_means_of_an_epoch_are_over_samples():
     np.testing.assert_allclose([got["loss"][0], got["accuracy"][0]], [loss, accuracy], rtol=1e-6)
 
 
-@pytest.mark.targets
 def test_training_has_the_same_bits_for_all_threads():
     results = []
     for threads in (1, 2, 2):
