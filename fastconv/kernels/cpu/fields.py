@@ -49,9 +49,9 @@ NAMES: Final = (
     # PLAIN: rows of a strip are rows of the input. RUN: pixels of a strip have no room for whole steps of k.
     *("TERMS", "PLAIN", "RUN", "PALETTE", "TILE_ROW", "TILE_HALF", "LOW", "PIXEL", "OUT_PIXEL", "OUT_ROW"),
     # Weight gradient: a band is IMAGES images or a block of one; CHUNKS ranges of the BANDS have sums of their own, of
-    # AREA elements a tile; planes of PLANE elements in the strip of an image; addresses of the table of rows of a band,
-    # of zeros, and of ones.
-    *("STRIP_PLANES", "IMAGES", "BANDS", "CHUNKS", "AREA", "MR", "NR", "LINES", "ZEROS_AT", "ONES"),
+    # AREA elements a tile, that of the bias BIAS_AT elements behind; planes of PLANE elements in the strip of an image;
+    # addresses of the tables of rows of a band and of rows of the sums, of zeros, and of ones.
+    *("STRIP_PLANES", "IMAGES", "BANDS", "CHUNKS", "AREA", "NR", "LINES", "ROW_PLACES", "BIAS_AT", "ZEROS_AT", "ONES"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -71,7 +71,7 @@ NAMES: Final = (
     PLACES, PLANE_ROWS,
     TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
-    STRIP_PLANES, IMAGES, BANDS, CHUNKS, AREA, MR, NR, LINES, ZEROS_AT, ONES,
+    STRIP_PLANES, IMAGES, BANDS, CHUNKS, AREA, NR, LINES, ROW_PLACES, BIAS_AT, ZEROS_AT, ONES,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

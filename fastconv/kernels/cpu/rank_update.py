@@ -1,4 +1,4 @@
-"""The microkernel of weight gradients: a register tile of sums over pixels, and the sum of several of them.
+"""The microkernel of weight gradients: a register tile of sums over pixels; what becomes of the sums.
 
     c[m, 0:NV*VL] (+)= sum over rows r, columns k of a[lines[r] + k * pitch + places[m]] * b[r * columns + k, 0:NV*VL]
 
@@ -19,7 +19,7 @@ from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals
 from fastconv.kernels.cpu.memory import dtype_of, elements, ints
 from fastconv.kernels.cpu.microkernel import WHOLE, add_tile, finish_tile, rank_one, store_twin
-from fastconv.kernels.cpu.row_ops import each_vector
+from fastconv.kernels.cpu.row_ops import each_vector, transposed
 
 N = types.intp
 
@@ -102,7 +102,33 @@ def add_rows_twin(BITS, dst, stride, rows, n):
         elements(BITS, dst, n)[:] += elements(BITS, dst + BITS // 8 * r * stride, n)
 
 
+@intrinsic(prefer_literal=True)
+def _turn_rows(typing, BITS, dst, to, src, at):
+    """Transpose VL rows of VL elements: dst[to[k] + i] = src[at[i] + k], i and k < VL."""
+    value = literals(BITS)
+    if value is None:
+        return None
+
+    def codegen(context, builder, signature, args):
+        v = Lanes(builder, *value)
+        dst, to, src, at = (v.pointer(address) for address in args[1:])
+        rows = [v.load(v.at(src, v.int_at(at, const(i)))) for i in range(v.VL)]
+        for k, row in enumerate(transposed(builder, rows)):
+            v.store(row, v.at(dst, v.int_at(to, const(k))))
+        return context.get_dummy_value()
+
+    return types.void(BITS, *[N] * 4), codegen
+
+
+def turn_rows_twin(BITS, dst, to, src, at):
+    """Python twin of `turn_rows`."""
+    lanes, size = targets.current().lanes(BITS), BITS // 8
+    for i, row in enumerate(ints(at, lanes)):
+        for k, place in enumerate(ints(to, lanes)):
+            elements(BITS, dst + size * int(place + i), 1)[:] = elements(BITS, src + size * int(row + k), 1)
+
+
 if config.DISABLE_JIT:
-    rank_update, add_rows = rank_update_twin, add_rows_twin
+    rank_update, add_rows, turn_rows = rank_update_twin, add_rows_twin, turn_rows_twin
 else:
-    rank_update, add_rows = _rank_update, _add_rows
+    rank_update, add_rows, turn_rows = _rank_update, _add_rows, _turn_rows

@@ -15,7 +15,7 @@ Depthwise convolution (`alike`) is the same with the channels of a tile as lanes
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +24,12 @@ from fastconv.kernels.cpu import fields as F
 from fastconv.kernels.cpu.conv_gemm import input_lines, places_of, tap_at
 from fastconv.kernels.cpu.conv_lanes import strip_turned, turn_run
 from fastconv.kernels.cpu.conv_tiles import deep_strip
-from fastconv.kernels.cpu.copy_ops import copy_element, copy_vectors
+from fastconv.kernels.cpu.copy_ops import copy_vectors
+from fastconv.kernels.cpu.gradient_sums import DBIAS, DY, SUMS, GradientProgram, X, finish_kernel
 from fastconv.kernels.cpu.packing import pixels_plane_at, strip_pixels, strip_planes
-from fastconv.kernels.cpu.program import Kernel, address, aligned, bits_of, blocking_fields, problem_fields, table
-from fastconv.kernels.cpu.rank_update import add_rows, rank_update
-from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
-
-# The addresses that both kernels take: the sums of all chunks, and what becomes of them.
-X, DY, SUMS, DWEIGHT, DBIAS = range(5)
+from fastconv.kernels.cpu.program import address, aligned, bits_of, blocking_fields, problem_fields, table
+from fastconv.kernels.cpu.rank_update import rank_update
+from fastconv.kernels.cpu.row_ops import copy_row, int_at, zero_row
 
 
 @inline
@@ -139,53 +137,10 @@ def band_kernel(BITS: int, MR: int, NV: int, VL: int, FIRST: bool, ALIKE: int) -
                         at, to = places + 8 * m * MR, c + size * m * MR * NR
                         rank_update(MR, NV, ALIKE, BITS, a, g[F.STEP], g[F.LINES], lines, columns, at, b, to, add)
                     if io[DBIAS] and p == 0:
-                        zeros, to = g[F.ZEROS_AT], c + size * (g[F.AREA] - MR * NR)
+                        zeros, to = g[F.ZEROS_AT], c + size * g[F.BIAS_AT]
                         rank_update(MR, NV, ALIKE, BITS, g[F.ONES], 0, zeros, 1, images * pixels, zeros, b, to, add)
 
     return weight_gradient
-
-
-@cache
-def finish_kernel(BITS: int, VL: int) -> Any:
-    """Return the kernel that adds the chunks of each tile and turns the sums to (OC, ICG * taps)."""
-    size = BITS // 8
-
-    @njit()
-    def finish_gradient(g, io, scratch, lo, hi):
-        """Tasks are [group][block of input channels][tile of output channels]."""
-        NR, K, TAPS = g[F.NR], g[F.ICG] * g[F.KH] * g[F.KW], g[F.KH] * g[F.KW]
-        for t in range(lo, hi):
-            tile, p = t % g[F.TILES], t // g[F.TILES] % g[F.PASSES]
-            group = t // g[F.TILES] // g[F.PASSES]
-            sums = io[SUMS] + size * t * g[F.AREA]
-            add_rows(BITS, sums, g[F.G] * g[F.PASSES] * g[F.TILES] * g[F.AREA], g[F.CHUNKS], g[F.AREA])
-            lanes, rows = min(NR, g[F.OCG] - tile * NR), min(g[F.ICP], g[F.ICG] - p * g[F.ICP]) * TAPS
-            channel = group * g[F.OCG] + tile * NR
-            dst = io[DWEIGHT] + size * (channel * K + p * g[F.ICP] * TAPS)
-            if rows >= VL and lanes >= VL:
-                for m0 in range(0, rows, VL):
-                    m = min(m0, rows - VL)
-                    for o0 in range(0, lanes, VL):
-                        o = min(o0, lanes - VL)
-                        source = sums + size * (m * NR + o)
-                        transpose(BITS, dst + size * (o * K + m), g[F.PLANE_ROWS], source, NR)
-            else:
-                for lane in range(lanes):
-                    for m in range(rows):
-                        copy_element(BITS, dst + size * (lane * K + m), sums + size * (m * NR + lane))
-            if io[DBIAS] and p == 0:
-                copy_row(BITS, io[DBIAS] + size * channel, sums + size * (g[F.AREA] - g[F.MR] * NR), lanes)
-
-    return finish_gradient
-
-
-class GradientProgram(NamedTuple):
-    """The two kernels, which share their fields; elements of the sums between them."""
-
-    bands: Kernel
-    finish: Kernel
-    g: np.ndarray
-    tables: list[np.ndarray]
 
 
 def build(geometry: Any, b: Any) -> GradientProgram:
@@ -212,12 +167,14 @@ def build(geometry: Any, b: Any) -> GradientProgram:
         "ONES": np.ones(NR, geometry.dtype),
         "T_ROWS": np.arange(b.IMAGES * b.RB * b.CB, dtype=np.int64) * NR,
         "PLANE_ROWS": np.arange(b.VL, dtype=np.int64) * K,
+        "ROW_PLACES": np.arange(b.ICP * planar.KH * planar.KW, dtype=np.int64) * NR,
         "PLACES": places_of(planar, b, b.STEP, T_COLUMNS) if first and b.ALIKE else np.empty(0, np.int64),
     }
     rows = [_row_places(planar, b, min(b.ICP, planar.ICG - p * b.ICP)) for p in (0, b.PASSES - 1)]
     passes = [rows[p == b.PASSES - 1] for p in range(b.PASSES)]
     tables["PASS_TABLE"] = table(x for row in passes for x in (address(row), len(row) // b.MR))
     values |= {name: address(array) for name, array in tables.items()}
+    values["BIAS_AT"] = b.AREA - b.MR * NR
     kernel = band_kernel(bits, b.MR, b.NV, b.VL, first, b.ALIKE)
     return GradientProgram(kernel, finish_kernel(bits, b.VL), F.pack(values), [*rows, *tables.values()])
 
