@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
+from fastconv import grad
 from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw
 from fastconv.testing import problem
 
@@ -46,7 +47,7 @@ def gradients() -> Iterator[Case]:
             dy[...] = np.random.default_rng(1).standard_normal(dy.shape, np.float32)
 
             def ours(dy: Any = dy, x: Any = array, weight: Any = weight, words: Any = words) -> Any:
-                return fc.grad.conv2d_vjp(dy, x, weight, **words)[:2]
+                return grad.conv2d_vjp(dy, x, weight, **words)[:2]
 
             rivals = _torch(tensor, weight, dy, layout, p.keywords) if tensor is not None else {}
             yield Case(name, f"{text} {layout}", ours, rivals, 1e-4, 2 * x.nbytes + dy.nbytes)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
-from fastconv.dispatch.choose import Candidate, judge, refusal
+from fastconv.dispatch.choose import Candidate, choose, judge, pays, refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import Cost, OpCount, pack_seconds, transpose_ops
 from fastconv.dispatch.measure import fastest_name
@@ -114,8 +114,9 @@ class PreparedTranspose:
         convs = {piece.conv: len(piece.phase.starts) for piece in pieces}
         _check_algorithm(function, g, algorithm, precision)
         # What others round away, NaN above all, no one computes anew in a phase.
-        allowed = precision if g.stride == (1, 1, 1) else "strict"
-        self.convolutions = {conv: prepare(function, conv, activation, algorithm, allowed) for conv in convs}
+        if algorithm == "auto" and not _rounding_pays(function, g, list(convs), precision):
+            precision = "strict"
+        self.convolutions = {conv: prepare(function, conv, activation, algorithm, precision) for conv in convs}
         # A convolution that is not only a kernel on packed arrays.
         self._whole = next((one for one in self.convolutions.values() if not one.candidate.row.exact), None)
         self._repeats = sorted(set(convs.values()))
@@ -250,6 +251,18 @@ def _run(launches: Sequence[_Launch], addresses: np.ndarray) -> None:
 def _whole_lines(size: int) -> int:
     """Round bytes up to whole cache lines."""
     return -(-size // 64) * 64
+
+
+def _rounding_pays(function: str, g: TransposeGeometry, convs: Sequence[ConvGeometry], precision: str) -> bool:
+    """Return whether what rounds more than direct summation is faster, with the weight flipped for it."""
+    if g.stride != (1, 1, 1) or precision == "strict":
+        return False
+    flipping = math.prod(g.weight_shape) * _FLIP_SECONDS
+    best, exact = (
+        [choose(function, conv, "auto", allowed).cost for conv in convs] for allowed in (precision, "strict")
+    )
+    fastest = sum(cost.seconds for cost in best if cost) + flipping
+    return best != exact and pays(fastest, sum(cost.seconds for cost in exact if cost))
 
 
 def _convolutions(g: TransposeGeometry) -> list[ConvGeometry]:
