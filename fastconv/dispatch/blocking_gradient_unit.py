@@ -107,7 +107,9 @@ def _blocking(g: ConvGeometry, IMAGES: int, RB: int, CB: int) -> UnitBlocking:
     runs = finish * ceil_div(lanes, BLOCK) * taps
     cycles = BANDS * runs * (IMAGES * STEPS * step + SUMS)
     cycles += BANDS * blocks * IMAGES * lanes * (pixels * (COPY + SPLIT + (0 if first else TRANSPOSE)) + PLANE)
-    cycles += BANDS * blocks * IMAGES * RP * CP * ROWS * (lanes if first else P) * ROW_COPY
+    # Rows of pixels with all channels are copied whole.
+    copies = lanes if first else 1 if g.SW == 1 and STEP_LANES == g.IC else P
+    cycles += BANDS * blocks * IMAGES * RP * CP * ROWS * copies * ROW_COPY
     cycles += BANDS * finish * IMAGES * (STEPS * (VL * PAIR if not first else BLOCK * BLOCK * (SPLIT + TRANSPOSE)))
     cycles += finish * AREA * (1.0 + 0.3 * CHUNKS)
     return UnitBlocking(

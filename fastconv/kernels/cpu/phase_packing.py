@@ -22,6 +22,7 @@ import numpy as np
 from fastconv._jit import njit
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu import weight_packers as W
+from fastconv.kernels.cpu.copy_ops import copy_vectors
 from fastconv.kernels.cpu.moves import add_ints, bits_of_size, copy_rows, deal_four, flip_rows
 from fastconv.kernels.cpu.program import Packer, Program, address, aligned, table
 from fastconv.kernels.cpu.row_ops import int_at, transpose, zero_row
@@ -123,7 +124,9 @@ def _lanes_kernel(BITS: int, VL: int) -> Any:
                 places, channel = scratch, group * g[ICG] + ic
                 add_ints(places, g[BLOCKS] + 8 * t * rounded, g[STEPS] + 8 * ic * rounded, rounded)
                 src = io[0] + size * (channel * g[OCG] + c) * K
-                if K == 4:
+                if K == 1:
+                    copy_vectors(BITS, 1, io[1] + size * int_at(places, 0), src)
+                elif K == 4:
                     deal_four(BITS, io[1], places, src)
                 # A vector reads on behind its kernel, so the last ones of the weight are moved by element.
                 elif rounded == K or c + VL < g[OCG] or channel + 1 < g[GROUPS] * g[ICG]:
