@@ -137,11 +137,10 @@ class Activation(Layer):
 
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""
-        return (
-            dy
-            if activated
-            else activations.gradient(self.activation, dy, *self._saved, self.buffer("slopes", dy.shape))
-        )
+        if activated:
+            return dy
+        x, y = self._saved
+        return activations.gradient(self.activation, dy, x, y, self.buffer("slopes", dy.shape))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make a layer like this one."""
