@@ -97,6 +97,8 @@ FROM_OUTPUT = frozenset({"relu", "relu6", "leaky_relu", "sigmoid", "tanh"})
 
 # About what an element of a gradient takes on one core; it only decides whether other threads help.
 _SECONDS, _SECONDS_GELU = 1.5e-9, 30e-9
+# The name that a dtype tells takes longer than a look here.
+_DTYPES = {4: "float32", 8: "float64"}
 
 
 def canonical(function: str, value: Any) -> str | None:
@@ -139,7 +141,7 @@ def gradient(name: str | None, dy: np.ndarray, z: np.ndarray, y: np.ndarray, out
         np.subtract(y if name == "sigmoid" else y.dtype.type(1), out, out=out)
         return np.multiply(dy, out, out=out)
     # What is left of `FROM_OUTPUT` has its bends where the output has them.
-    program = load.load("activation_grad:build")(name, dy.dtype.name, dy.size)
+    program = load.load("activation_grad:build")(name, _DTYPES[dy.itemsize], dy.size)
     io = np.array([address(dy), address(y if name in FROM_OUTPUT else z), address(out)], np.int64)
     seconds = _SECONDS_GELU if name == "gelu" else _SECONDS
     run(program.kernel, program.g, io, program.tasks, 0, dy.size * seconds)
