@@ -78,7 +78,7 @@ class GradientBlocking(NamedTuple):
 def gradient_blocking(g: ConvGeometry, target: Any) -> GradientBlocking:
     """Return the cheapest blocking."""
     planar, plain = g.planar, is_plain(g)
-    cuts = (_blocking(planar, plain, target, tile, *cut) for tile in target.gradient_tiles for cut in _bands(planar))
+    cuts = (_blocking(planar, plain, target, tile, *cut) for tile in target.gradient_tiles for cut in bands(planar))
     return min(cuts, key=lambda b: b.cycles)
 
 
@@ -92,7 +92,7 @@ def is_plain(g: ConvGeometry) -> bool:
     return max(g.PF, g.PK, g.PT, g.PB, g.PL, g.PR) <= 0 and g.D == g.KD == 1
 
 
-def _bands(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
+def bands(g: ConvGeometry) -> Iterator[tuple[int, int, int]]:
     """Yield (images, rows, columns) of a band."""
     least, most = PIXELS
     columns = {ceil_div(g.OW, max(1, ceil_div(g.OW, limit))) for limit in (most, least * 2)}

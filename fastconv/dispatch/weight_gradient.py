@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.blocking_gradient import gradient_blocking
+from fastconv.dispatch.blocking_gradient_unit import unit_blocking
+from fastconv.dispatch.choose import pays
 from fastconv.dispatch.cost import seconds
 from fastconv.dispatch.plan import free_buffers
 from fastconv.geometry.arrays import address
@@ -21,13 +24,18 @@ _FINISH_CYCLES = 1.5
 class PreparedWeightGradient:
     """The gradient of a weight, ready but for the arrays. Immutable, so any number of threads may run it."""
 
-    __slots__ = ("_blocking", "_program", "_shape", "_turned", "geometry")
+    __slots__ = ("_blocking", "_exact", "_program", "_shape", "_turned", "geometry")
 
-    def __init__(self, g: ConvGeometry):
+    def __init__(self, g: ConvGeometry, precision: str):
         self.geometry = g
-        flat = g.flat
-        self._blocking = gradient_blocking(flat, load.target())
-        self._program = load.load("weight_gradient:build")(flat, self._blocking)
+        flat, self._exact = g.flat, True
+        self._blocking: Any = gradient_blocking(flat, load.target())
+        unit = unit_blocking(flat, load.target()) if precision != "strict" else None
+        if unit is not None and pays(seconds(unit.cycles), seconds(self._blocking.cycles)):
+            self._blocking, self._exact = unit, False
+        self._program = load.load(f"{'weight_gradient' if self._exact else 'gradient_unit'}:build")(
+            flat, self._blocking
+        )
         # As the kernel meets the channels of planes, and of pixels.
         self._turned = g.layout == "channels_last" and g.KD > 1
         self._shape = (g.OC, g.KD, g.ICG, g.KH, g.KW) if self._turned else weight_shape(g)
@@ -49,10 +57,19 @@ class PreparedWeightGradient:
             run(program.finish, program.g, io, b.finish_tasks, 0, seconds(b.sums * _FINISH_CYCLES))
         finally:
             free_buffers.give_back(buffer)
+        if not self._exact and not _is_finite(dweight, dbias):
+            # What is not finite spreads no further than in direct summation.
+            return prepare_weight_gradient(g, "strict").run(x, dy, dbias)
         return np.ascontiguousarray(dweight.swapaxes(1, 2)) if self._turned else dweight
 
 
+def _is_finite(dweight: np.ndarray, dbias: np.ndarray | None) -> bool:
+    """Return whether all sums are finite; also False where only their sum overflows."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(dweight.sum() + (0 if dbias is None else dbias.sum())))
+
+
 @lru_cache(maxsize=512)
-def prepare_weight_gradient(g: ConvGeometry) -> PreparedWeightGradient:
+def prepare_weight_gradient(g: ConvGeometry, precision: str) -> PreparedWeightGradient:
     """Return the prepared problem, from the bounded cache if it was met before; `g` has zero padding."""
-    return PreparedWeightGradient(g)
+    return PreparedWeightGradient(g, precision)

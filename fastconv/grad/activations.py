@@ -14,12 +14,11 @@ from fastconv.dispatch import load
 from fastconv.epilogue import canonical, clamp_limits
 from fastconv.errors import DtypeError
 from fastconv.geometry.arrays import address, as_input, element_dtype, kind_of
-from fastconv.grad.arrays import Function, converted, named, output_gradient
+from fastconv.grad.arrays import Function, converted, matched, named
 from fastconv.threads import run
 
 # About what an element takes on one core; it only decides whether other threads help.
 _SECONDS = 1.5e-9
-_SECONDS_GELU = 30e-9
 
 _DOC = """Return the gradient of `fastconv.activations.{name}` for its input: {formula} times `grad_output`.
 
@@ -65,15 +64,15 @@ def pullback(name: str | None, grad_output: np.ndarray, pre: np.ndarray) -> np.n
     ndarray of their shape and dtype, C-contiguous and new
     """
     name = canonical(name, "pullback")
-    grad, pre = np.ascontiguousarray(grad_output), np.ascontiguousarray(pre)
+    grad, pre = np.asarray(grad_output, order="C"), np.asarray(pre, order="C")
     if name is None or not grad.size:
         return grad.copy()
     element = element_dtype(pre.dtype)
     out = np.empty(grad.shape, element)
-    arrays = [np.ascontiguousarray(converted(array, element)) for array in (grad, pre)]
+    arrays = [converted(array, element) for array in (grad, pre)]
     program = load.load("activation_grad:build")(name, element.name, pre.size)
     io = np.array([*map(address, arrays), address(out)], np.int64)
-    run(program.kernel, program.g, io, program.tasks, 0, pre.size * (_SECONDS_GELU if name == "gelu" else _SECONDS))
+    run(program.kernel, program.g, io, program.tasks, 0, pre.size * _SECONDS)
     return converted(out, pre.dtype)
 
 
@@ -86,7 +85,7 @@ def _activation(name: str, formula: str, example: str) -> Function:
         kind = kind_of(array.dtype)
         if kind == "c" or (kind == "i" and not integers):
             raise DtypeError(f"{function}: x has dtype {array.dtype}, expected floating point")
-        grad = output_gradient(function, _as_input(function, "grad_output", grad_output), array.shape, array.dtype)
+        grad = matched(function, _as_input(function, "grad_output", grad_output), array.shape, array.dtype)
         return (None if kind == "i" else pullback(name, grad, array),)
 
     dtypes = "float32, float64, float16 or ml_dtypes.bfloat16" + (", or integers" if integers else "")
@@ -109,7 +108,7 @@ tanh_vjp = _activation("tanh", "``1 - tanh(x)**2``", "[0.41997434, 1.        , 0
 silu_vjp = _activation("silu", "``s * (1 + x * (1 - s))``, s the sigmoid,", "[0.07232949, 0.5       , 1.09078425]")
 swish_vjp = _activation("swish", "``s * (1 + x * (1 - s))``, s the sigmoid,", "[0.07232949, 0.5       , 1.09078425]")
 gelu_vjp = _activation(
-    "gelu", "``Phi(x) + x * phi(x)`` of the normal distribution", "[-0.08331547,  0.5       ,  1.08523181]"
+    "gelu", "``Phi(x) + x * phi(x)`` of the normal distribution", "[-0.08331547,  0.5       ,  1.0852318 ]"
 )
 gelu_tanh_vjp = _activation("gelu_tanh", "the derivative of its formula", "[-0.08296408,  0.5       ,  1.08609926]")
 hardswish_vjp = _activation(

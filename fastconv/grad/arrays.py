@@ -24,8 +24,12 @@ def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
 
 
 def output_gradient(function: str, value: Any, shape: Shape, dtype: np.dtype) -> np.ndarray:
-    """Return grad_output as kernels take it, once it has the shape and dtype of the operation's result."""
-    grad = as_input(function, "grad_output", value)
+    """Return grad_output as kernels take it, if it has the shape and dtype of the operation's result."""
+    return matched(function, as_input(function, "grad_output", value), shape, dtype)
+
+
+def matched(function: str, grad: np.ndarray, shape: Shape, dtype: np.dtype) -> np.ndarray:
+    """Return grad_output once it has the shape and dtype of the operation's result."""
     if grad.shape != shape:
         raise ShapeError(f"{function}: grad_output has shape {grad.shape}, expected {shape}, that of the result")
     if grad.dtype != dtype:

@@ -72,7 +72,7 @@ class ConvGradients:
     @cached_property
     def correlated(self) -> PreparedWeightGradient:
         """What computes the gradient of the weight."""
-        return prepare_weight_gradient(self.geometry)
+        return prepare_weight_gradient(self.geometry, self.precision)
 
     def input(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return the gradient of the batched input."""

@@ -20,8 +20,7 @@ from fastconv.geometry.pool import PoolGeometry
 from fastconv.geometry.windows import Axis
 from fastconv.grad.arrays import converted, output_gradient, pulled
 
-# Columns of windows, or channels, that are worth lanes of their own, and elements of a window that are compared again
-# rather than looked up.
+# Channels that are worth lanes of their own, and elements of a window that are compared again rather than looked up.
 _LANES, _TAPS = 4, 1024
 
 
@@ -29,8 +28,7 @@ class Maxima(NamedTuple):
     """The pullback of maxima over windows of floats."""
 
     geometry: PoolGeometry
-    # Of windows side by side: the program that finds the maxima again; else the pool that finds their indices, and
-    # whether windows may share an element.
+    # The program that finds the maxima again, or the pool that finds their indices, and whether windows may share one.
     program: Any
     pool: Pool | None
     shared: bool
@@ -56,7 +54,7 @@ class Maxima(NamedTuple):
         planes, lanes = _planes(g)
         count, size = (math.prod(getattr(axis, name) for axis in g.axes) for name in ("out", "n"))
         bits = 8 * out.itemsize + (not self.shared)
-        program = load.load("unpool:build")(bits, planes, count, size, lanes, "sum" if self.shared else "last")
+        program = load.load("unpool:build")(bits, planes, count, size, lanes, "add" if self.shared else "last")
         flags = np.zeros(program.tasks, np.int64)
         execute(program, grad.size * 3e-9 + moving_seconds(out.size, out.itemsize), grad, indices, out, flags)
 
@@ -65,13 +63,30 @@ def maxima_pullback(dtype: np.dtype, g: PoolGeometry) -> Maxima:
     """Return the pullback of maxima of floats."""
     planes, lanes = _planes(g)
     sizes, outs = ([getattr(axis, name) for axis in g.axes] for name in ("n", "out"))
-    kernel = [_side_by_side(axis) for axis in g.axes]
-    wide = max(lanes, 1) if g.layout == "channels_last" else outs[-1]
-    if 0 not in kernel and math.prod(kernel) <= _TAPS and wide >= _LANES:
-        bits = 8 * element_dtype(dtype).itemsize
+    kernel, inputs = [_side_by_side(axis) for axis in g.axes], [window_inputs(axis) for axis in g.axes]
+    bits, few = 8 * element_dtype(dtype).itemsize, math.prod(int(count.max()) for _, count in inputs) <= _TAPS
+    if 0 not in kernel and few and (lanes >= _LANES or (lanes == 1 and kernel[-1] == 2)):
         program = load.load("max_pool_grad:build")(bits, planes, lanes, three(sizes), three(outs), three(kernel))
         return Maxima(g, program, None, False)
+    if few and lanes >= _LANES:
+        one = np.array([0]), np.array([1])
+        windows = [one] * (3 - len(inputs)) + inputs
+        dilation, stride = three([axis.dilation for axis in g.axes]), g.axes[-1].stride
+        program = load.load("max_pool_sums:build")(bits, planes, lanes, three(sizes), windows, dilation, stride)
+        return Maxima(g, program, None, True)
     return Maxima(g, None, maxima(dtype, g, indices=True), any(map(_may_share, g.axes)))
+
+
+def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first input of each window along an axis, and how many there are."""
+    o: Any = np.arange(axis.out, dtype=np.int64)
+    start: Any = axis.start(o)
+    if axis.mode == "adaptive":
+        return start, axis.reach(o) - start
+    step = axis.dilation
+    before = np.maximum(0, -(start // step))
+    count = np.minimum(axis.kernel, -(-(axis.n - start) // step)) - before
+    return start + before * step, np.maximum(count, 0)
 
 
 def _planes(g: PoolGeometry) -> tuple[int, int]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv.dispatch import load
+from fastconv.dispatch import weight_gradient as dispatched
 from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, ShapeError
 from fastconv.geometry.conv import conv_geometry
 from fastconv.kernels.reference.gradients import input_gradient, weight_gradient
@@ -252,3 +254,38 @@ def test_integers_have_no_gradient():
     ones = [np.ones(shape, int) for shape in ((1, 1, 1, 1), (1, 1, 2, 2), (1, 1, 2, 2))]
     with pytest.raises(DtypeError, match="conv2d_vjp: no array is of floats"):
         fc.grad.conv2d_vjp(*ones)
+
+
+@pytest.mark.skipif(not load.target().matrix_unit, reason="this CPU has no matrix unit")
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_the_matrix_unit_gives_the_same(layout, monkeypatch):
+    # Products and sums of small integers are exact there, too.
+    monkeypatch.setattr(dispatched, "pays", lambda rounded, exact: True)
+    dispatched.prepare_weight_gradient.cache_clear()
+    for name in cases.FEW:
+        a = cases.draw(cases.CASES[name], layout)
+        g = geometry(a, a.x.shape, a.w.shape)
+        dy = cases.integers(np.random.default_rng(5), reference(a.x, a.w, **a.keywords).shape)
+        prepared = dispatched.prepare_weight_gradient(g._replace(dtype="float32"), "default")
+        dbias = np.empty(g.OC, np.float32)
+        np.testing.assert_array_equal(prepared.run(a.x, dy, dbias), weight_gradient(a.x, dy, g))
+        np.testing.assert_array_equal(dbias, dy.sum((0, 2, 3) if layout == "channels_first" else (0, 1, 2)))
+    dispatched.prepare_weight_gradient.cache_clear()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_spreads_as_in_the_definition(value):
+    rng = np.random.default_rng(9)
+    x, w = cases.integers(rng, (1, 40, 40, 64)), cases.integers(rng, (64, 64, 3, 3))
+    dy = cases.integers(rng, (1, 40, 40, 64))
+    x[0, 0, 39, 5] = value
+    dw = fc.grad.conv2d_weight(x, w.shape, dy, padding=1, layout="channels_last")
+    clean = x.copy()
+    clean[0, 0, 39, 5] = 0
+    g = conv_geometry("test", 2, x.shape, w.shape, padding=1, layout="channels_last", dtype="float64")
+    want = weight_gradient(clean, dy, g)
+    touched = np.zeros(w.shape, bool)
+    # The first row is read by the lower two taps, the last column by the left two.
+    touched[:, 5, :2, 1:] = True
+    assert not np.isfinite(dw[touched]).all()
+    np.testing.assert_array_equal(dw[~touched], want[~touched])

@@ -32,6 +32,8 @@ def test_interpolate(seed):
     while done < 500:
         axes, layout = int(rng.integers(1, 4)), str(rng.choice(LAYOUTS))
         mode, dtype = str(rng.choice(MODES[axes])), str(rng.choice(["float32", "float64"]))
+        # In double precision PyTorch's gradient of nearest modes still has coordinates of single precision.
+        dtype = "float32" if mode.startswith("nearest") else dtype
         shape, keywords = shape_of(rng, axes), drawn_keywords(rng, mode, axes)
         factors = keywords.get("scale_factor")
         if factors is not None and min(int(n * f) for n, f in zip(shape[2:], factors, strict=True)) < 1:
@@ -41,6 +43,10 @@ def test_interpolate(seed):
         kept = any(n == out for n, out in zip(shape[2:], grad.shape[2:], strict=True))
         if keywords.get("antialias") and (grad.shape[-1] == 1 or (kept and factors)):
             # PyTorch sums the wrong elements of a column, and its gradient resizes an axis that the result does not.
+            continue
+        double = any(2 * n == out for n, out in zip(shape[2:], grad.shape[2:], strict=True))
+        if mode == "nearest" and factors and (kept or double) and keywords.get("recompute_scale_factor") is not True:
+            # Where an axis stays or doubles, PyTorch's gradient forgets the factor that its result follows.
             continue
         done += 1
         arrays = (to_layout(grad, layout), to_layout(x, layout))

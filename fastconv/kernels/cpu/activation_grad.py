@@ -2,7 +2,8 @@
 
 One kernel an activation, since each is a few instructions. The derivatives are written so that no tail cancels:
 sigmoid' = e / (1 + e)**2 with e = exp(-|x|), which PyTorch computes as y * (1 - y). Where a derivative is 0 by
-definition, as that of relu, the gradient is 0 even if what comes from above is not finite.
+definition, as that of relu, the gradient is 0 even if what comes from above is not finite. gelu' = Phi(x) + x * phi(x)
+has the tail of Phi as a polynomial times exp(-x*x/2), which phi needs, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import config
 from numba.extending import intrinsic
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from fastconv._jit import njit
 from fastconv.epilogue import LEAKY_SLOPE
 from fastconv.kernels.cpu.activations import exp_parts
-from fastconv.kernels.cpu.ir_builder import Lanes, counted, literals
+from fastconv.kernels.cpu.ir_builder import Lanes, literals
 from fastconv.kernels.cpu.memory import elements
 from fastconv.kernels.cpu.program import Program
 from fastconv.kernels.cpu.row_ops import each_vector
@@ -31,6 +31,25 @@ N = types.intp
 
 # Elements of a task.
 BLOCK = 4096
+
+# exp(z*z) * erfc(z) / t as a polynomial in 2*t - 1, t = 3 / (3 + z): Chebyshev fits, relative errors 1e-8 and 3e-15.
+# fmt: off
+_SCALED_TAIL = {
+    32: (
+        0.3580023041045046, 0.29446481506229444, 0.1967426585347004, 0.10348916310363986, 0.03984410023022301,
+        0.008941790037711348, -0.00041079034721675173, -0.0010091414858811312, -0.0001692835261658615,
+        8.832780756899579e-05, 2.2609878525984694e-05, -6.551970299014129e-06,
+    ),
+    64: (
+        0.3580023023627796, 0.2944648177232965, 0.19674278570141135, 0.10348908730000414, 0.039842587094740194,
+        0.008942411545392045, -0.00040413886433117186, -0.001011354038781478, -0.00018276997405457747,
+        9.225950033545992e-05, 3.585416763672052e-05, -1.0133513151783618e-05, -5.824528326919478e-06,
+        1.5850013306034259e-06, 9.238246506102123e-07, -3.361551468904443e-07, -1.3874361762705105e-07,
+        8.139904203118576e-08, 1.7816210011513444e-08, -1.9410487346982414e-08, -1.6974835746414827e-09,
+        3.817915440607913e-09, 9.834540161127527e-11, -4.2770809741153424e-10,
+    ),
+}
+# fmt: on
 
 # exp(-x) is 0 beyond these.
 _VANISHES = {32: 104.0, 64: 746.0}
@@ -79,6 +98,21 @@ def _silu(v: Lanes, g: Any, x: Any) -> Any:
     return v.b.fmul(g, v.b.fmul(gate, v.fma(x, rest, v.splat(1.0))))
 
 
+def _gelu(v: Lanes, g: Any, x: Any) -> Any:
+    b, one = v.b, v.splat(1.0)
+    distance = b.fmul(v.call("fabs", [x]), v.splat(math.sqrt(0.5)))
+    t = b.fdiv(v.splat(3.0), b.fadd(v.splat(3.0), distance))
+    s = v.fma(t, v.splat(2.0), v.splat(-1.0))
+    terms = _SCALED_TAIL[v.bits]
+    q = v.splat(terms[-1])
+    for term in terms[-2::-1]:
+        q = v.fma(q, s, v.splat(term))
+    e = _tail(v, b.fmul(distance, distance))
+    tail = b.fmul(b.fmul(e, v.splat(0.5)), b.fmul(t, q))
+    distribution = b.select(b.fcmp_ordered("<", x, v.zero), tail, b.fsub(one, tail))
+    return b.fmul(g, v.fma(b.fmul(x, e), v.splat(1 / math.sqrt(2 * math.pi)), distribution))
+
+
 def _gelu_tanh(v: Lanes, g: Any, x: Any) -> Any:
     b, scale, cube = v.b, 2 * math.sqrt(2 / math.pi), 0.044715
     square = b.fmul(x, x)
@@ -102,27 +136,11 @@ _FORMULAS: dict[str, Callable[[Lanes, Any, Any], Any]] = {
     "sigmoid": _sigmoid,
     "tanh": _tanh,
     "silu": _silu,
+    "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
     "hardswish": _hardswish,
 }
-NAMES = (*_FORMULAS, "gelu")
-
-
-def _emit_gelu(v: Lanes, context: Any, out: Any, grad: Any, x: Any, n: Any) -> None:
-    """Emit the pullback of gelu, one element after the other in double, by the C library's erfc and exp."""
-    b, double = v.b, ir.DoubleType()
-    erfc, exp = (context.get_function(f, types.float64(types.float64)) for f in (math.erfc, math.exp))
-
-    def number(value: float) -> ir.Constant:
-        return ir.Constant(double, value)
-
-    with counted(b, n) as (i, _, _):
-        z, g = (v.load_scalar(v.at(p, i)) for p in (x, grad))
-        z, g = (each if v.bits == 64 else b.fpext(each, double) for each in (z, g))
-        distribution = b.fmul(erfc(b, [b.fmul(z, number(-math.sqrt(0.5)))]), number(0.5))
-        density = b.fmul(exp(b, [b.fmul(b.fmul(z, z), number(-0.5))]), number(1 / math.sqrt(2 * math.pi)))
-        y = b.fmul(g, b.fadd(distribution, b.fmul(z, density)))
-        v.store_scalar(y if v.bits == 64 else b.fptrunc(y, v.scalar), v.at(out, i))
+NAMES = tuple(_FORMULAS)
 
 
 @intrinsic(prefer_literal=True)
@@ -136,9 +154,6 @@ def _pull_row(typing, BITS, INDEX, out, grad, x, n):
     def codegen(context, builder, signature, args):
         v = Lanes(builder, bits)
         out, grad, x = (v.pointer(args[i]) for i in (2, 3, 4))
-        if name == "gelu":
-            _emit_gelu(v, context, out, grad, x, args[5])
-            return context.get_dummy_value()
 
         def emit(i, row):
             row.store(_FORMULAS[name](v, row.load(v.at(grad, i)), row.load(v.at(x, i))), v.at(out, i))

@@ -52,6 +52,9 @@ NAMES: Final = (
     # AREA elements a tile, that of the bias BIAS_AT elements behind; planes of PLANE elements in the strip of an image;
     # addresses of the tables of rows of a band and of rows of the sums, of zeros, and of ones.
     *("STRIP_PLANES", "IMAGES", "BANDS", "CHUNKS", "AREA", "NR", "LINES", "ROW_PLACES", "BIAS_AT", "ZEROS_AT", "ONES"),
+    # The same on the matrix unit: steps of k of an image, bytes of its planes, byte offset of what is not yet split;
+    # addresses of the steps of the row of ones, and of the places of the taps in a plane.
+    *("STEPS", "IMAGE_BYTES", "TEMPORARY_AT", "ONES_STEPS", "TAPS_AT"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -72,6 +75,7 @@ NAMES: Final = (
     TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
     STRIP_PLANES, IMAGES, BANDS, CHUNKS, AREA, NR, LINES, ROW_PLACES, BIAS_AT, ZEROS_AT, ONES,
+    STEPS, IMAGE_BYTES, TEMPORARY_AT, ONES_STEPS, TAPS_AT,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

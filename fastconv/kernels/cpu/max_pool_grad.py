@@ -1,11 +1,12 @@
 """The pullback of max pooling with windows side by side: each gradient goes to the maximum of its window.
 
 The maxima are found again in the input, so no indices are needed: the input and the gradients are read once, the result
-is written once. `route_rows` does it for windows whose taps are rows: lanes are channels, read and written in place. In
-channels_first lanes are windows: the columns of each tap are gathered in L1 first, and interleaved again behind it.
+is written once. `route_rows` does it for windows whose taps are rows. In channels_last lanes are channels, and a tap is
+a pixel. In channels_first lanes are windows, and a tap is a row: VL windows of two columns are two vectors, whose even
+and odd elements are drawn apart by shuffles, and zipped together again when they are stored.
 
-Windows are whole, and as far apart as they are long; what is left behind the last of them is zero. All other windows go
-by the indices of the forward pass, and kernels/cpu/unpool.py.
+Windows are whole, and as far apart as they are long; what is left behind the last of them is zero. In channels_last
+others are the work of kernels/cpu/max_pool_sums.py, else of kernels/cpu/unpool.py, by the indices of the forward pass.
 """
 
 from __future__ import annotations
@@ -21,121 +22,193 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from fastconv._jit import inline, njit
-from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.element_ops import zero_bytes
-from fastconv.kernels.cpu.ir_builder import Lanes, const, counted, literals, outlined
+from fastconv.kernels.cpu.ir_builder import I32, Lanes, const, counted, literals, outlined
 from fastconv.kernels.cpu.memory import elements, ints
-from fastconv.kernels.cpu.moves import copy_rows, zip_rows
 from fastconv.kernels.cpu.program import Program, address, table
-from fastconv.kernels.cpu.row_ops import each_vector, fill_rows
+from fastconv.kernels.cpu.row_ops import Row, each_vector, first_lanes
 
 N = types.intp
 
-# The fields of g. A task is RB rows of windows, BLOCKS of them in a plane; ROW elements of an input row; K taps, at
-# offsets in TAPS; EXACT: windows cover the rows; FULL: and the planes; PHASE elements of the columns of one tap.
-D, H, OD, OH, OW, KD, KH, KW, RB, BLOCKS, ROW, LANES, K, TAPS, EXACT, FULL, PHASE = range(17)
+# The fields of g. A task is RB rows of windows, BLOCKS of them in a plane. A row of the input has ROW elements, one of
+# the gradients OUT_ROW; K taps, at offsets in TAPS. A row of windows is RUNS runs of LENGTH lanes, STEP elements of the
+# input apart. FULL: windows cover the input.
+D, H, OD, OH, KD, KH, RB, BLOCKS, ROW, OUT_ROW, K, TAPS, RUNS, LENGTH, STEP, FULL = range(16)
 
 # io: gradients of the result, the input, its gradients.
 GRAD, X, OUT = range(3)
 
-# Elements of a task in channels_first, which are held twice in L1.
-TASK = 2048
+# Elements of the input in a task.
+TASK = 8192
 
 
 @lru_cache(maxsize=128)
 def build(
     bits: int, planes: int, lanes: int, sizes: Sequence[int], outs: Sequence[int], kernel: Sequence[int]
 ) -> Program:
-    """Return the program for arrays (planes, *sizes, lanes) with windows of `kernel`; three sizes of each."""
+    """Return the program for arrays (planes, *sizes, lanes) with windows of `kernel`; three sizes of each.
+
+    With one lane windows have two columns.
+    """
     (d, h, w), (od, oh, ow), (kd, kh, kw) = sizes, outs, kernel
-    exact, full = w == ow * kw, (d, h, w) == (od * kd, oh * kh, ow * kw)
+    full = (d, h, w) == (od * kd, oh * kh, ow * kw)
     if full and d == 1:
         # Rows of all planes make blocks together.
         planes, h, oh = 1, planes * h, planes * oh
-    rows = max(1, min(TASK // (kd * kh * w), oh)) if lanes == 1 else 1
-    phase = rows * kh * ow
-    # (plane of a window, row, column) of each tap, in units of elements.
-    units = (kw * phase, ow, phase) if lanes == 1 else (h * w * lanes, w * lanes, lanes)
-    taps = table(a * units[0] + b * units[1] + c * units[2] for a, b, c in np.ndindex(kd, kh, kw))
-    blocks = -(-oh // rows)
-    numbers = (d, h, od, oh, ow, kd, kh, kw, rows, blocks, w * lanes, lanes, len(taps), address(taps), exact, full)
-    g = np.array([*numbers, phase], np.int64)
-    VL = targets.current().lanes(bits)
-    scratch = (2 * kd * kw * phase + VL) * (bits // 8) if lanes == 1 else 0
-    return Program((_columns if lanes == 1 else _pixels)(bits), g, planes * od * blocks, scratch, (), [taps])
+    row, columns = w * lanes, 2 if lanes == 1 else 1
+    taps = table(a * h * row + b * row + c * lanes for a, b, c in np.ndindex(kd, kh, kw // columns))
+    rows = max(1, min(TASK // (kd * kh * row), oh))
+    runs, length, step = (1, ow, kh * row) if lanes == 1 else (ow, lanes, kw * lanes)
+    numbers = (d, h, od, oh, kd, kh, rows, -(-oh // rows), row, ow * lanes)
+    g = np.array([*numbers, len(taps), address(taps), runs, length, step, full], np.int64)
+    return Program(_kernel(bits, columns), g, planes * od * -(-oh // rows), 0, (), [taps])
+
+
+class _Pairs:
+    """Loads and stores of VL pairs, as two vectors of their first and second elements."""
+
+    def __init__(self, v: Lanes, row: Row, n: Any):
+        self.v = v
+        self.rows = [row, row]
+        if row.mask is not None:
+            twice = v.b.mul(n, const(2))
+            self.rows = [Row(v, first_lanes(v, count)) for count in (twice, v.b.sub(twice, const(v.VL)))]
+
+    def _shuffled(self, pair: list[Any], orders: list[list[int]]) -> list[Any]:
+        masks = [ir.Constant(ir.VectorType(I32, self.v.VL), order) for order in orders]
+        return [self.v.b.shuffle_vector(*pair, mask) for mask in masks]
+
+    def load(self, pointer: Any) -> list[Any]:
+        """Return the first, and the second, element of each pair."""
+        VL = self.v.VL
+        pair = [row.load(self.v.at(pointer, i * VL)) for i, row in enumerate(self.rows)]
+        return self._shuffled(pair, [list(range(odd, 2 * VL, 2)) for odd in (0, 1)])
+
+    def store(self, values: list[Any], pointer: Any) -> None:
+        """Store pairs of these elements."""
+        VL = self.v.VL
+        zipped = self._shuffled(values, [[(i + j) // 2 + (i + j) % 2 * VL for i in range(VL)] for j in (0, VL)])
+        for i, (row, vector) in enumerate(zip(self.rows, zipped, strict=True)):
+            row.store(vector, self.v.at(pointer, i * VL))
+
+
+class _Single:
+    """Loads and stores of VL elements, as a list of one vector."""
+
+    def __init__(self, row: Row):
+        self.row = row
+
+    def load(self, pointer: Any) -> list[Any]:
+        """Return one vector."""
+        return [self.row.load(pointer)]
+
+    def store(self, values: list[Any], pointer: Any) -> None:
+        """Store one vector."""
+        self.row.store(values[0], pointer)
+
+
+class _Winners:
+    """Emits the comparison of the taps of VL windows, and the numbers of those that win."""
+
+    def __init__(self, v: Lanes):
+        self.v, self.vector = v, ir.VectorType(ir.IntType(v.bits), v.VL)
+
+    def number(self, k: Any) -> Any:
+        """Return a number in every lane."""
+        b, one = self.v.b, ir.Constant(self.vector, ir.Undefined)
+        k = k if self.v.bits == 64 else b.trunc(k, self.vector.element)
+        zeros = ir.Constant(ir.VectorType(I32, self.v.VL), [0] * self.v.VL)
+        return b.shuffle_vector(b.insert_element(one, k, ir.Constant(I32, 0)), one, zeros)
+
+    def later(self, best: list[Any], k: Any, element: Any) -> list[Any]:
+        """Return the larger of [element, number] and a later one; NaN is larger than all."""
+        b = self.v.b
+        wins = b.or_(b.fcmp_ordered(">", element, best[0]), b.fcmp_unordered("uno", element, element))
+        return [b.select(wins, element, best[0]), b.select(wins, self.number(k), best[1])]
+
+    def kept(self, winner: Any, k: Any, value: Any) -> Any:
+        """Return the value where k is the winner, else 0."""
+        b = self.v.b
+        return b.select(b.icmp_signed("==", winner, self.number(k)), value, self.v.zero)
 
 
 @intrinsic(prefer_literal=True)
-def _route_rows(typing, BITS, out, x, ldx, grad, ldg, taps, count, rows, n):
-    """out[taps[k] + r*ldx + i] = grad[r*ldg + i] where x there is the first maximum, or last NaN, of all k, else 0.
+def _route_rows(typing, BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count, rows, n):
+    """out[taps[k] + r*ldx + i*COLUMNS + c] = grad[r*ldg + i] where x there is the first maximum, or last NaN, else 0.
 
-    k < count, r < rows, i < n.
+    Of the elements k < count, c < COLUMNS of window i < n of row r < rows. With ADD it is added to `out`, a row after
+    the other.
     """
-    value = literals(BITS)
+    value = literals(BITS, COLUMNS, ADD)
     if value is None:
         return None
+    bits, columns, add = value
 
     def emit(b, args):
-        v = Lanes(b, *value)
+        v = Lanes(b, bits)
         out, x, grad, taps = (v.pointer(args[i]) for i in (0, 1, 3, 5))
         ldx, ldg, count, rows, n = (args[i] for i in (2, 4, 6, 7, 8))
-        number = ir.VectorType(ir.IntType(v.bits), v.VL)
+        winners = _Winners(v)
 
-        def splat(k):
-            one = ir.Constant(number, ir.Undefined)
-            k = k if v.bits == 64 else b.trunc(k, number.element)
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), v.VL), [0] * v.VL)
-            return b.shuffle_vector(b.insert_element(one, k, ir.Constant(ir.IntType(32), 0)), one, zeros)
-
-        def tap(k, at):
-            return b.add(at, v.int_at(taps, k))
+        def at(k, window):
+            return b.add(window, v.int_at(taps, k))
 
         with counted(b, rows) as (r, _, _):
             source, given = b.mul(r, ldx), v.at(grad, b.mul(r, ldg))
 
             def route(i, row):
-                at = b.add(source, i)
-                first = row.load(v.at(x, tap(const(0), at)))
-                carried = [(v.vector, first), (number, splat(const(0)))]
+                access = _Single(row) if columns == 1 else _Pairs(v, row, b.sub(n, i))
+                window = b.add(source, b.mul(i, const(columns)))
+                first, *others = access.load(v.at(x, at(const(0), window)))
+                best = [first, winners.number(const(0))]
+                for c, element in enumerate(others, 1):
+                    best = winners.later(best, const(c), element)
+                carried = [(v.vector, best[0]), (winners.vector, best[1])]
                 with counted(b, b.sub(count, const(1)), carried) as (k, before, after):
-                    k = b.add(k, const(1))
-                    element = row.load(v.at(x, tap(k, at)))
-                    wins = b.fcmp_ordered(">", element, before[0])
-                    wins = b.or_(wins, b.fcmp_unordered("uno", element, element))
-                    after += [b.select(wins, element, before[0]), b.select(wins, splat(k), before[1])]
+                    k, best = b.add(k, const(1)), list(before)
+                    for c, element in enumerate(access.load(v.at(x, at(k, window)))):
+                        best = winners.later(best, b.add(b.mul(k, const(columns)), const(c)), element)
+                    after += best
                 winner, value = after[1], row.load(v.at(given, i))
                 with counted(b, count) as (k, _, _):
-                    kept = b.select(b.icmp_signed("==", winner, splat(k)), value, v.zero)
-                    row.store(kept, v.at(out, tap(k, at)))
+                    numbers = [b.add(b.mul(k, const(columns)), const(c)) for c in range(columns)]
+                    kept, target = [winners.kept(winner, c, value) for c in numbers], v.at(out, at(k, window))
+                    if add:
+                        kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
+                    access.store(kept, target)
 
-            each_vector(v, n, route)
+            each_vector(v, n, route, repeatable=not add)
 
     def codegen(context, builder, signature, args):
-        outlined(builder, f"route_rows_{value[0]}", args[1:], emit)
+        outlined(builder, f"route_rows_{bits}_{columns}_{add}", args[3:], emit)
         return context.get_dummy_value()
 
-    return types.void(BITS, *[N] * 9), codegen
+    return types.void(BITS, COLUMNS, ADD, *[N] * 9), codegen
 
 
-def route_rows_twin(BITS, out, x, ldx, grad, ldg, taps, count, rows, n):
+@np.errstate(all="ignore")
+def route_rows_twin(BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count, rows, n):
     """Python twin of `route_rows`."""
     size, offsets = BITS // 8, ints(taps, count).tolist()
     for r in range(rows):
         places = [size * (offset + r * ldx) for offset in offsets]
-        windows = np.stack([elements(BITS, x + at, n) for at in places])
+        windows = np.stack([elements(BITS, x + at, n * COLUMNS).reshape(n, COLUMNS) for at in places], 1)
+        windows = windows.reshape(n, -1)
         nans = np.isnan(windows)
-        last = count - 1 - np.argmax(nans[::-1], 0)
-        winner = np.where(nans.any(0), last, np.argmax(windows, 0))
-        given = elements(BITS, grad + size * r * ldg, n)
+        last = windows.shape[1] - 1 - np.argmax(nans[:, ::-1], 1)
+        winner = np.where(nans.any(1), last, np.argmax(windows, 1))
+        given = elements(BITS, grad + size * r * ldg, n)[:, None]
         for k, at in enumerate(places):
-            elements(BITS, out + at, n)[:] = np.where(winner == k, given, 0)
+            kept = np.where(winner[:, None] == k * COLUMNS + np.arange(COLUMNS), given, 0)
+            target = elements(BITS, out + at, n * COLUMNS)
+            target[:] = target + kept.ravel() if ADD else kept.ravel()
 
 
 route_rows = route_rows_twin if config.DISABLE_JIT else _route_rows
 
 
 @inline
-def zero_rest(BITS, out, g, image, od, o0, rows):
+def zero_all(BITS, out, g, image, od, o0, rows):
     """Zero all that belongs to a task: its windows, and what is behind the last ones."""
     d, h = od * g[KD], o0 * g[KH]
     d1 = g[D] if od == g[OD] - 1 else d + g[KD]
@@ -145,72 +218,24 @@ def zero_rest(BITS, out, g, image, od, o0, rows):
 
 
 @cache
-def _pixels(BITS: int) -> Any:
+def _kernel(BITS: int, COLUMNS: int) -> Any:
     size = BITS // 8
 
     @njit(fastmath=False)
     def route(g, io, scratch, lo, hi):
-        """Tasks are rows of windows of channels_last."""
-        lanes = g[LANES]
-        for task in range(lo, hi):
-            oh, plane = task % g[OH], task // g[OH]
-            od, image = plane % g[OD], plane // g[OD] * g[D]
-            if not g[FULL]:
-                zero_rest(BITS, io[OUT], g, image, od, oh, 1)
-            at = size * ((image + od * g[KD]) * g[H] + oh * g[KH]) * g[ROW]
-            grad = io[GRAD] + size * task * g[OW] * lanes
-            step = g[KW] * lanes
-            route_rows(BITS, io[OUT] + at, io[X] + at, step, grad, lanes, g[TAPS], g[K], g[OW], lanes)
-
-    return route
-
-
-@inline
-def gather_columns(BITS, columns, x, g, lines, length):
-    """Gather the columns of each tap as `lines` rows of `length`."""
-    for kd in range(g[KD]):
-        for kw in range(g[KW]):
-            to = columns + BITS // 8 * (kd * g[KW] + kw) * g[PHASE]
-            src = x + BITS // 8 * (kd * g[H] * g[ROW] + kw)
-            fill_rows(BITS, to, src, lines, g[ROW], 0, length, g[KW], length)
-
-
-@inline
-def spread_columns(BITS, MOVED, out, columns, g, lines, length):
-    """Write the columns of each tap back to their places in rows."""
-    size, phase = BITS // 8, BITS // 8 * g[PHASE]
-    for kd in range(g[KD]):
-        to, src = out + size * kd * g[H] * g[ROW], columns + kd * g[KW] * phase
-        if g[KW] == 2:
-            zip_rows(MOVED, to, g[ROW], src, length, src + phase, length, lines, 2 * length)
-            continue
-        for kw in range(g[KW]):
-            for r in range(lines):
-                row = src + kw * phase + size * r * length
-                copy_rows(MOVED, to + size * (r * g[ROW] + kw), g[KW], row, 1, length, 1)
-
-
-@cache
-def _columns(BITS: int) -> Any:
-    # What is only moved is taken as integers.
-    size, MOVED = BITS // 8, BITS + 1
-
-    @njit(fastmath=False)
-    def route(g, io, scratch, lo, hi):
-        """Tasks are blocks of rows of windows of channels_first."""
-        routed = scratch + size * g[KD] * g[KW] * g[PHASE]
+        """Tasks are blocks of rows of windows."""
         for task in range(lo, hi):
             o0, plane = task % g[BLOCKS] * g[RB], task // g[BLOCKS]
             od, image, rows = plane % g[OD], plane // g[OD] * g[D], min(g[RB], g[OH] - o0)
             if not g[FULL]:
-                zero_rest(BITS, io[OUT], g, image, od, o0, rows)
+                zero_all(BITS, io[OUT], g, image, od, o0, rows)
             at = size * ((image + od * g[KD]) * g[H] + o0 * g[KH]) * g[ROW]
-            count = rows * g[KH]
-            lines, length = (1, count * g[OW]) if g[EXACT] else (count, g[OW])
-            gather_columns(BITS, scratch, io[X] + at, g, lines, length)
-            grad = io[GRAD] + size * (plane * g[OH] + o0) * g[OW]
-            step = g[KH] * g[OW]
-            route_rows(BITS, routed, scratch, step, grad, g[OW], g[TAPS], g[K], rows, g[OW])
-            spread_columns(BITS, MOVED, io[OUT] + at, routed, g, lines, length)
+            grad = io[GRAD] + size * (plane * g[OH] + o0) * g[OUT_ROW]
+            # Rows of pairs are runs.
+            lines, runs = (1, rows) if COLUMNS == 2 else (rows, g[RUNS])
+            for r in range(lines):
+                to, given = at + size * r * g[KH] * g[ROW], grad + size * r * g[OUT_ROW]
+                x, out, taps, length = io[X] + to, io[OUT] + to, g[TAPS], g[LENGTH]
+                route_rows(BITS, COLUMNS, 0, out, x, g[STEP], given, length, taps, g[K], runs, length)
 
     return route

@@ -6,6 +6,7 @@ index met so far: indices of pools ascend but for a row or two, so most of the o
 
 `place` moves elements of any type as integers of their size. `merge` goes through the elements once more: the largest,
 or the sum, of those that name one place. All that are met name a place already written, so no one needs to be marked.
+`add` does sums in one pass, as gradients are: it adds to 0, which makes 0 of a lone -0.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ X, INDICES, OUT, FLAGS = range(4)
 
 @lru_cache(maxsize=128)
 def build(bits: int, planes: int, count: int, size: int, channels: int, merge: str) -> Program:
-    """Return the program for `count` elements and `size` outputs a plane; `merge` is "last", "max" or "sum"."""
+    """Return the program for `count` elements and `size` outputs a plane; `merge` is "last", "max", "sum" or "add"."""
     cuts = max(1, min(-(-TASKS // max(planes, 1)), channels // CHANNELS))
     block = -(-channels // cuts)
     blocks = -(-channels // max(block, 1))
     g = np.array([count, size, channels, block, blocks, merge == "sum"], np.int64)
-    return Program(_place(bits) if merge == "last" else _merge(bits), g, planes * blocks, 0, ())
+    kernel = _place(bits, merge == "add") if merge in ("last", "add") else _merge(bits)
+    return Program(kernel, g, planes * blocks, 0, ())
 
 
 @inline
@@ -56,8 +58,8 @@ def zeros_ahead(BITS, out, filled, j, size, channels, block):
 
 
 @inline
-def place_all(BITS, x, indices, out, count, size, channels, block):
-    """Place the elements of one task; return whether all indices are in range. Others are left out."""
+def place_all(BITS, ADD, x, indices, out, count, size, channels, block):
+    """Place, or add up, the elements of one task; return whether all indices are in range. Others are left out."""
     filled, good = 0, True
     for p in range(count):
         for c in range(block):
@@ -67,14 +69,18 @@ def place_all(BITS, x, indices, out, count, size, channels, block):
                 continue
             if j >= filled:
                 filled = zeros_ahead(BITS, out, filled, j, size, channels, block)
-            store_at(BITS, out, j * channels + c, load_at(BITS, x, p * channels + c))
+            to, element = j * channels + c, load_at(BITS, x, p * channels + c)
+            if ADD:
+                store_at(BITS, out, to, load_at(BITS, out, to) + element)
+            else:
+                store_at(BITS, out, to, element)
     if filled < size:
         zeros_ahead(BITS, out, filled, size - 1, size, channels, block)
     return good
 
 
 @cache
-def _place(BITS: int) -> Any:
+def _place(BITS: int, ADD: bool) -> Any:
     element = BITS // 8
 
     @njit(fastmath=False)
@@ -87,9 +93,9 @@ def _place(BITS: int) -> Any:
             x, indices = io[X] + element * at, io[INDICES] + 8 * at
             out = io[OUT] + element * (image * size * channels + first)
             if channels == 1:
-                good = place_all(BITS, x, indices, out, count, size, 1, 1)
+                good = place_all(BITS, ADD, x, indices, out, count, size, 1, 1)
             else:
-                good = place_all(BITS, x, indices, out, count, size, channels, block)
+                good = place_all(BITS, ADD, x, indices, out, count, size, channels, block)
             store_at(65, io[FLAGS], task, 0 if good else 1)
 
     return place
@@ -108,7 +114,7 @@ def _merge(BITS: int) -> Any:
             block, at = min(g[BLOCK], channels - first), image * count * channels + first
             x, indices = io[X] + element * at, io[INDICES] + 8 * at
             out = io[OUT] + element * (image * size * channels + first)
-            place_all(BITS, x, indices, out, count, size, channels, block)
+            place_all(BITS, False, x, indices, out, count, size, channels, block)
             if g[SUM]:
                 for p in range(count):
                     for c in range(block):
