@@ -51,7 +51,8 @@ class Tape:
             pooled = i > first and self.is_pooled[i - 1]
             if pooled:
                 y = self._outputs[i]
-                gradient = activations.gradient(self.layers[i - 1].activation, gradient, y, y)  # type: ignore[attr-defined]
+                name = self.layers[i - 1].activation  # type: ignore[attr-defined]
+                gradient = activations.gradient(name, gradient, y, y, layer.buffer("slopes", y.shape))
             found = layer.backward(gradient, i > first, activated)
             if found is None:
                 break

@@ -9,6 +9,7 @@ import fastconv as fc
 from fastconv.nn import optimizers
 from fastconv.nn.initializers import Ones
 from fastconv.nn.layers.parameters import MATRIX, PLAIN, Parameter
+from tests import guard
 
 # One block, several, and ends of all lengths.
 SIZES = ((1,), (5,), (17,), (4096,), (4097,), (3, 5000))
@@ -138,3 +139,27 @@ def test_wrong_arguments_are_named(name):
     make, kind, text = WRONG[name]
     with pytest.raises(kind, match=f"^{text}"):
         make()
+
+
+@pytest.mark.skipif(not guard.AVAILABLE, reason="maps memory as Linux does")
+def test_steps_stay_inside():
+    out = guard.run("from tests.nn import test_optimizers as t; t.check_guarded()")
+    assert out.split()[-1] == "done"
+
+
+def check_guarded():
+    """Step weights beside closed pages; called in a process of its own."""
+    for side in guard.SIDES:
+        for dtype in ("float32", "float64"):
+            for make, _ in CASES.values():
+                with guard.Pages() as pages:
+                    optimizer, found = make(), parameters(dtype)
+                    for p in found:
+                        p.value, p.gradient = pages.copy(p.value, side), pages.copy(p.value, side)
+                    optimizer._prepared(found)
+                    for p in found:
+                        kept = optimizer._slots[id(p)][1]
+                        kept[:] = [pages.copy(array, side) for array in kept]
+                    for _ in range(2):
+                        optimizer.step(found)
+    print("done")

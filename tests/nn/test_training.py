@@ -64,6 +64,33 @@ def test_training_has_the_same_bits_for_all_threads():
     assert other.get_weights()[0].tobytes() != results[0][1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", ["plain", "all"])
+def test_training_of_wide_layers_has_the_same_bits_for_all_threads(layers):
+    # Large enough that the threads share the work.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(96, 28, 28, 2)).astype("f4"), np.arange(96) % 10
+    results = []
+    for threads in (1, 2, 3):
+        nn.set_random_seed(1)
+        wide = [nn.Conv2D(32, 3, activation="relu"), nn.MaxPooling2D(2), nn.Dropout(0.2)]
+        if layers == "all":
+            wide += [
+                nn.BatchNormalization(),
+                nn.SeparableConv2D(32, 3, activation="swish", padding="same"),
+                nn.AveragePooling2D(2),
+                nn.Conv2DTranspose(24, 3, 2, activation="tanh"),
+                nn.DepthwiseConv2D(3, 2, activation="gelu"),
+                nn.UpSampling2D(2, interpolation="bilinear"),
+            ]
+        model = nn.Sequential([*wide, nn.Flatten(), nn.Dense(128, "relu"), nn.Dense(10, "softmax")])
+        model.compile()
+        with fc.threads(threads):
+            history = model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y)).history
+            results.append([history, *(w.tobytes() for w in model.get_weights()), model.predict(x).tobytes()])
+    assert results[0] == results[1] == results[2]
+
+
 def test_inputs_of_other_dtypes_are_converted_by_batches():
     x = (np.abs(X) * 40).astype("u1")
     results = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class Layer:
         self._output: Shape = ()
         self._saved: Any = None
         self._buffers: dict[Any, np.ndarray] = {}
+        self._prepared: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -209,10 +210,20 @@ class Layer:
             found = self._buffers[key, shape] = np.empty(shape, self.dtype)
         return found
 
+    def prepared(self, key: Any, make: Callable[[Any], Any]) -> Any:
+        """Return ``make(key)``, kept for the next batches of this key, a shape for instance."""
+        found = self._prepared.get(key)
+        if found is None:
+            for old in list(self._prepared)[: len(self._prepared) - _KEPT + 1]:
+                del self._prepared[old]
+            found = self._prepared[key] = make(key)
+        return found
+
     def release(self) -> None:
         """Free what is kept from one batch to the next."""
         self._saved = None
         self._buffers.clear()
+        self._prepared.clear()
 
     # Weights.
 
@@ -290,11 +301,10 @@ class ActivatedLayer(Layer):
         name = self.activation if activate else None
         if not training:
             return activations.softmax(self._sums(x, None, None)) if name == "softmax" else self._sums(x, name, None)
-        out = self.buffer("sums", (len(x), *self._output))
         if name is None or name in activations.FROM_OUTPUT:
-            z = y = self._sums(x, name, out)
+            z = y = self._kept_sums(x, name)
         else:
-            z = self._sums(x, None, out)
+            z = self._kept_sums(x, None)
             y = activations.FUNCTIONS[name](z)
         self._saved = x, z, y
         return y
@@ -303,12 +313,16 @@ class ActivatedLayer(Layer):
         """Return the gradient at the input; see `Layer.backward`."""
         x, z, y = self._saved
         if not activated:
-            dy = activations.gradient(self.activation, dy, z, y)
+            dy = activations.gradient(self.activation, dy, z, y, self.buffer("slopes", dy.shape))
         return self._gradients(dy, x, wanted)
 
     def _sums(self, x: np.ndarray, activation: str | None, out: np.ndarray | None) -> np.ndarray:
         """Return the operation with an activation that it can fuse, in `out` or a new array."""
         raise NotImplementedError
+
+    def _kept_sums(self, x: np.ndarray, activation: str | None) -> np.ndarray:
+        """Return the operation in memory that the next batch overwrites."""
+        return self._sums(x, activation, self.buffer("sums", (len(x), *self._output)))
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
         """Set the gradients of the weights and return that of the input, from that of the sums."""

@@ -16,7 +16,7 @@ from fastconv.nn import initializers
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import ActivatedLayer, Shape, shown_shape
 from fastconv.nn.layers.parameters import CONVOLUTION, DEPTHWISE
-from fastconv.nn.layers.products import LAST, convolution_gradients
+from fastconv.nn.layers.products import LAST, ProductLayer
 
 
 class WindowLayer(ActivatedLayer):
@@ -74,7 +74,7 @@ class WindowLayer(ActivatedLayer):
         return super().get_config() | mine | {"bias_initializer": initializers.config_of(self.bias_initializer)}
 
 
-class Conv2D(WindowLayer):
+class Conv2D(ProductLayer, WindowLayer):
     """Convolution of images, as Keras's: `fastconv.conv2d` with the activation fused.
 
     Parameters
@@ -141,9 +141,6 @@ class Conv2D(WindowLayer):
         kernel = self.parameters[0].value
         return conv2d(x, kernel, self._bias(), *self.options, layout=LAST, activation=activation, out=out)
 
-    def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        return convolution_gradients(dy, x, self.parameters, self.options, self.trainable, wanted)
-
     def macs(self) -> int:
         """Return the multiplications of one sample, those in the padding included."""
         return math.prod(self._output) * math.prod(self.kernel_size) * (self._input[2] // self.groups)
@@ -155,7 +152,7 @@ class Conv2D(WindowLayer):
         return super().get_config() | mine
 
 
-class DepthwiseConv2D(WindowLayer):
+class DepthwiseConv2D(ProductLayer, WindowLayer):
     """Convolution of every channel with kernels of its own, as Keras's: `fastconv.depthwise_conv2d`.
 
     Parameters
@@ -202,14 +199,14 @@ class DepthwiseConv2D(WindowLayer):
         self.add_parameter("kernel", shape, self.depthwise_initializer, DEPTHWISE)
         self._add_bias(sample[2] * self.depth_multiplier)
 
-    def _sums(self, x: np.ndarray, activation: str | None, out: np.ndarray | None) -> np.ndarray:
-        options = self.strides, self.padding, self.dilation_rate
-        kernel = self.parameters[0].value
-        return depthwise_conv2d(x, kernel, self._bias(), *options, layout=LAST, activation=activation, out=out)
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """Stride, padding, dilation and groups, as operations take them."""
+        return self.strides, self.padding, self.dilation_rate, self._input[2]
 
-    def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        options = self.strides, self.padding, self.dilation_rate, x.shape[-1]
-        return convolution_gradients(dy, x, self.parameters, options, self.trainable, wanted)
+    def _sums(self, x: np.ndarray, activation: str | None, out: np.ndarray | None) -> np.ndarray:
+        kernel = self.parameters[0].value
+        return depthwise_conv2d(x, kernel, self._bias(), *self.options[:3], layout=LAST, activation=activation, out=out)
 
     def macs(self) -> int:
         """Return the multiplications of one sample."""

@@ -11,12 +11,12 @@ from fastconv.api.conv import pointwise_conv2d
 from fastconv.geometry.arguments import positive
 from fastconv.nn import activations, initializers
 from fastconv.nn.layers import arguments
-from fastconv.nn.layers.base import ActivatedLayer, Layer, Shape
+from fastconv.nn.layers.base import Layer, Shape
 from fastconv.nn.layers.parameters import MATRIX
-from fastconv.nn.layers.products import LAST, convolution_gradients
+from fastconv.nn.layers.products import LAST, ProductLayer
 
 
-class Dense(ActivatedLayer):
+class Dense(ProductLayer):
     """``activation(x @ kernel + bias)`` over the last axis, as Keras's: `fastconv.pointwise_conv2d`.
 
     Parameters
@@ -58,6 +58,11 @@ class Dense(ActivatedLayer):
         if self.use_bias:
             self.add_parameter("bias", (self.units,), self.bias_initializer)
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """Stride, padding, dilation and groups, as operations take them."""
+        return 1, 0, 1, 1
+
     def _bias(self) -> np.ndarray | None:
         return self.parameters[1].value if self.use_bias else None
 
@@ -68,10 +73,8 @@ class Dense(ActivatedLayer):
         y = pointwise_conv2d(pixels, kernel, self._bias(), layout=LAST, activation=activation, out=row)
         return y.reshape(len(x), *self._output) if out is None else out
 
-    def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        pixels, dy = x.reshape(1, 1, -1, self._input[-1]), dy.reshape(1, 1, -1, self.units)
-        dx = convolution_gradients(dy, pixels, self.parameters, (1, 0, 1, 1), self.trainable, wanted)
-        return None if dx is None else dx.reshape(x.shape)
+    def _as_pixels(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(1, 1, -1, x.shape[-1])
 
     def macs(self) -> int:
         """Return the multiplications of one sample."""
@@ -134,7 +137,10 @@ class Activation(Layer):
 
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""
-        return dy if activated else activations.gradient(self.activation, dy, *self._saved)
+        if activated:
+            return dy
+        x, y = self._saved
+        return activations.gradient(self.activation, dy, x, y, self.buffer("slopes", dy.shape))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make a layer like this one."""

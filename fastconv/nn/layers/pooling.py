@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import grad
 from fastconv.api.adaptive import global_avg_pool
+from fastconv.api.moving import execute
 from fastconv.api.pool import avg_pool2d, max_pool2d
+from fastconv.api.pooling import Pool, maxima
 from fastconv.api.resize import interpolate
 from fastconv.api.upsample import nearest_unpool2d
+from fastconv.dispatch.resampling import moving_seconds
 from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.padding import output_size, resolve
+from fastconv.geometry.pool import pool_geometry
+from fastconv.grad.windows import Maxima, maxima_pullback
 from fastconv.nn.layers import arguments
 from fastconv.nn.layers.base import Layer, Shape
 from fastconv.nn.layers.products import LAST
@@ -69,16 +75,42 @@ class MaxPooling2D(_Pooling):
 
     def forward(self, x: np.ndarray, training: bool = False, activate: bool = True) -> np.ndarray:
         """Return the output; see `Layer.forward`."""
-        out = self.buffer("pooled", (len(x), *self._output)) if training else None
-        y: Any = max_pool2d(x, self.pool_size, self.strides, self.padding, layout=LAST, out=out)
-        if training:
-            self._saved = x, y
-        return y  # type: ignore[no-any-return]
+        if not training:
+            y: np.ndarray = max_pool2d(x, self.pool_size, self.strides, self.padding, layout=LAST)
+            return y
+        kept: _Kept = self.prepared(x.shape, self._keep)
+        self._saved = x, kept
+        kept.pool.prepared.run(x, kept.out)
+        return kept.out
 
     def backward(self, dy: np.ndarray, wanted: bool = True, activated: bool = False) -> np.ndarray | None:
         """Return the gradient at the input; see `Layer.backward`."""
-        options = self.pool_size, self.strides, self.padding
-        return grad.max_pool2d_vjp(dy, self._saved[0], *options, layout=LAST)[0]
+        x, kept = self._saved
+        pullback: Maxima = kept.pullback
+        if pullback.program is None:
+            return pullback.pull("max_pool2d_vjp", dy, x)
+        dx = self.buffer("gradient", x.shape)
+        execute(pullback.program, kept.seconds, dy, x, dx)
+        return dx
+
+    def _keep(self, shape: Shape) -> _Kept:
+        options = self.pool_size, self.strides, self.padding, 1, False, LAST
+        g = pool_geometry("max_pool2d", 2, shape, *options)
+        pool = maxima(self.dtype, g)
+        seconds = moving_seconds(2 * math.prod(shape), self.dtype.itemsize)
+        return _Kept(pool, maxima_pullback(self.dtype, g), np.empty(pool.out_shape, self.dtype), seconds)
+
+
+class _Kept(NamedTuple):
+    """Maxima over windows of a batch's shape, their pullback, and the memory of the result.
+
+    What the public functions check and look up at each call is done once.
+    """
+
+    pool: Pool
+    pullback: Maxima
+    out: np.ndarray
+    seconds: float
 
 
 class AveragePooling2D(_Pooling):
