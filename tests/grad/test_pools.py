@@ -58,6 +58,14 @@ def test_max_pool_with_windows_side_by_side(shape):
     check_maxima(a, rng)
 
 
+@pytest.mark.targets
+def test_max_pool_with_windows_that_overlap():
+    rng = np.random.default_rng(0)
+    for C in (5, 17):
+        x = pools.values(rng, (2, C, 6, 7), "float32", special=True)
+        check_maxima(Drawn("max_pool2d", x, {"kernel_size": 3, "stride": 2, "padding": 1}), rng, LAYOUTS[1:])
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_max_pool_of_other_dtypes(dtype):
     rng = np.random.default_rng(0)

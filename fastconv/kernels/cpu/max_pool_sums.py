@@ -31,7 +31,7 @@ CHANNELS, TASKS = 32, 4
 # addresses of the tables of (first input, inputs) along D and H, and of the runs along W.
 D, H, W, OD, OH, OW, DD, DH, DW, SW, C, BLOCK, BLOCKS, D_TABLE, H_TABLE, RUNS, COUNT = range(17)
 
-# Behind them, of planes: how many; elements of one, and of its gradients; byte offsets in the scratch of what is turned;
+# Behind them, of planes: how many; elements of one, and of its gradients; byte offsets of what is turned, in scratch;
 # addresses of the tables of offsets of the pixels, and of the planes.
 PLANES, SIZE, GRAD_SIZE, GRAD_AT, X_AT, OUT_AT, PIXELS, BACK = range(17, 25)
 
