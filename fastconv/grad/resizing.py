@@ -52,9 +52,9 @@ def interpolate_vjp(
 
     Notes
     -----
-    A resampling by the transposed weights: the cost of `fastconv.interpolate`. Half precision is summed in float32. It is
-    the adjoint of `fastconv.interpolate`. That of PyTorch has other coordinates than PyTorch's result in double precision
-    ("nearest" modes), and where a `scale_factor` leaves a size as it is, or doubles it ("nearest", `antialias`).
+    A resampling by the transposed weights, the adjoint of `fastconv.interpolate` at its cost. Half precision is summed
+    in float32. PyTorch's gradient has other coordinates than PyTorch's result in double precision ("nearest"
+    modes), and where a `scale_factor` leaves a size as it is, or doubles it ("nearest", `antialias`).
 
     Examples
     --------

@@ -43,7 +43,7 @@ class Maxima(NamedTuple):
             execute(self.program, seconds, given, converted(x, element), out)
         else:
             _, indices = maxima(x.dtype, self.geometry, indices=True).run(function, x, None)
-            self._scatter(given, indices, out)
+            self._scatter(_of_windows(given, self.geometry), indices, out)
         return converted(out, x.dtype)
 
     def _scatter(self, grad: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
@@ -94,6 +94,16 @@ def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     before = np.maximum(0, -(start // step))
     count = np.minimum(axis.kernel, -(-(axis.n - start) // step)) - before
     return start + before * step, np.maximum(count, 0)
+
+
+def _of_windows(grad: np.ndarray, g: PoolGeometry) -> np.ndarray:
+    """Return the gradients without those of windows that hold nothing, whose index means nothing."""
+    last = grad.ndim - (g.layout == "channels_last")
+    for i, axis in enumerate(g.axes, last - len(g.axes)):
+        _, count = window_inputs(axis)
+        if g.keepdims and not count.all():
+            grad = np.where(np.expand_dims(count > 0, tuple(range(1, grad.ndim - i))), grad, 0)
+    return np.ascontiguousarray(grad)
 
 
 def _planes(g: PoolGeometry) -> tuple[int, int]:

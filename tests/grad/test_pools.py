@@ -170,6 +170,20 @@ def test_empty_batches(layout):
         assert got.shape == x.shape
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 5, 40), (1, 20, 5, 40)])
+def test_windows_that_hold_nothing_have_no_gradient(shape):
+    # The third ones see rows -1 and 5, which are not there.
+    keywords = {"kernel_size": (2, 3), "stride": (1, 2), "dilation": (6, 1), "padding": (3, 0)}
+    a = Drawn("max_pool2d", np.random.default_rng(0).permutation(shape[1] * 200).reshape(shape).astype("f4"), keywords)
+    values = a.run()
+    grad = np.ones_like(values)
+    assert (np.isinf(values) == (np.arange(5) == 2)[:, None]).all()
+    for layout in LAYOUTS:
+        got = pull(a, grad, layout)
+        assert got.sum() == np.isfinite(values).sum()
+        assert set(a.x[got != 0]) == set(values[np.isfinite(values)])
+
+
 def test_integers_have_no_gradient():
     x = np.arange(16).reshape(1, 4, 4)
     assert fc.grad.max_pool2d_vjp(x[:, :2, :2], x, 2) == (None,)
