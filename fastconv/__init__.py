@@ -43,6 +43,9 @@ from fastconv.errors import (
     ArgumentTypeError,
     DtypeError,
     FastconvError,
+    MissingExtraError,
+    ModelFileError,
+    NonFiniteError,
     OptionError,
     ShapeError,
     UnsupportedError,
@@ -56,6 +59,9 @@ __all__ = [
     "ConvPlan",
     "DtypeError",
     "FastconvError",
+    "MissingExtraError",
+    "ModelFileError",
+    "NonFiniteError",
     "OpCount",
     "OptionError",
     "ReceptiveField",
@@ -107,6 +113,7 @@ __all__ = [
     "nearest_unpool1d",
     "nearest_unpool2d",
     "nearest_unpool3d",
+    "nn",
     "plan_conv2d",
     "pointwise_conv2d",
     "receptive_field",
@@ -123,7 +130,7 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("activations", "grad", "ndimage", "signal", "testing")
+_NAMESPACES = ("activations", "grad", "ndimage", "nn", "signal", "testing")
 
 
 def __getattr__(name: str) -> object:

@@ -8,6 +8,9 @@ __all__ = [
     "ArgumentTypeError",
     "DtypeError",
     "FastconvError",
+    "MissingExtraError",
+    "ModelFileError",
+    "NonFiniteError",
     "OptionError",
     "ShapeError",
     "UnsupportedError",
@@ -36,3 +39,15 @@ class ArgumentTypeError(FastconvError, TypeError):
 
 class UnsupportedError(FastconvError, NotImplementedError):
     """A valid request that this version does not implement."""
+
+
+class ModelFileError(FastconvError, ValueError):
+    """A file holds no model that this version can load."""
+
+
+class NonFiniteError(FastconvError, ArithmeticError):
+    """Training came to a loss that is NaN or infinite."""
+
+
+class MissingExtraError(FastconvError, ImportError):
+    """A package that only an extra installs is not there."""

@@ -62,6 +62,11 @@ RULES = {
         within("_jit", "_compiler", "_disk", "errors", "threads", "epilogue", "winograd"),
         forbidden=within("api", "geometry", "dispatch", "kernels", *FRONT_ENDS),
     ),
+    "nn stands on the operations and their gradients": Rule(
+        within("nn"),
+        forbidden=within("kernels", "_jit", "_compiler", "cli", "benchmarks", "integrations", "signal", "ndimage"),
+    ),
+    "no operation knows nn": Rule(within("grad", "signal", "ndimage", "activations"), forbidden=within("nn")),
     "no module of the package imports the command line": Rule(
         ("fastconv",), forbidden=within("cli"), except_in=within("cli", "__main__")
     ),
@@ -156,6 +161,8 @@ def test_imports_keep_the_contract(title):
         ("fastconv.kernels.reference.conv", "import numba"),
         ("fastconv.threads", "import llvmlite.binding as llvm"),
         ("fastconv.api.conv", "from fastconv.cli.main import main"),
+        ("fastconv.nn.optimizers", "from fastconv.kernels.cpu import optimizers"),
+        ("fastconv.grad.conv", "from fastconv.nn import layers"),
     ],
 )
 def test_contract_finds_a_violation(module, source):

@@ -89,7 +89,7 @@ def conv_transpose1d(
     options = TransposeOptions(
         stride, padding, output_padding, groups, dilation, layout, activation, algorithm, precision, device, 1
     )
-    return _transpose("conv_transpose1d", input, weight, bias, options, out, out_dtype)
+    return transpose("conv_transpose1d", input, weight, bias, options, out, out_dtype)
 
 
 def conv_transpose2d(
@@ -177,7 +177,7 @@ def conv_transpose2d(
     options = TransposeOptions(
         stride, padding, output_padding, groups, dilation, layout, activation, algorithm, precision, device, 2
     )
-    return _transpose("conv_transpose2d", input, weight, bias, options, out, out_dtype)
+    return transpose("conv_transpose2d", input, weight, bias, options, out, out_dtype)
 
 
 def conv_transpose3d(
@@ -239,12 +239,13 @@ def conv_transpose3d(
     options = TransposeOptions(
         stride, padding, output_padding, groups, dilation, layout, activation, algorithm, precision, device, 3
     )
-    return _transpose("conv_transpose3d", input, weight, bias, options, out, out_dtype)
+    return transpose("conv_transpose3d", input, weight, bias, options, out, out_dtype)
 
 
-def _transpose(
+def transpose(
     function: str, x: Any, weight: Any, bias: Any, options: TransposeOptions, out: Any, out_dtype: Any
 ) -> np.ndarray:
+    """Run one transposed convolution."""
     x, w = as_input(function, "input", x), as_input(function, "weight", weight)
     b = None if bias is None else as_input(function, "bias", bias)
     dtype = common_dtype(function, x, w, b)

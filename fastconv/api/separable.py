@@ -192,7 +192,7 @@ def spatially_separable_conv2d(
     x = as_input(name, "input", input)
     check_keyword(name, "layout", layout, LAYOUTS)
     channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
-    columns, rows = _per_channel(name, "column", column, channels), _per_channel(name, "row", row, channels)
+    columns, rows = per_channel(name, "column", column, channels), per_channel(name, "row", row, channels)
     rest = [as_input(name, key, a) for key, a in (("bias", bias), ("residual", residual)) if a is not None]
     dtype = common_dtype(name, x, columns, rows, *rest)
     result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
@@ -221,7 +221,7 @@ def _is_small(weight: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool
     return bool((((sizes >= limits.tiny) & (sizes <= limits.max)) | zero).all())
 
 
-def _per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:
+def per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:
     """Return a factor as (C, K)."""
     factor = as_input(function, name, value)
     if factor.ndim not in (1, 2) or (factor.ndim == 2 and len(factor) != channels):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.benchmarks import fusions
+from fastconv.benchmarks import fusions, gradients
 from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw, installed
 from fastconv.benchmarks.report import Table, time_text
 from fastconv.benchmarks.stats import geometric_mean, median
@@ -199,6 +199,7 @@ SUITES: dict[str, Callable[[], Iterator[Case]]] = {
     "ndimage": _filters,
     "separable": fusions.separables,
     "pooled": fusions.pooled,
+    "gradients": gradients.gradients,
 }
 
 

@@ -67,8 +67,12 @@ def _seconds(candidate: Candidate) -> float:
 def _cheapest(found: list[Candidate]) -> Candidate:
     """Return the cheapest; one that rounds more than direct summation only where that clearly pays."""
     best, exact = (min(some, key=_seconds) for some in (found, [c for c in found if c.row.exact] or found))
-    saved = _seconds(exact) - _seconds(best)
-    return best if saved > max(SAVED_SECONDS, SAVED_SHARE * _seconds(exact)) else exact
+    return best if pays(_seconds(best), _seconds(exact)) else exact
+
+
+def pays(rounded: float, exact: float) -> bool:
+    """Return whether what rounds more than direct summation saves enough seconds."""
+    return exact - rounded > max(SAVED_SECONDS, SAVED_SHARE * exact)
 
 
 @lru_cache(maxsize=512)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
-from fastconv.dispatch.choose import Candidate, judge, refusal
+from fastconv.dispatch.choose import Candidate, choose, judge, pays, refusal
 from fastconv.dispatch.conv_table import ROWS, TABLE
 from fastconv.dispatch.cost import Cost, OpCount, pack_seconds, transpose_ops
 from fastconv.dispatch.measure import fastest_name
@@ -32,8 +32,8 @@ from fastconv.threads import run
 # The temporary buffer holds one band of so many images, at least of one, as fit in this.
 TEMPORARY_BYTES = 4 << 20
 
-# Seconds to regroup an element of the weight and to move a byte of the result; they only decide about threads.
-_REGROUP_SECONDS, _MOVE_SECONDS = 1.5e-9, 2e-10
+# Seconds to regroup or flip an element of the weight and to move a byte of the result; they only decide about threads.
+_REGROUP_SECONDS, _FLIP_SECONDS, _MOVE_SECONDS = 1.5e-9, 3e-10, 2e-10
 
 # Of the widest vectors, for what packing has to write to nowhere.
 _VECTOR_BYTES = 64
@@ -92,6 +92,7 @@ class PreparedTranspose:
         "_packing",
         "_parts",
         "_repeats",
+        "_whole",
         "_zeros",
         "activation",
         "algorithm",
@@ -111,21 +112,44 @@ class PreparedTranspose:
         bands = bands_of(g, images)
         pieces = [piece for band in bands for piece in band.pieces]
         convs = {piece.conv: len(piece.phase.starts) for piece in pieces}
-        _check_algorithm(function, list(convs), algorithm, precision)
-        # What others round away, NaN above all, no one computes anew here.
-        self.convolutions = {conv: prepare(function, conv, activation, algorithm, "strict") for conv in convs}
+        _check_algorithm(function, g, algorithm, precision)
+        # What others round away, NaN above all, no one computes anew in a phase.
+        if algorithm == "auto" and not _rounding_pays(function, g, list(convs), precision):
+            precision = "strict"
+        self.convolutions = {conv: prepare(function, conv, activation, algorithm, precision) for conv in convs}
+        # A convolution that is not only a kernel on packed arrays.
+        self._whole = next((one for one in self.convolutions.values() if not one.candidate.row.exact), None)
         self._repeats = sorted(set(convs.values()))
         self._zeros = np.zeros(g.OC * max(self._repeats, default=1), self.dtype)
         self._constant = None
         if has_gaps(g):
             self._constant = prepare(function, constant_convolution(g), activation, "direct", precision, "repair")
-        addresses = _Addresses()
-        self._packing, weights, begin = self._pack(addresses, pieces, taps_of(g, bands))
-        self._bytes, self._bands = begin, []
-        for band in bands:
-            own, weights = weights[: len(band.pieces)], weights[len(band.pieces) :]
-            self._bands.append(self._launches(addresses, band, images, own, begin))
+        addresses, taps = _Addresses(), taps_of(g, bands)
+        self._bands: list[list[_Launch]] = []
+        if self._whole is not None:
+            self._packing, self._bytes = self._regrouped(addresses, pieces, taps, 0)
+        else:
+            self._packing, weights, begin = self._pack(addresses, pieces, taps)
+            self._bytes = begin
+            for band in bands:
+                own, weights = weights[: len(band.pieces)], weights[len(band.pieces) :]
+                self._bands.append(self._launches(addresses, band, images, own, begin))
         self._bases, self._offsets = np.array(addresses.bases), np.array(addresses.offsets, np.int64)
+
+    def _regrouped(
+        self, addresses: _Addresses, pieces: Sequence[Piece], taps: Sequence[tuple[int, int, int] | None], begin: int
+    ) -> tuple[list[_Launch], int]:
+        """Return what cuts the weight in those of all pieces, in the buffer from `begin` on, and where they all end."""
+        g, itemsize, size = self.geometry, self.dtype.itemsize, math.prod(self.geometry.weight_shape)
+        channels, seconds = (g.G, g.ICG, g.OCG), _REGROUP_SECONDS
+        if g.stride == (1, 1, 1):
+            program, seconds = load.load("phase_packing:flip")(itemsize, channels, len(taps)), _FLIP_SECONDS
+        else:
+            program = load.load("phase_packing:regroup")(
+                itemsize, channels, [regrouped(g, pieces, tap) for tap in taps]
+            )
+        launch = addresses.launch(program, [(_WEIGHT, 0), (_BUFFER, begin)], size * seconds)
+        return [launch], begin + _whole_lines(size * itemsize)
 
     def _pack(
         self, addresses: _Addresses, pieces: Sequence[Piece], taps: Sequence[tuple[int, int, int] | None]
@@ -141,8 +165,7 @@ class PreparedTranspose:
         if program is not None:
             launch = addresses.launch(program, [(_WEIGHT, 0), (_BUFFER, 0)], seconds)
             return [launch], packed[:-1], packed[-1] + _VECTOR_BYTES
-        program = load.load("phase_packing:regroup")(itemsize, channels, [regrouped(g, pieces, tap) for tap in taps])
-        launches = [addresses.launch(program, [(_WEIGHT, 0), (_BUFFER, packed[-1])], seconds)]
+        launches, end = self._regrouped(addresses, pieces, taps, packed[-1])
         weights = []
         for piece, packer, at in zip(pieces, packers, packed[:-1], strict=True):
             weights.append(packed[-1] + piece.weight.start * itemsize)
@@ -150,7 +173,7 @@ class PreparedTranspose:
                 io = [(_BUFFER, weights[-1]), (_BUFFER, at)]
                 launches.append(addresses.launch(packer, io, pack_seconds(packer.elements)))
                 weights[-1] = at
-        return launches, weights, packed[-1] + _whole_lines(math.prod(g.weight_shape) * itemsize)
+        return launches, weights, end
 
     def _launches(
         self, addresses: _Addresses, band: Band, images: int, weights: Sequence[int], begin: int
@@ -192,6 +215,9 @@ class PreparedTranspose:
             step[[_X, _OUT]] = x.nbytes // self._parts, out.nbytes // self._parts
             addresses = [(bases + part * step)[self._bases] + self._offsets for part in range(self._parts)]
             _run(self._packing, addresses[0])
+            if self._whole is not None:
+                weight = buffer[: weights[0].nbytes].view(self.dtype)
+                self._whole.run_once(x, [weight], bias, None, out)
             for launches in self._bands:
                 for part in addresses:
                     _run(launches, part)
@@ -227,33 +253,48 @@ def _whole_lines(size: int) -> int:
     return -(-size // 64) * 64
 
 
-def _check_algorithm(function: str, convs: Sequence[ConvGeometry], algorithm: str, precision: str) -> None:
+def _rounding_pays(function: str, g: TransposeGeometry, convs: Sequence[ConvGeometry], precision: str) -> bool:
+    """Return whether what rounds more than direct summation is faster, with the weight flipped for it."""
+    if g.stride != (1, 1, 1) or precision == "strict":
+        return False
+    flipping = math.prod(g.weight_shape) * _FLIP_SECONDS
+    best, exact = (
+        [choose(function, conv, "auto", allowed).cost for conv in convs] for allowed in (precision, "strict")
+    )
+    fastest = sum(cost.seconds for cost in best if cost) + flipping
+    return best != exact and pays(fastest, sum(cost.seconds for cost in exact if cost))
+
+
+def _convolutions(g: TransposeGeometry) -> list[ConvGeometry]:
+    return [piece.conv for band in bands_of(g, max(g.N, 1)) for piece in band.pieces]
+
+
+def _check_algorithm(function: str, g: TransposeGeometry, algorithm: str, precision: str) -> None:
     """Raise `UnsupportedError` if the named algorithm cannot do the convolution of each phase."""
     if algorithm == "auto":
         return
     row = ROWS.get(algorithm)
-    refused = _refusal(convs, row, precision) if row else "this version does not have it"
+    refused = _refusal(g, row, precision) if row else "this version does not have it"
     if refused is not None:
-        able = ", ".join(row.name for row in TABLE if _refusal(convs, row, precision) is None)
+        able = ", ".join(row.name for row in TABLE if _refusal(g, row, precision) is None)
         raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')
 
 
-def _refusal(convs: Sequence[ConvGeometry], row: Algorithm, precision: str) -> str | None:
+def _refusal(g: TransposeGeometry, row: Algorithm, precision: str) -> str | None:
     if row.name == "separable":
         return "it takes one kernel, which transposed convolution cuts in stride phases"
-    if not row.exact:
-        return "transposed convolution takes what rounds as direct summation does"
-    reasons = (refusal(conv, row, precision) for conv in convs)
+    if not row.exact and g.stride != (1, 1, 1):
+        return "transposed convolution with a stride takes what rounds as direct summation does"
+    reasons = (refusal(conv, row, precision) for conv in _convolutions(g))
     return next((f"{reason} (in a stride phase)" for reason in reasons if reason is not None), None)
 
 
 def judge_transpose(g: TransposeGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
     """Return what a row says to a problem: the sum over its phases, which share one scratch."""
-    convs = [piece.conv for band in bands_of(g, max(g.N, 1)) for piece in band.pieces]
-    refused = _refusal(convs, row, precision)
+    refused = _refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
-    judged = [judge(conv, row, precision) for conv in convs]
+    judged = [judge(conv, row, precision) for conv in _convolutions(g)]
     over = next((c.refused for c in judged if c.refused is not None), None)
     if over is not None:
         return Candidate(row, over, None, None)
@@ -264,8 +305,7 @@ def judge_transpose(g: TransposeGeometry, row: Algorithm, precision: str = "defa
 
 def count_transpose(function: str, g: TransposeGeometry, algorithm: str, precision: str, bias: bool) -> OpCount:
     """Return the operations of a problem, or raise if the named algorithm cannot do it; no kernel is prepared."""
-    convs = [piece.conv for band in bands_of(g, max(g.N, 1)) for piece in band.pieces]
-    _check_algorithm(function, convs, "auto" if algorithm == "measure" else algorithm, precision)
+    _check_algorithm(function, g, "auto" if algorithm == "measure" else algorithm, precision)
     return transpose_ops(g, bias)
 
 

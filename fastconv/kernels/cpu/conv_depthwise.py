@@ -19,7 +19,7 @@ import numpy as np
 from fastconv._jit import inline, njit
 from fastconv.kernels.cpu import depthwise_pixels, depthwise_turned
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixel
+from fastconv.kernels.cpu.conv_tiles import block_at, finish_pixels
 from fastconv.kernels.cpu.depthwise_program import column_offsets, fields, row_offsets
 from fastconv.kernels.cpu.depthwise_tiles import lanes, slide
 from fastconv.kernels.cpu.packing import plane_at, strip_planes
@@ -181,8 +181,7 @@ def lanes_block(BITS, MR, NV, NR, g, io, x, pitch, rows, columns, boff, weight, 
             if whole:
                 activate_rows(BITS, g, dst, ldo, MR, NR)
             else:
-                for m in range(min(MR, columns - q)):
-                    finish_pixel(BITS, g, io, c + size * m * NR, channel, dst + size * m * g[F.OC], count)
+                finish_pixels(BITS, g, io, c, NR, channel, dst, min(MR, columns - q), count)
 
 
 _planes_kernel = cache(planes_kernel)

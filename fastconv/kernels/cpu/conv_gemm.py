@@ -43,7 +43,7 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
     values["C_AT"] = aligned(b.strip_elements * (bits // 8))
     if turned:
         tables.append(np.arange(b.VL, dtype=np.int64) * b.T_PITCH)
-        values |= {"T_LINES": _input_lines(geometry, b), "T_ROWS": address(tables[-1])}
+        values |= {"T_LINES": input_lines(geometry, b), "T_ROWS": address(tables[-1])}
         values["T_AT"] = b.scratch_bytes - b.NV * b.VL * b.T_PITCH * (bits // 8)
         kernel: Kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
     else:
@@ -98,7 +98,7 @@ def _tables_of(
         pairs = [(0, K)] if columns else list(_pixel_segments(geometry, b, channels))
         offsets = k * (b.NV * b.VL)
     turned = b.LANES and geometry.layout == "channels_first"
-    places = _places(geometry, b, channels) if turned else np.empty(0, np.int64)
+    places = places_of(geometry, b, channels) if turned else np.empty(0, np.int64)
     return table(x for pair in pairs for x in pair), offsets * size, places
 
 
@@ -109,23 +109,24 @@ def tap_at(geometry: Any, b: Any, kh: int, kw: int) -> int:
     return (phase * b.ROWS + row) * b.P + column
 
 
-def _input_lines(geometry: Any, b: Any) -> int:
+def input_lines(geometry: Any, b: Any) -> int:
     """Return the input rows that a block of output rows reads."""
     return int((b.RB - 1) * geometry.SH + (geometry.KH - 1) * geometry.DH + 1)
 
 
-def _places(geometry: Any, b: Any, channels: int) -> np.ndarray:
-    """Return where input pixel (h, w), h counted from the first row of a block, goes in a strip of pixels.
+def places_of(geometry: Any, b: Any, pitch: int, columns: int = 0) -> np.ndarray:
+    """Return where input pixel (h, w) goes in a strip of pixels `pitch` elements apart.
 
+    h is counted from the first input row of a block on, and w from its first column on if it has so many `columns`.
     Pixels in a stride phase that no tap reads go behind the strip.
     """
     nowhere = b.ROW_PHASES * b.COLUMN_PHASES * b.ROWS * b.P + b.SPILL + b.MR
-    h, w = np.arange(_input_lines(geometry, b)), np.arange(geometry.W) + geometry.PL
+    h, w = np.arange(input_lines(geometry, b)), np.arange(columns) if columns else np.arange(geometry.W) + geometry.PL
     row_phase, row = _phase_and_index(h[:, None], geometry.SH, geometry.DH, b.ROW_PHASES, b.ROWS)
     column_phase, column = _phase_and_index(w, geometry.SW, geometry.DW, b.COLUMN_PHASES, b.P)
     place = ((row_phase * b.COLUMN_PHASES + column_phase) * b.ROWS + row) * b.P + column
     place = np.where((row_phase < 0) | (column_phase < 0), nowhere, place)
-    return np.ascontiguousarray(place.ravel() * channels, np.int64)
+    return np.ascontiguousarray(place.ravel() * pitch, np.int64)
 
 
 def _phase_and_index(

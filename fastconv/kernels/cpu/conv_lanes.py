@@ -16,39 +16,52 @@ from fastconv.kernels.cpu.row_ops import copy_row, int_at, transpose, zero_row
 
 
 @inline
-def strip_turned(BITS, MR, VL, strip, x, g, image, group, c0, channels, places, r0):
-    """Fill strip [row phase][column phase][ROWS][P][channels] from planes, for the block of whole rows from r0 on.
+def turn_run(BITS, VL, dst, places, src, plane, run, pixels):
+    """Transpose `run` channels of consecutive pixels, of planes at `src`, to where the table `places` says at `dst`."""
+    size = BITS // 8
+    if run >= VL and pixels >= VL:
+        for first in range(0, run, VL):
+            # The last square overlaps its neighbour.
+            c = min(first, run - VL)
+            for q0 in range(0, pixels, VL):
+                q = min(q0, pixels - VL)
+                transpose(BITS, dst + size * c, places + 8 * q, src + size * (c * plane + q), plane)
+    else:
+        for c in range(run):
+            for q in range(pixels):
+                copy_row(BITS, dst + size * (c + int_at(places, q)), src + size * (c * plane + q), 1)
+
+
+@inline
+def strip_turned(BITS, MR, VL, strip, x, g, image, group, c0, channels, pitch, places, r0, col0):
+    """Fill strip [row phase][column phase][ROWS][P][pitch] from planes, for the block at (r0, col0).
 
     The channels are those of the group from c0 on, in the order (kd, ic); the planes of one kd are a run.
-    `places` is a table: where pixel (h, w) of the input goes in the strip, counted from the block's first input row on.
-    So the pixels of all rows are one run, whatever the stride, and a square may straddle rows. The last tile of MR
-    pixels reads zeros behind the strip: what stood there could be denormal, which most CPUs are slow at.
+    `places` is a table: where pixel (h, w) of the input goes in the strip, counted from the block's first input row on,
+    and with T_COLUMNS from its first input column on; without, a block has whole rows, whose pixels are one run, so
+    that a square may straddle rows. The last tile of MR pixels reads zeros behind the strip: what stood there could be
+    denormal, which most CPUs are slow at.
     """
-    size, H, W = BITS // 8, g[F.H], g[F.W]
-    h0 = r0 * g[F.SH] - g[F.PT]
-    top = max(h0, 0)
-    pixels = (min(h0 + g[F.T_LINES], H) - top) * W
-    zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL] + MR) * channels)
-    places, plane, done, ICT = places + 8 * (top - h0) * W, g[F.D] * H * W, 0, g[F.ICT]
+    size, H, W, CI = BITS // 8, g[F.H], g[F.W], g[F.T_COLUMNS]
+    h0, w0 = r0 * g[F.SH] - g[F.PT], col0 * g[F.SW] - g[F.PL]
+    top, left = max(h0, 0), 0
+    lines = min(h0 + g[F.T_LINES], H) - top
+    zero_row(BITS, strip, (g[F.ROW_PHASES] * g[F.COLUMN_PHASES] * g[F.ROWS] * g[F.P] + g[F.SPILL] + MR) * pitch)
+    if CI:
+        left = max(w0, 0)
+        pixels = min(w0 + CI, W) - left
+        places += 8 * ((top - h0) * CI + left - w0)
+    else:
+        pixels, places = lines * W, places + 8 * (top - h0) * W
+        lines = 1
+    plane, done, ICT = g[F.D] * H * W, 0, g[F.ICT]
     while done < channels:
         kd, ic = (c0 + done) // ICT, (c0 + done) % ICT
         run, d = min(channels - done, ICT - ic), depth_at(g, image, kd)
-        src = x + size * (((image // g[F.OD] * g[F.IC] + group * ICT + ic) * g[F.D] + d) * H + top) * W
-        dst = strip + size * done
+        src = x + size * ((((image // g[F.OD] * g[F.IC] + group * ICT + ic) * g[F.D] + d) * H + top) * W + left)
+        for line in range(lines if d >= 0 else 0):
+            turn_run(BITS, VL, strip + size * done, places + 8 * line * CI, src + size * line * W, plane, run, pixels)
         done += run
-        if d < 0:
-            continue
-        if run >= VL and pixels >= VL:
-            for first in range(0, run, VL):
-                # The last square overlaps its neighbour.
-                c = min(first, run - VL)
-                for q0 in range(0, pixels, VL):
-                    q = min(q0, pixels - VL)
-                    transpose(BITS, dst + size * c, places + 8 * q, src + size * (c * plane + q), plane)
-        else:
-            for c in range(run):
-                for q in range(pixels):
-                    copy_row(BITS, dst + size * (c + int_at(places, q)), src + size * (c * plane + q), 1)
 
 
 @inline
@@ -84,7 +97,8 @@ def lanes_kernel(BITS, MR, NV, VL):
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)
                 if packed != block or g[F.PASSES] > 1:
-                    strip_turned(BITS, MR, VL, scratch, io[F.X], g, image, group, ic0, channels, int_at(table, 5), r0)
+                    places = int_at(table, 5)
+                    strip_turned(BITS, MR, VL, scratch, io[F.X], g, image, group, ic0, channels, step, places, r0, 0)
                     packed = block
                 for tile in range(first, min(first + g[F.PART_TILES], TILES)):
                     b = io[F.WEIGHT] + size * ((group * TILES + tile) * g[F.PANEL] + int_at(table, 3))

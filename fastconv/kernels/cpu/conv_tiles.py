@@ -91,13 +91,14 @@ def next_planes_tile(g, NR, first, parts, pixels, pitch, q0, tile, q, r, col):
 
 
 @inline
-def finish_pixel(BITS, g, io, c, channel, dst, lanes):
-    """Finish `lanes` channels of one output pixel from a ragged C tile."""
+def finish_pixels(BITS, g, io, c, NR, channel, dst, pixels, lanes):
+    """Finish `lanes` channels of neighbouring output pixels from a ragged C tile, whose rows are NR long."""
+    size, OC = BITS // 8, g[F.OC]
     residual = io[F.RESIDUAL] + dst - io[F.OUT] if io[F.RESIDUAL] else 0
-    bias = io[F.BIAS] + BITS // 8 * channel
-    finish_rows(BITS, 1, dst, 0, c, 0, bias, residual, g[F.LIMITS], 1, lanes)
+    finish_rows(BITS, 1, dst, OC, c, NR, io[F.BIAS] + size * channel, residual, g[F.LIMITS], pixels, lanes)
     if g[F.ACTIVATION]:
-        call_row(g[F.ACTIVATION], dst, lanes)
+        for m in range(pixels):
+            call_row(g[F.ACTIVATION], dst + size * m * OC, lanes)
 
 
 def planes_kernel(BITS, MR, NV, VL, COLUMNS):
@@ -154,14 +155,17 @@ def planes_kernel(BITS, MR, NV, VL, COLUMNS):
 
 
 @inline
-def deep_strip(BITS, MR, strip, x, g, image, group, c0, channels, r0, col0):
-    """channels_last: fill a strip with the channels from c0 on of a group, which come in the order (kd, ic)."""
+def deep_strip(BITS, MR, strip, x, g, image, group, c0, channels, pitch, r0, col0):
+    """channels_last: fill a strip with the channels from c0 on of a group, which come in the order (kd, ic).
+
+    Its pixels are `pitch` elements apart.
+    """
     c, ICT = 0, g[F.ICT]
     while c < channels:
         kd, ic = (c0 + c) // ICT, (c0 + c) % ICT
         n = min(channels - c, ICT - ic)
         plane, to = pixels_plane_at(BITS, g, x, image, kd), strip + BITS // 8 * c
-        strip_pixels(BITS, MR, to, plane, g, group * ICT + ic, n, channels, r0, col0)
+        strip_pixels(BITS, MR, to, plane, g, group * ICT + ic, n, pitch, r0, col0)
         c += n
 
 
@@ -190,7 +194,7 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                     if COLUMNS:
                         columns_pixels(BITS, MR, scratch, io[F.X], g, group, ic0, channels, c0, pixels)
                     else:
-                        deep_strip(BITS, MR, scratch, io[F.X], g, image, group, ic0, channels, r0, c0)
+                        deep_strip(BITS, MR, scratch, io[F.X], g, image, group, ic0, channels, channels, r0, c0)
                     packed = block
                 table = g[F.PASS_TABLE] + F.PASS_BYTES * p
                 step = int_at(table, 4)
@@ -206,13 +210,19 @@ def pixels_kernel(BITS, MR, NV, VL, COLUMNS):
                         whole = lanes == NR and col + MR <= valid and q + MR <= pixels
                         a = scratch + size * q * step
                         run_tile(BITS, MR, NV, 0, 1, NR, g, io, table, a, step, b, c, to, OC, whole, p, channel)
-                        for m in range(MR):
-                            if p == g[F.PASSES] - 1 and not whole and q + m < pixels and col < valid:
-                                dst = io[F.OUT] + size * ((base + r * g[F.OW] + col) * OC + channel)
-                                finish_pixel(BITS, g, io, c + size * m * NR, channel, dst, lanes)
-                            col += 1
-                            if col == pitch:
-                                col = 0
-                                r += 1
+                        m, end = 0, 0 if whole or p < g[F.PASSES] - 1 else min(MR, pixels - q)
+                        while m < end:
+                            # Those of one row, of which the last ones may lie in its border.
+                            h, w = r + (col + m) // pitch, (col + m) % pitch
+                            n = min(end - m, pitch - w)
+                            if w < valid:
+                                dst = io[F.OUT] + size * ((base + h * g[F.OW] + w) * OC + channel)
+                                sums = c + size * m * NR
+                                finish_pixels(BITS, g, io, sums, NR, channel, dst, min(n, valid - w), lanes)
+                            m += n
+                        col += MR
+                        while col >= pitch:
+                            col -= pitch
+                            r += 1
 
     return conv_pixels

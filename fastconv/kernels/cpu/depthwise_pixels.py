@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv._jit import helper, inline, njit
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu.conv_tiles import finish_pixel
+from fastconv.kernels.cpu.conv_tiles import finish_pixels
 from fastconv.kernels.cpu.copy_ops import copy_element, copy_vectors
 from fastconv.kernels.cpu.depthwise_program import tap_packer
 from fastconv.kernels.cpu.depthwise_tiles import lanes, stencil, stencil_taps
@@ -93,8 +93,7 @@ def tiles_of_row(
             K, across = g[F.KD] * g[F.KH] * g[F.KW], g[F.SW] * step
             lanes(MR, NV, BITS, pixel, across, boff, weight, NR, K, init, ldo, target, ldo, bias, limits)
         if not whole:
-            for m in range(min(MR, columns - q)):
-                finish_pixel(BITS, g, io, c + size * m * NR, channel, to + size * m * OC, count)
+            finish_pixels(BITS, g, io, c, NR, channel, to, min(MR, columns - q), count)
         elif g[F.ACTIVATION]:
             for m in range(MR):
                 call_row(g[F.ACTIVATION], to + size * m * OC, NR)

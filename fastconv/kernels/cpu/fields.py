@@ -24,8 +24,9 @@ NAMES: Final = (
     # elements from pixel to pixel of columns in pixels.
     *("ICP", "PASSES", "PASS_TABLE", "PANEL", "STEP"),
     # Byte offset of the C tiles in the scratch, and C tiles per output-channel tile. Transposed
-    # block: byte offset, row pitch, address of the table of row offsets; input rows of a block.
-    *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS", "T_LINES"),
+    # block: byte offset, row pitch, address of the table of row offsets; input rows of a block, and its input columns
+    # if it may have less than whole rows.
+    *("C_AT", "C_TILES", "T_AT", "T_PITCH", "T_ROWS", "T_LINES", "T_COLUMNS"),
     # Separable: row pitch and byte offset of the buffer between the passes, address of a table of one 0.
     *("MIDDLE", "MIDDLE_AT", "ZERO"),
     # Tables of the depthwise microkernels: addresses of row and column offsets. EDGE > 0: blocks inside
@@ -47,6 +48,13 @@ NAMES: Final = (
     # to row of a block of sums.
     # PLAIN: rows of a strip are rows of the input. RUN: pixels of a strip have no room for whole steps of k.
     *("TERMS", "PLAIN", "RUN", "PALETTE", "TILE_ROW", "TILE_HALF", "LOW", "PIXEL", "OUT_PIXEL", "OUT_ROW"),
+    # Weight gradient: a band is IMAGES images or a block of one; CHUNKS ranges of the BANDS have sums of their own, of
+    # AREA elements a tile, that of the bias BIAS_AT elements behind; planes of PLANE elements in the strip of an image;
+    # addresses of the tables of rows of a band and of rows of the sums, of zeros, and of ones.
+    *("STRIP_PLANES", "IMAGES", "BANDS", "CHUNKS", "AREA", "NR", "LINES", "ROW_PLACES", "BIAS_AT", "ZEROS_AT", "ONES"),
+    # The same on the matrix unit: steps of k of an image, bytes of its planes, byte offset of what is not yet split;
+    # addresses of the steps of the row of ones, and of the places of the taps in a plane.
+    *("STEPS", "IMAGE_BYTES", "TEMPORARY_AT", "ONES_STEPS", "TAPS_AT"),
     # Addresses: the clamp's (low, high), the activation's row function.
     *("LIMITS", "ACTIVATION"),
 )
@@ -58,7 +66,7 @@ NAMES: Final = (
     RB, CB, ROW_BLOCKS, COLUMN_BLOCKS, TILES, PARTS, PART_TILES, TILE_OUTER,
     ROWS, P, SPILL, ROW_PHASES, COLUMN_PHASES, PLANE,
     ICP, PASSES, PASS_TABLE, PANEL, STEP,
-    C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES,
+    C_AT, C_TILES, T_AT, T_PITCH, T_ROWS, T_LINES, T_COLUMNS,
     MIDDLE, MIDDLE_AT, ZERO,
     ROW_OFFSETS, COLUMN_OFFSETS, EDGE, EDGE_ROWS, INNER_ROWS,
     TH, TW, TILE_RUN, SEGMENT, V_BLOCK, V_CHUNK, M_TILE, V_PLACES, M_PLACES, STRIP_AT, Y_AT, Y_PITCH,
@@ -66,6 +74,8 @@ NAMES: Final = (
     PLACES, PLANE_ROWS,
     TOP, BOTTOM, LEFT, RIGHT,
     TERMS, PLAIN, RUN, PALETTE, TILE_ROW, TILE_HALF, LOW, PIXEL, OUT_PIXEL, OUT_ROW,
+    STRIP_PLANES, IMAGES, BANDS, CHUNKS, AREA, NR, LINES, ROW_PLACES, BIAS_AT, ZEROS_AT, ONES,
+    STEPS, IMAGE_BYTES, TEMPORARY_AT, ONES_STEPS, TAPS_AT,
     LIMITS, ACTIVATION,
 ) = range(len(NAMES))
 # fmt: on

@@ -59,7 +59,7 @@ def _outer(typing, MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init,
             with counted(builder, length, [(v.vector, t) for t in sums]) as (kk, inner, after_k):
                 column = v.at(panel, kk)
                 rows = [v.at(column, m * ms) for m in range(mr)] if ms else _stepped(v, column, step, mr)
-                after_k.extend(_rank_one(v, rows, v.at_bytes(b, v.int_at(boff, builder.add(k0, kk))), inner, nv))
+                after_k.extend(rank_one(v, rows, v.at_bytes(b, v.int_at(boff, builder.add(k0, kk))), inner, nv))
             after_segment.extend([builder.add(k0, length), *after_k])
         sums = add_tile(v, after_segment[1:], nv, init, ldi)
         finish_tile(v, sums, nv, lanes, out, ldo, bias, limits)
@@ -77,7 +77,7 @@ def _stepped(v, column, step, mr):
     return pointers
 
 
-def _rank_one(v, rows, b, sums, nv):
+def rank_one(v, rows, b, sums, nv):
     """Emit sums[m][j] += a[m] * b[j]. The shorter side stays in registers, the longer one is streamed."""
     mr, new = len(rows), list(sums)
     outer_is_vector = nv > mr
@@ -220,7 +220,7 @@ def _panel_product(v, mr, nv, a, chunk, K, b, ahead, step):
             k = builder.add(k0, kk)
             rows = [v.at(v.at(panel, kk), m * 16) for m in range(mr)]
             v.prefetch(v.at(ahead, builder.mul(k, step)))
-            after_k.extend(_rank_one(v, rows, v.at(b, builder.mul(k, const(nv * v.VL))), inner, nv))
+            after_k.extend(rank_one(v, rows, v.at(b, builder.mul(k, const(nv * v.VL))), inner, nv))
         after_chunk.extend(after_k)
     return after_chunk
 

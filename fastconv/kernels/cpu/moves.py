@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I32, Lanes, const, counted, literals, outlined
 from fastconv.kernels.cpu.memory import elements, ints
-from fastconv.kernels.cpu.row_ops import each_vector
+from fastconv.kernels.cpu.row_ops import Row, each_vector, first_lanes
 
 N = types.intp
 
@@ -137,6 +137,47 @@ def deal_four_twin(BITS, dst, to, src):
         elements(BITS, dst + size * int(place), lanes)[:] = elements(BITS, src, 4 * lanes)[k::4]
 
 
+@intrinsic(prefer_literal=True)
+def _flip_rows(typing, BITS, dst, ldd, src, lds, rows, n):
+    """dst[r * ldd + i] = src[r * lds + n - 1 - i], r < rows, i < n."""
+    value = literals(BITS)
+    if value is None:
+        return None
+
+    def emit(b, args):
+        v = Lanes(b, *value)
+        dst, src, (ldd, lds, rows, n) = v.pointer(args[0]), v.pointer(args[2]), (args[i] for i in (1, 3, 4, 5))
+        undefined, VL = ir.Constant(v.vector, ir.Undefined), const(v.VL)
+        backwards = ir.Constant(ir.VectorType(I32, v.VL), list(range(v.VL - 1, -1, -1)))
+        whole = b.sdiv(n, VL)
+        rest = b.sub(n, b.mul(whole, VL))
+        ends = first_lanes(v, rest)
+        starts = b.shuffle_vector(ends, ir.Constant(ends.type, ir.Undefined), backwards)
+        with counted(b, rows) as (r, _, _):
+            target, end = v.at(dst, b.mul(r, ldd)), v.at(src, b.add(b.mul(r, lds), n))
+            with counted(b, whole) as (i, _, _):
+                i = b.mul(i, VL)
+                row = v.load(v.at(end, b.sub(const(-v.VL), i)))
+                v.store(b.shuffle_vector(row, undefined, backwards), v.at(target, i))
+            with b.if_then(b.icmp_signed(">", rest, const(0))):
+                done = b.mul(whole, VL)
+                row = Row(v, starts).load(v.at(end, b.sub(const(-v.VL), done)))
+                Row(v, ends).store(b.shuffle_vector(row, undefined, backwards), v.at(target, done))
+
+    def codegen(context, builder, signature, args):
+        outlined(builder, f"flip_rows_{value[0]}", args[1:], emit)
+        return context.get_dummy_value()
+
+    return types.void(BITS, *[N] * 6), codegen
+
+
+def flip_rows_twin(BITS, dst, ldd, src, lds, rows, n):
+    """Python twin of `flip_rows`."""
+    size = BITS // 8
+    for r in range(rows):
+        elements(BITS, dst + size * r * ldd, n)[:] = elements(BITS, src + size * r * lds, n)[::-1]
+
+
 @intrinsic
 def _add_ints(typing, dst, one, two, n):
     """dst[0:n] = one[0:n] + two[0:n], int64; n is a multiple of its lanes."""
@@ -159,5 +200,7 @@ def add_ints_twin(dst, one, two, n):
 
 if config.DISABLE_JIT:
     add_ints, copy_rows, deal_four, zip_rows = add_ints_twin, copy_rows_twin, deal_four_twin, zip_rows_twin
+    flip_rows = flip_rows_twin
 else:
     add_ints, copy_rows, deal_four, zip_rows = _add_ints, _copy_rows, _deal_four, _zip_rows
+    flip_rows = _flip_rows

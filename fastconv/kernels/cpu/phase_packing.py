@@ -4,6 +4,8 @@
 brings into the order of its microkernel. Some input and output channels are taken at a time, so that each cache line of
 the weight comes once.
 
+`flip` is `regroup` for stride 1, where all kernels are turned as they are: whole ones, by shuffles of vectors.
+
 `pack_lanes` does both at once where all phases keep channels in lanes and there are vectors of them: the kernels of VL
 output channels are transposed in registers, and the vector of each tap goes to its place in the packed weight of its
 phase. It reads and writes at the speed of memory, 2 to 3 times as fast as the two copies.
@@ -20,7 +22,8 @@ import numpy as np
 from fastconv._jit import njit
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu import weight_packers as W
-from fastconv.kernels.cpu.moves import add_ints, bits_of_size, copy_rows, deal_four
+from fastconv.kernels.cpu.copy_ops import copy_vectors
+from fastconv.kernels.cpu.moves import add_ints, bits_of_size, copy_rows, deal_four, flip_rows
 from fastconv.kernels.cpu.program import Packer, Program, address, aligned, table
 from fastconv.kernels.cpu.row_ops import int_at, transpose, zero_row
 
@@ -29,10 +32,11 @@ from fastconv.kernels.cpu.row_ops import int_at, transpose, zero_row
 BLOCK = 8
 
 # Fields of g. TAPS, of `regroup`: a table that has for each tap of the kernel where its first element goes, elements
-# from group to group there, and how many taps its phase has (0: it is in no phase). Of `pack_lanes`: STEPS is a table
-# [ICG][ROUNDED] of what each input channel adds to where a tap goes, BLOCKS one [G * OCG / VL][ROUNDED] of where that
-# is for a block of VL output channels; rows have ROUNDED entries, whole vectors, those behind the kernel lead nowhere.
-# MISSING is a table of how many lanes follow a tap's last channel in its tile: zeros.
+# from group to group there, and how many taps its phase has (0: it is in no phase); of `flip`, how far the kernels of
+# VL output channels lie apart. Of `pack_lanes`: STEPS is a table [ICG][ROUNDED] of what an input channel adds to where
+# a tap goes, BLOCKS one [G * OCG / VL][ROUNDED] of where that is for a block of VL output channels; rows have ROUNDED
+# entries, whole vectors, those behind the kernel lead nowhere. MISSING is a table of how many lanes follow a tap's last
+# channel in its tile: zeros.
 GROUPS, ICG, OCG, KERNEL, TAPS = range(5)
 STEPS, BLOCKS, ROUNDED, MISSING = range(4, 8)
 
@@ -69,6 +73,44 @@ def regroup(itemsize: int, channels: tuple[int, int, int], taps: Sequence[tuple[
 
 
 @cache
+def _flip_kernel(BITS: int, VL: int) -> Any:
+    size = BITS // 8
+
+    @njit()
+    def flip(g, io, scratch, lo, hi):
+        """Tasks are blocks of VL output channels of a group; io = (weight, flipped weight)."""
+        K, IC, OC = g[KERNEL], g[ICG], g[OCG]
+        blocks = (OC + VL - 1) // VL
+        squares = K == 1 and IC >= VL and OC >= VL
+        for t in range(lo, hi):
+            group, c = t // blocks, t % blocks * VL
+            if squares:
+                c = min(c, OC - VL)
+            for first in range(0, IC, VL):
+                # The last square overlaps its neighbour.
+                ic = min(first, IC - VL) if squares else first
+                src = io[0] + size * ((group * IC + ic) * OC + c) * K
+                dst = io[1] + size * ((group * OC + c) * IC + ic) * K
+                if squares:
+                    transpose(BITS, dst, g[TAPS], src, OC)
+                else:
+                    for i in range(min(VL, OC - c)):
+                        rows = min(VL, IC - ic)
+                        flip_rows(BITS, dst + size * i * IC * K, K, src + size * i * K, OC * K, rows, K)
+
+    return flip
+
+
+def flip(itemsize: int, channels: tuple[int, int, int], taps: int) -> Program:
+    """Return the program that exchanges the channels of a weight and flips its kernels: all there is to stride 1."""
+    VL = targets.current().lanes(8 * itemsize)
+    places = np.arange(VL, dtype=np.int64) * channels[1]
+    g = table((*channels, taps, address(places)))
+    tasks = channels[0] * -(-channels[2] // VL)
+    return Program(_flip_kernel(bits_of_size(itemsize), VL), g, tasks, 0, (), [places])
+
+
+@cache
 def _lanes_kernel(BITS: int, VL: int) -> Any:
     size = BITS // 8
 
@@ -82,7 +124,9 @@ def _lanes_kernel(BITS: int, VL: int) -> Any:
                 places, channel = scratch, group * g[ICG] + ic
                 add_ints(places, g[BLOCKS] + 8 * t * rounded, g[STEPS] + 8 * ic * rounded, rounded)
                 src = io[0] + size * (channel * g[OCG] + c) * K
-                if K == 4:
+                if K == 1:
+                    copy_vectors(BITS, 1, io[1] + size * int_at(places, 0), src)
+                elif K == 4:
                     deal_four(BITS, io[1], places, src)
                 # A vector reads on behind its kernel, so the last ones of the weight are moved by element.
                 elif rounded == K or c + VL < g[OCG] or channel + 1 < g[GROUPS] * g[ICG]:

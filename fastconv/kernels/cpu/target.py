@@ -31,6 +31,8 @@ class Target(NamedTuple):
     # Tiles (R, NV, TAPS) of depthwise convolution: R output rows of NV vectors, for kernels of any height (TAPS = 0) or
     # of TAPS rows, whose weights stay in registers.
     row_tiles: tuple[tuple[int, int, int], ...]
+    # Tiles (MR, NV) of weight gradients: MR rows of the weight, each with an address of its own, of NV vectors.
+    gradient_tiles: tuple[tuple[int, int], ...]
     # Whether there is a matrix unit for bfloat16 (Intel AMX) that this process may use.
     matrix_unit: bool = False
 
@@ -50,13 +52,14 @@ _WIDE_OUTER = ((14, 2), (8, 3), (6, 4), (4, 6), (1, 8))
 _WIDE_ROWS = ((4, 4, 3), (4, 2, 3), (4, 5, 0), (4, 2, 0), (1, 8, 0))
 _NARROW_OUTER = ((4, 3), (6, 2), (3, 4), (1, 8))
 _NARROW_ROWS = ((4, 2, 3), (4, 3, 0), (4, 2, 0), (1, 8, 0))
-AVX512 = Target("avx512", 64, 32, True, 32 << 10, 1 << 20, _WIDE_OUTER, _WIDE_ROWS)
-AVX2 = Target("avx2", 32, 16, True, 32 << 10, 512 << 10, _NARROW_OUTER, _NARROW_ROWS)
+_WIDE_GRADIENT, _NARROW_GRADIENT = ((8, 2), (9, 2), (9, 1)), ((6, 2), (9, 1))
+AVX512 = Target("avx512", 64, 32, True, 32 << 10, 1 << 20, _WIDE_OUTER, _WIDE_ROWS, _WIDE_GRADIENT)
+AVX2 = Target("avx2", 32, 16, True, 32 << 10, 512 << 10, _NARROW_OUTER, _NARROW_ROWS, _NARROW_GRADIENT)
 # Without FMA a product needs a register of its own.
 _SSE2_OUTER = ((6, 2), (4, 2), (2, 5), (1, 8))
 _SSE2_ROWS = ((3, 2, 3), (4, 2, 0), (1, 8, 0))
-SSE2 = Target("sse2", 16, 16, False, 32 << 10, 256 << 10, _SSE2_OUTER, _SSE2_ROWS)
-NEON = Target("neon", 16, 32, True, 64 << 10, 512 << 10, _WIDE_OUTER, _WIDE_ROWS)
+SSE2 = Target("sse2", 16, 16, False, 32 << 10, 256 << 10, _SSE2_OUTER, _SSE2_ROWS, _NARROW_GRADIENT)
+NEON = Target("neon", 16, 32, True, 64 << 10, 512 << 10, _WIDE_OUTER, _WIDE_ROWS, _WIDE_GRADIENT)
 
 
 def _features() -> set[str]:

@@ -55,31 +55,31 @@ def conv(
     ndarray of shape (N, OC, *OS), or (N, *OS, OC), of dtype `dtype`
     """
     last = g.layout == "channels_last"
-    padded = _padded(_volume(x, g, (g.D, g.H, g.W), g.IC), g, accumulate)
+    padded = padded_input(as_volume(x, g, (g.D, g.H, g.W), g.IC), g, accumulate)
     filters = weight.astype(accumulate).reshape(g.G, g.OCG, g.ICG, g.KD, g.KH, g.KW)
     with np.errstate(invalid="ignore", over="ignore"):
         # One group at a time, (N, ICG, OD, OH, OW, KD, KH, KW) x (OCG, ICG, KD, KH, KW) -> (N, OD, OH, OW, OCG).
-        windows = _windows(padded, g)
-        groups = [np.tensordot(w, f, ([1, 5, 6, 7], [1, 2, 3, 4])) for w, f in zip(windows, filters, strict=True)]
+        seen = windows(padded, g)
+        groups = [np.tensordot(w, f, ([1, 5, 6, 7], [1, 2, 3, 4])) for w, f in zip(seen, filters, strict=True)]
         out = np.concatenate(groups, axis=-1)
         if bias is not None:
             out = out + bias.astype(accumulate)
         if residual is not None:
-            volume = _volume(residual, g, (g.OD, g.OH, g.OW), g.OC)
+            volume = as_volume(residual, g, (g.OD, g.OH, g.OW), g.OC)
             out = out + np.moveaxis(volume, 1, -1).astype(accumulate)
         out = ACTIVATIONS[activation](out).astype(g.dtype if dtype is None else dtype)
     out = out.reshape(g.N, *(g.OD, g.OH, g.OW)[-g.axes :], g.OC)
     return np.ascontiguousarray(out if last else np.moveaxis(out, -1, 1))
 
 
-def _volume(array: np.ndarray, g: ConvGeometry, sizes: tuple[int, int, int], channels: int) -> np.ndarray:
+def as_volume(array: np.ndarray, g: ConvGeometry, sizes: tuple[int, int, int], channels: int) -> np.ndarray:
     """Return the array as (N, channels, *sizes) with all three spatial axes."""
     if g.layout == "channels_last":
         return np.moveaxis(array.reshape(g.N, *sizes, channels), -1, 1)
     return array.reshape(g.N, channels, *sizes)
 
 
-def _padded(x: np.ndarray, g: ConvGeometry, dtype: DTypeLike) -> np.ndarray:
+def padded_input(x: np.ndarray, g: ConvGeometry, dtype: DTypeLike) -> np.ndarray:
     """Return the input (N, IC, D, H, W), cropped where the padding is negative, with its border."""
     pads = ((g.PF, g.PK), (g.PT, g.PB), (g.PL, g.PR))
     sizes = (g.D, g.H, g.W)
@@ -88,7 +88,7 @@ def _padded(x: np.ndarray, g: ConvGeometry, dtype: DTypeLike) -> np.ndarray:
     return np.pad(x[:, :, *kept].astype(dtype), widths, _MODES[g.padding_mode])  # type: ignore[call-overload]
 
 
-def _windows(padded: np.ndarray, g: ConvGeometry) -> np.ndarray:
+def windows(padded: np.ndarray, g: ConvGeometry) -> np.ndarray:
     """Return the view (G, N, ICG, OD, OH, OW, KD, KH, KW) of the padded input."""
     n, c, d, h, w = padded.strides
     shape = (g.G, g.N, g.ICG, g.OD, g.OH, g.OW, g.KD, g.KH, g.KW)
