@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -101,4 +102,23 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
     raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')
 
 
+@lru_cache(maxsize=512)
+def in_bytes(
+    function: str, g: ConvGeometry, dtypes: tuple[str, str], algorithm: str, precision: str, entry: str
+) -> ConvGeometry:
+    """Return a problem of integers, whose input and weight have these dtypes of bytes, as it is computed fastest.
+
+    Sums modulo 2**32 must do. It is the problem on dot products of bytes where the CPU has them and that is faster, else
+    the problem as it is; the result is the same.
+    """
+    if not load.target().dots or g.ICG < 2:
+        return g
+    small, found = g._replace(dtype=dtypes[0], weight_dtype=dtypes[1]), []
+    for one in (g, small):
+        with suppress(UnsupportedError):
+            found.append((_seconds(choose(function, one, algorithm, precision, entry)), one))
+    return min(found, key=lambda pair: pair[0])[1] if found else g
+
+
+workspace.on_change(in_bytes.cache_clear)
 workspace.on_change(choose.cache_clear)

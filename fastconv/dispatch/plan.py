@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -62,12 +63,37 @@ def _lines(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
+def packed_bytes(packer: Any, dtype: np.dtype) -> int:
+    """Return the size of a packed weight, with the corrections behind it."""
+    return int((packer.elements + packer.corrections) * dtype.itemsize)
+
+
 def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return a weight in the kernel's order, in `buffer`."""
-    array = buffer[: packer.elements * dtype.itemsize].view(dtype)
+    array = buffer[: packed_bytes(packer, dtype)].view(dtype)
+    if packer.words is None:
+        _fill_packed(packer, weight, array)
+    else:
+        with in_words(packer.words, weight, array[packer.elements :]) as words:
+            _fill_packed(packer, words, array)
+    return array
+
+
+def _fill_packed(packer: Any, weight: np.ndarray, array: np.ndarray) -> None:
     io = np.array((address(weight), address(array)), np.int64)
     run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
-    return array
+
+
+@contextmanager
+def in_words(words: Any, array: np.ndarray, corrections: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Give an array of bytes in words of four, in a buffer of this thread, and fill the corrections of a weight."""
+    buffer = free_buffers.take(4 * words.elements)
+    try:
+        io = np.array((address(array), address(buffer), 0 if corrections is None else address(corrections)), np.int64)
+        run(words.kernel, words.p, io, words.tasks, 0, pack_seconds(words.elements))
+        yield buffer
+    finally:
+        free_buffers.give_back(buffer)
 
 
 class Prepared:
@@ -91,7 +117,7 @@ class Prepared:
     ):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
         self.precision, self.entry = precision, entry
-        self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
+        self.dtype, self.out_shape = np.dtype(geometry.sums_dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
         self.seconds = seconds(candidate.blocking.cycles)
         self._no_bias = np.zeros(geometry.OC, self.dtype)
@@ -109,7 +135,7 @@ class Prepared:
         packers = self.program.packers
         if not packers:
             return list(weights)
-        packed = self._packed(weights, [_lines(packer.elements * self.dtype.itemsize) for packer in packers])
+        packed = self._packed(weights, [_lines(packed_bytes(packer, self.dtype)) for packer in packers])
         return [*packed, *weights] if self.program.flags else packed
 
     def run_once(
@@ -125,7 +151,7 @@ class Prepared:
         if not packers:
             self.run(x, weights, bias, residual, out)
             return
-        buffers = [free_buffers.take(packer.elements * self.dtype.itemsize) for packer in packers]
+        buffers = [free_buffers.take(packed_bytes(packer, self.dtype)) for packer in packers]
         try:
             self.run(x, [*self._packed(weights, buffers), *weights], bias, residual, out)
         finally:
@@ -149,6 +175,23 @@ class Prepared:
             return
         program = self.program
         bias = self._no_bias if bias is None else bias
+        if program.packers and program.packers[0].corrections:
+            bias = bias + packed[0][program.packers[0].elements :]
+        if program.words is None:
+            self._run(x, packed, bias, residual, out)
+            return
+        with in_words(program.words, x) as words:
+            self._run(words, packed, bias, residual, out)
+
+    def _run(
+        self,
+        x: np.ndarray,
+        packed: Sequence[np.ndarray],
+        bias: np.ndarray,
+        residual: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        program = self.program
         flags = np.zeros(program.flags, np.uint8)
         row = packed[min(len(packed), 2) - 1]
         arrays = (x, packed[0], bias, residual, out, row, flags)
