@@ -25,7 +25,7 @@ TRANSPOSE = 0.8
 TRANSPOSE_SCALAR = 8.0
 BYTES_PER_CYCLE = 10.0
 # A word of four bytes flipped; put together from four planes; from a pixel.
-WORD_FLIP, WORD_QUADS, WORD_STRIDED = 0.3, 0.7, 3.0
+WORD_FLIP, WORD_QUADS, WORD_STRIDED = 0.3, 0.7, 2.0
 # A weight that does not fit in L2 is read anew for every block.
 WEIGHT_BYTES_PER_CYCLE = 16.0
 # Pixels in lanes are unaligned vectors, which cost more than the loads that the model counts.

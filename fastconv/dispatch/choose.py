@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
-from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
+from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline, seconds
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 
 # What an algorithm must save that rounds more than direct summation does.
 SAVED_SECONDS, SAVED_SHARE = 5e-5, 0.1
+# To convert an element of an array of integers.
+CONVERT_CYCLES = 0.6
 
 
 class Candidate(NamedTuple):
@@ -48,10 +50,13 @@ def judge(
     if refused is not None:
         return Candidate(row, refused, None, None)
     ops = row.ops(g, bias)
-    seconds = roofline(blocking.cycles, ops) + call_seconds()
+    time = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
-        seconds += pack_seconds(blocking.packed_elements, row.pack_cycles)
-    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
+        time += pack_seconds(blocking.packed_elements, row.pack_cycles)
+    if g.weight_dtype:
+        # Input and weight in words are two more passes.
+        time += call_seconds()
+    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, time))
 
 
 def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
@@ -113,11 +118,15 @@ def in_bytes(
     """
     if not load.target().dots or g.ICG < 2:
         return g
-    small, found = g._replace(dtype=dtypes[0], weight_dtype=dtypes[1]), []
-    for one in (g, small):
+    small = g._replace(dtype=dtypes[0], weight_dtype=dtypes[1])
+    inputs, outputs = g.N * g.IC * g.D * g.H * g.W, g.N * g.OC * g.OD * g.OH * g.OW
+    # Else the input is brought to the dtype of the sums; these, to a result of fewer bits.
+    converted = {g: inputs, small: outputs if g.dtype == "int16" else 0}
+    found = {}
+    for one, elements in converted.items():
         with suppress(UnsupportedError):
-            found.append((_seconds(choose(function, one, algorithm, precision, entry)), one))
-    return min(found, key=lambda pair: pair[0])[1] if found else g
+            found[one] = _seconds(choose(function, one, algorithm, precision, entry)) + seconds(elements * CONVERT_CYCLES)
+    return min(found, key=lambda one: found[one]) if found else g
 
 
 workspace.on_change(in_bytes.cache_clear)

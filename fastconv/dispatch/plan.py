@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -71,29 +70,20 @@ def packed_bytes(packer: Any, dtype: np.dtype) -> int:
 def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return a weight in the kernel's order, in `buffer`."""
     array = buffer[: packed_bytes(packer, dtype)].view(dtype)
-    if packer.words is None:
-        _fill_packed(packer, weight, array)
-    else:
-        with in_words(packer.words, weight, array[packer.elements :]) as words:
-            _fill_packed(packer, words, array)
+    words = None if packer.words is None else in_words(packer.words, weight, array[packer.elements :])
+    io = np.array((address(weight if words is None else words), address(array)), np.int64)
+    run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
+    if words is not None:
+        free_buffers.give_back(words)
     return array
 
 
-def _fill_packed(packer: Any, weight: np.ndarray, array: np.ndarray) -> None:
-    io = np.array((address(weight), address(array)), np.int64)
-    run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
-
-
-@contextmanager
-def in_words(words: Any, array: np.ndarray, corrections: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Give an array of bytes in words of four, in a buffer of this thread, and fill the corrections of a weight."""
+def in_words(words: Any, array: np.ndarray, corrections: np.ndarray) -> np.ndarray:
+    """Return an array of bytes in words of four, in a buffer of this thread; fill the corrections of a weight."""
     buffer = free_buffers.take(4 * words.elements)
-    try:
-        io = np.array((address(array), address(buffer), 0 if corrections is None else address(corrections)), np.int64)
-        run(words.kernel, words.p, io, words.tasks, 0, pack_seconds(words.elements))
-        yield buffer
-    finally:
-        free_buffers.give_back(buffer)
+    io = np.array((address(array), address(buffer), address(corrections)), np.int64)
+    run(words.kernel, words.p, io, words.tasks, 0, pack_seconds(words.elements))
+    return buffer
 
 
 class Prepared:
@@ -175,23 +165,12 @@ class Prepared:
             return
         program = self.program
         bias = self._no_bias if bias is None else bias
-        if program.packers and program.packers[0].corrections:
-            bias = bias + packed[0][program.packers[0].elements :]
-        if program.words is None:
-            self._run(x, packed, bias, residual, out)
-            return
-        with in_words(program.words, x) as words:
-            self._run(words, packed, bias, residual, out)
-
-    def _run(
-        self,
-        x: np.ndarray,
-        packed: Sequence[np.ndarray],
-        bias: np.ndarray,
-        residual: np.ndarray | None,
-        out: np.ndarray,
-    ) -> None:
-        program = self.program
+        words = None
+        if self.geometry.weight_dtype:
+            if program.packers[0].corrections:
+                bias = bias + packed[0][program.packers[0].elements :]
+            if program.words is not None:
+                x = words = in_words(program.words, x, bias)
         flags = np.zeros(program.flags, np.uint8)
         row = packed[min(len(packed), 2) - 1]
         arrays = (x, packed[0], bias, residual, out, row, flags)
@@ -199,6 +178,8 @@ class Prepared:
         run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, self.seconds)
         if program.flags and flags.any():
             self._repair(flags, x, packed[-1], bias, residual, out)
+        if words is not None:
+            free_buffers.give_back(words)
 
     def _repair(
         self,

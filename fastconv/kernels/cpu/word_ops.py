@@ -38,12 +38,15 @@ def _bytes(row: Row, pointer: Any) -> Any:
 
 
 @intrinsic
-def _quads(typing, dst, src, plane, channels, n, flip):
-    """dst[i] = word of the bytes src[i + j * plane], j < channels <= 4, zeros above them, ^ flip, i < n."""
+def _quads(typing, dst, src, plane, channels, n, flip, count):
+    """dst[i] = word of the bytes src[i + j * plane], j < channels <= 4, zeros above them, ^ flip, i < n.
+
+    So for `count` quads of planes; their words follow each other.
+    """
 
     def emit(b, args):
         v = Lanes(b, 33)
-        dst, src, plane, channels, n, flip = args
+        dst, src, plane, channels, n, flip, count = args
         to, flip = v.pointer(dst), v.broadcast(b.trunc(flip, I32))
         planes, masks = [], []
         for j in range(4):
@@ -52,28 +55,32 @@ def _quads(typing, dst, src, plane, channels, n, flip):
             planes.append(v.pointer(b.add(src, b.select(there, b.mul(plane, const(j)), const(0)))))
             masks.append(v.broadcast(b.select(there, ir.Constant(I32, 0xFF << 8 * j), ir.Constant(I32, 0))))
 
-        def one(i, row):
-            word = flip
-            for j in range(4):
-                byte = b.shl(_bytes(row, v.at_bytes(planes[j], i)), v.splat(8 * j))
-                word = b.xor(word, b.and_(byte, masks[j]))
-            row.store(word, v.at(to, i))
+        with counted(b, count) as (q, _, _):
+            at, words = b.mul(q, b.mul(plane, const(4))), v.at(to, b.mul(q, n))
 
-        each_vector(v, n, one)
+            def one(i, row):
+                word = flip
+                for j in range(4):
+                    byte = _bytes(row, v.at_bytes(planes[j], b.add(at, i)))
+                    word = b.xor(word, b.and_(b.shl(byte, v.splat(8 * j)), masks[j]))
+                row.store(word, v.at(words, i))
+
+            each_vector(v, n, one)
 
     def codegen(context, builder, signature, args):
         outlined(builder, "quads", args, emit)
         return context.get_dummy_value()
 
-    return types.void(*[N] * 6), codegen
+    return types.void(*[N] * 7), codegen
 
 
-def quads_twin(dst, src, plane, channels, n, flip):
+def quads_twin(dst, src, plane, channels, n, flip, count):
     """Python twin of `quads`."""
-    words = np.zeros((n, 4), np.uint8)
-    for j in range(channels):
-        words[:, j] = array_at(np.uint8, src + j * plane, n)
-    array_at(np.uint32, dst, n)[:] = words.view(np.uint32)[:, 0] ^ np.uint32(flip)
+    for q in range(count):
+        words = np.zeros((n, 4), np.uint8)
+        for j in range(channels):
+            words[:, j] = array_at(np.uint8, src + (4 * q + j) * plane, n)
+        array_at(np.uint32, dst + 4 * q * n, n)[:] = words.view(np.uint32)[:, 0] ^ np.uint32(flip)
 
 
 @intrinsic

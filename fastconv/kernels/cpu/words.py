@@ -53,7 +53,7 @@ def row_of(p, d, h):
 def planes_kernel(SUMS):
     """Return the kernel of channels_first: images [group][channel][plane]; SUMS: signs of (ones, weight), or 0.
 
-    A task is `RUN` words of the channels of one group of one image; with SUMS those of one output channel.
+    A task is `RUN` words of a group of channels of one image; with SUMS, of one output channel of a weight.
     """
 
     @njit()
@@ -62,20 +62,28 @@ def planes_kernel(SUMS):
         plane, pixels = p[D] * p[H] * p[W], rows * p[WW]
         first, last = columns_inside(-p[PL], 1, p[W], p[WW])
         for t in range(lo, hi):
-            group, quad0 = t // runs, t % runs * p[RUN]
-            for quad in range(quad0, quad0 + p[RUN]):
-                src = io[0] + (group * p[ICG] + 4 * quad) * plane
-                channels = min(4, p[ICG] - 4 * quad)
+            group, quad = t // runs, t % runs * p[RUN]
+            src, dst = io[0] + (group * p[ICG] + 4 * quad) * plane, io[1] + 4 * (group * p[QUADS] + quad) * pixels
+            channels = min(4 * p[RUN], p[ICG] - 4 * quad)
+            if p[RUN] > 1:
+                # Without a border; one pixel's channels are words as they are.
+                whole = channels // 4
+                if plane == 1:
+                    flip_row(dst, src, whole, flip)
+                else:
+                    quads(dst, src, plane, 4, plane, flip, whole)
+                quads(dst + 4 * whole * plane, src + 4 * whole * plane, plane, channels % 4, plane, flip, p[RUN] - whole)
+            else:
                 for i in range(rows):
-                    row, dst = row_of(p, i // p[WH], i % p[WH]), io[1] + 4 * ((group * p[QUADS] + quad) * rows + i) * p[WW]
+                    row = row_of(p, i // p[WH], i % p[WH])
                     if row < 0:
                         flip_row(dst, 0, p[WW], flip)
-                        continue
-                    if first > 0:
+                    else:
                         flip_row(dst, 0, first, flip)
-                    quads(dst + 4 * first, src + row * p[W] + first - p[PL], plane, channels, last - first, flip)
-                    if last < p[WW]:
+                        at = src + row * p[W] + first - p[PL]
+                        quads(dst + 4 * first, at, plane, channels, last - first, flip, 1)
                         flip_row(dst + 4 * last, 0, p[WW] - last, flip)
+                    dst += 4 * p[WW]
             if SUMS:
                 words = p[QUADS] * pixels
                 correction(SUMS, io[2] + 4 * group, io[1] + 4 * group * words, words)
@@ -109,7 +117,7 @@ def words_of_pixels(p, io, scratch, lo, hi):
                 # Whole words are read, whose end may belong to the next pixel; of the last one, bytes.
                 strided_words(to, words, at, IC, (1 << 8 * left) - 1, n - 1, flip)
                 if n > 0:
-                    quads(to + 4 * (n - 1) * words, at + (n - 1) * IC, 1, left, 1, flip)
+                    quads(to + 4 * (n - 1) * words, at + (n - 1) * IC, 1, left, 1, flip, 1)
 
 
 def of_input(g: Any) -> Words | None:
@@ -123,7 +131,12 @@ def of_input(g: Any) -> Words | None:
         if not g.flipped and g.ICG % 4 == 0:
             return None
         return Words(words_of_pixels, np.array(p, np.int64), words.N * words.D * words.H, elements)
-    return Words(planes_kernel(0), _as_rows(p), words.N * words.IC, elements)
+    if p[D : W + 1] == p[WD : WW + 1]:
+        # Without a border a plane is one row, and all quads of one pixel one task.
+        pixels = p[D] * p[H] * p[W]
+        p[D : W + 1] = p[WD : WW + 1] = 1, 1, pixels
+        p[RUN] = words.ICG if pixels == 1 else 1
+    return Words(planes_kernel(0), np.array(p, np.int64), words.N * words.IC // p[RUN], elements)
 
 
 def of_weight(g: Any) -> Words:
@@ -132,13 +145,6 @@ def of_weight(g: Any) -> Words:
     p = [1, g.ICG, quads_of_group, quads_of_group, 1, 1, taps, 1, 1, taps, 0, 0, 0, 0]
     sums = product_bits(g, False) if g.flipped else 0
     return Words(planes_kernel(sums), np.array(p, np.int64), g.OC, g.OC * quads_of_group * taps)
-
-
-def _as_rows(p: list[int]) -> np.ndarray:
-    """Return the fields of planes; without a border a plane is one row."""
-    if p[D : W + 1] == p[WD : WW + 1]:
-        p[D : W + 1] = p[WD : WW + 1] = 1, 1, p[D] * p[H] * p[W]
-    return np.array(p, np.int64)
 
 
 def product_bits(g: Any, weight_first: bool) -> int:
