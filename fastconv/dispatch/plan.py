@@ -171,6 +171,8 @@ class Prepared:
                 bias = bias + packed[0][program.packers[0].elements :]
             if program.words is not None:
                 x = words = in_words(program.words, x, bias)
+            elif address(x) % 4:
+                x = x.copy()
         flags = np.zeros(program.flags, np.uint8)
         row = packed[min(len(packed), 2) - 1]
         arrays = (x, packed[0], bias, residual, out, row, flags)

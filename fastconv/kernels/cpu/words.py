@@ -14,7 +14,6 @@ int8 inference (compensation) and of Jacob et al. 2018, arXiv:1712.05877, sectio
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +25,9 @@ from fastconv.kernels.cpu.word_ops import correction, flip_row, quads, strided_w
 
 FLIP = 0x80808080
 # Fields of `p`: groups; channels and words of a group; words of a task; sizes of the source and of the words, and where
-# the source begins in these; what the bytes are flipped by.
-_FIELDS = ("G", "ICG", "QUADS", "RUN", "D", "H", "W", "WD", "WH", "WW", "PF", "PT", "PL", "FLIP")
-G, ICG, QUADS, RUN, D, H, W, WD, WH, WW, PF, PT, PL, FLIPPED = range(len(_FIELDS))
+# the source begins in these; what the bytes are flipped by; of a weight that needs corrections the signs of (ones, weight).
+_FIELDS = ("G", "ICG", "QUADS", "RUN", "D", "H", "W", "WD", "WH", "WW", "PF", "PT", "PL", "FLIPPED", "SUMS")
+G, ICG, QUADS, RUN, D, H, W, WD, WH, WW, PF, PT, PL, FLIPPED, SUMS = range(len(_FIELDS))
 
 
 class Words(NamedTuple):
@@ -49,46 +48,43 @@ def row_of(p, d, h):
     return d * p[H] + h if inside else -1
 
 
-@cache
-def planes_kernel(SUMS):
-    """Return the kernel of channels_first: images [group][channel][plane]; SUMS: signs of (ones, weight), or 0.
+@njit()
+def words_of_planes(p, io, scratch, lo, hi):
+    """Kernel of channels_first, and of weights: images [group][channel][plane].
 
-    A task is `RUN` words of a group of channels of one image; with SUMS, of one output channel of a weight.
+    A task is `RUN` words of a group of channels of one image, or of one output channel.
     """
-
-    @njit()
-    def words_of_planes(p, io, scratch, lo, hi):
-        runs, rows, flip = p[QUADS] // p[RUN], p[WD] * p[WH], p[FLIPPED]
-        plane, pixels = p[D] * p[H] * p[W], rows * p[WW]
-        first, last = columns_inside(-p[PL], 1, p[W], p[WW])
-        for t in range(lo, hi):
-            group, quad = t // runs, t % runs * p[RUN]
-            src, dst = io[0] + (group * p[ICG] + 4 * quad) * plane, io[1] + 4 * (group * p[QUADS] + quad) * pixels
-            channels = min(4 * p[RUN], p[ICG] - 4 * quad)
-            if p[RUN] > 1:
-                # Without a border; one pixel's channels are words as they are.
-                whole = channels // 4
-                if plane == 1:
-                    flip_row(dst, src, whole, flip)
-                else:
-                    quads(dst, src, plane, 4, plane, flip, whole)
-                quads(dst + 4 * whole * plane, src + 4 * whole * plane, plane, channels % 4, plane, flip, p[RUN] - whole)
+    runs, rows, flip = p[QUADS] // p[RUN], p[WD] * p[WH], p[FLIPPED]
+    plane, pixels = p[D] * p[H] * p[W], rows * p[WW]
+    first, last = columns_inside(-p[PL], 1, p[W], p[WW])
+    for t in range(lo, hi):
+        group, quad = t // runs, t % runs * p[RUN]
+        src, dst = io[0] + (group * p[ICG] + 4 * quad) * plane, io[1] + 4 * (group * p[QUADS] + quad) * pixels
+        channels = min(4 * p[RUN], p[ICG] - 4 * quad)
+        if p[RUN] > 1:
+            # Without a border; one pixel's channels are words as they are.
+            whole = channels // 4
+            if plane == 1:
+                flip_row(dst, src, whole, flip)
             else:
-                for i in range(rows):
-                    row = row_of(p, i // p[WH], i % p[WH])
-                    if row < 0:
-                        flip_row(dst, 0, p[WW], flip)
-                    else:
-                        flip_row(dst, 0, first, flip)
-                        at = src + row * p[W] + first - p[PL]
-                        quads(dst + 4 * first, at, plane, channels, last - first, flip, 1)
-                        flip_row(dst + 4 * last, 0, p[WW] - last, flip)
-                    dst += 4 * p[WW]
-            if SUMS:
-                words = p[QUADS] * pixels
-                correction(SUMS, io[2] + 4 * group, io[1] + 4 * group * words, words)
-
-    return words_of_planes
+                quads(dst, src, plane, 4, plane, flip, whole)
+            rest = 4 * whole * plane
+            quads(dst + rest, src + rest, plane, channels % 4, plane, flip, p[RUN] - whole)
+        else:
+            for i in range(rows):
+                row = row_of(p, i // p[WH], i % p[WH])
+                if row < 0:
+                    flip_row(dst, 0, p[WW], flip)
+                else:
+                    flip_row(dst, 0, first, flip)
+                    quads(dst + 4 * first, src + row * p[W] + first - p[PL], plane, channels, last - first, flip, 1)
+                    flip_row(dst + 4 * last, 0, p[WW] - last, flip)
+                dst += 4 * p[WW]
+        words = p[QUADS] * pixels
+        if p[SUMS] == UNSIGNED_SIGNED:
+            correction(UNSIGNED_SIGNED, io[2] + 4 * group, io[1] + 4 * group * words, words)
+        elif p[SUMS] == SIGNED_UNSIGNED:
+            correction(SIGNED_UNSIGNED, io[2] + 4 * group, io[1] + 4 * group * words, words)
 
 
 @njit()
@@ -114,7 +110,8 @@ def words_of_pixels(p, io, scratch, lo, hi):
             for quad in range(p[QUADS]):
                 left, to = min(4, p[ICG] - 4 * quad), dst + 4 * (group * p[QUADS] + quad)
                 at = src + group * p[ICG] + 4 * quad
-                # Whole words are read, whose end may belong to the next pixel; of the last one, bytes.
+                # Whole words are read, whose end may belong to the next pixel, which has two channels or more; of the
+                # last pixel, bytes.
                 strided_words(to, words, at, IC, (1 << 8 * left) - 1, n - 1, flip)
                 if n > 0:
                     quads(to + 4 * (n - 1) * words, at + (n - 1) * IC, 1, left, 1, flip, 1)
@@ -124,7 +121,8 @@ def of_input(g: Any) -> Words | None:
     """Return what brings the input of `g` into the words of `g.words`; None where it is in that order already."""
     words = g.words
     elements = words.N * words.IC * words.D * words.H * words.W
-    p = [g.G, g.ICG, words.ICG, 1, g.D, g.H, g.W, words.D, words.H, words.W, 0, 0, 0, FLIP if g.flipped else 0]
+    p = [g.G, g.ICG, words.ICG, 1, g.D, g.H, g.W, words.D, words.H, words.W, 0, 0, 0]
+    p += [FLIP if g.flipped else 0, 0]
     if (words.D, words.H, words.W) != (g.D, g.H, g.W):
         p[PF : PL + 1] = g.PF, g.PT, g.PL
     if g.layout == "channels_last":
@@ -136,15 +134,15 @@ def of_input(g: Any) -> Words | None:
         pixels = p[D] * p[H] * p[W]
         p[D : W + 1] = p[WD : WW + 1] = 1, 1, pixels
         p[RUN] = words.ICG if pixels == 1 else 1
-    return Words(planes_kernel(0), np.array(p, np.int64), words.N * words.IC // p[RUN], elements)
+    return Words(words_of_planes, np.array(p, np.int64), words.N * words.IC // p[RUN], elements)
 
 
 def of_weight(g: Any) -> Words:
     """Return what brings the weight of `g` into words, and fills in corrections where the input is flipped."""
     taps, quads_of_group = g.KD * g.KH * g.KW, g.words.ICG
-    p = [1, g.ICG, quads_of_group, quads_of_group, 1, 1, taps, 1, 1, taps, 0, 0, 0, 0]
     sums = product_bits(g, False) if g.flipped else 0
-    return Words(planes_kernel(sums), np.array(p, np.int64), g.OC, g.OC * quads_of_group * taps)
+    p = [1, g.ICG, quads_of_group, quads_of_group, 1, 1, taps, 1, 1, taps, 0, 0, 0, 0, sums]
+    return Words(words_of_planes, np.array(p, np.int64), g.OC, g.OC * quads_of_group * taps)
 
 
 def product_bits(g: Any, weight_first: bool) -> int:
