@@ -303,8 +303,8 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
         # Not fused then.
         given.pop("activation", None)
     narrow = None
-    if all(a is not None for a in arrays):
-        narrow = byte_dtypes(*(a.dtype for a in arrays if a is not None), work, math.prod(w_shape[1:]))
+    if arrays[0] is not None and arrays[1] is not None:
+        narrow = byte_dtypes(arrays[0].dtype, arrays[1].dtype, work, math.prod(w_shape[1:]))
     # Of complex arrays the real part: one of the real convolutions that they run as.
     x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
     axes = {"1d": 1, "3d": 3}.get(name[-2:], 2)

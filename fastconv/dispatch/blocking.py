@@ -84,7 +84,7 @@ def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1
 
 
 def words_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
-    """Return the cheapest blocking of a convolution of bytes, in words of four; its time is with bringing them there."""
+    """Return the cheapest blocking of a convolution of bytes, with the time to bring it into words."""
     blocking = gemm_blocking(g.words, target, columns)
     return blocking._replace(cycles=blocking.cycles + words_cycles(g))
 

@@ -113,8 +113,8 @@ def in_bytes(
 ) -> ConvGeometry:
     """Return a problem of integers, whose input and weight have these dtypes of bytes, as it is computed fastest.
 
-    Sums modulo 2**32 must do. It is the problem on dot products of bytes where the CPU has them and that is faster, else
-    the problem as it is; the result is the same.
+    Sums modulo 2**32 must do. It is the problem on dot products of bytes where the CPU has them and that is faster,
+    else the problem as it is; the result is the same.
     """
     if not load.target().dots or g.ICG < 2:
         return g
@@ -125,7 +125,8 @@ def in_bytes(
     found = {}
     for one, elements in converted.items():
         with suppress(UnsupportedError):
-            found[one] = _seconds(choose(function, one, algorithm, precision, entry)) + seconds(elements * CONVERT_CYCLES)
+            kernel = _seconds(choose(function, one, algorithm, precision, entry))
+            found[one] = kernel + seconds(elements * CONVERT_CYCLES)
     return min(found, key=lambda one: found[one]) if found else g
 
 

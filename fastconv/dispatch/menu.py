@@ -34,9 +34,7 @@ _SHAPES = (
 )
 
 
-def convolution_kernels(
-    dtype: str, layout: str, weight_dtype: str = ""
-) -> Iterator[tuple[Any, Callable[[], None]]]:
+def convolution_kernels(dtype: str, layout: str, weight_dtype: str = "") -> Iterator[tuple[Any, Callable[[], None]]]:
     """Yield the kernels of all algorithms for all tiles, and of their packers, each once, and what compiles each.
 
     With a `weight_dtype` they are those of bytes, by dot products.

@@ -162,7 +162,8 @@ from tests import words
 rng = np.random.default_rng(4)
 with words.forced():
     for signs in words.SIGNS:
-        for text, layout in zip(("n1ic5h4w3_oc3k3s1p1", "n2ic8h2w5_oc4k1s1p0", "n1ic6h4w5_oc2k2s2p1g2"), t.cases.LAYOUTS * 2):
+        problems = ("n1ic5h4w3_oc3k3s1p1", "n2ic8h2w5_oc4k1s1p0", "n1ic6h4w5_oc2k2s2p1g2")
+        for text, layout in zip(problems, t.cases.LAYOUTS * 2):
             x, w, keywords = t.arrays(rng, text, layout, signs)
             for algorithm in ("direct", "im2col"):
                 t.check(x, w, out_dtype="int32", algorithm=algorithm, **keywords)
@@ -226,7 +227,11 @@ def test_drawn_problems_equal_pytorch():
         for i in range(2000):
             shape, w_shape, keywords = drawn_problem(rng)
             signs, layout = words.SIGNS[i % 4], cases.LAYOUTS[i // 4 % 2]
-            x, w, b = words.drawn(rng, shape, signs[0]), words.drawn(rng, w_shape, signs[1]), rng.integers(-99, 99, w_shape[0])
+            x, w, b = (
+                words.drawn(rng, shape, signs[0]),
+                words.drawn(rng, w_shape, signs[1]),
+                rng.integers(-99, 99, w_shape[0]),
+            )
             axes = len(w_shape) - 2
             function = getattr(torch.nn.functional, f"conv{axes}d")
             # Exact in float64.

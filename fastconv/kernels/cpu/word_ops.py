@@ -1,7 +1,7 @@
 """Bytes brought into words of four, whose dot products the microkernel sums.
 
-Byte j of word q is channel 4q + j of a group. Bytes may be flipped, ``x ^ 0x80``, which reads x + 128 where x was signed
-and x - 128 where it was unsigned.
+Byte j of word q is channel 4q + j of a group. Bytes may be flipped: ``x ^ 0x80`` is x + 128 of the other sign where x
+was signed, and x - 128 where it was unsigned.
 """
 
 from __future__ import annotations

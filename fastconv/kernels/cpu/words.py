@@ -25,7 +25,7 @@ from fastconv.kernels.cpu.word_ops import correction, flip_row, quads, strided_w
 
 FLIP = 0x80808080
 # Fields of `p`: groups; channels and words of a group; words of a task; sizes of the source and of the words, and where
-# the source begins in these; what the bytes are flipped by; of a weight that needs corrections the signs of (ones, weight).
+# the source begins in these; what the bytes are flipped by; the signs of (ones, weight), where it needs corrections.
 _FIELDS = ("G", "ICG", "QUADS", "RUN", "D", "H", "W", "WD", "WH", "WW", "PF", "PT", "PL", "FLIPPED", "SUMS")
 G, ICG, QUADS, RUN, D, H, W, WD, WH, WW, PF, PT, PL, FLIPPED, SUMS = range(len(_FIELDS))
 
