@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,15 +163,12 @@ def job_of(
         options = options._replace(activation=None)
     if options.algorithm == "auto" and is_tuned():
         options = options._replace(algorithm="measure")
-    narrow = None
+    finder = prepared_by or find
     if kind == "i" and prepared_by is None:
-        narrow = byte_dtypes(x.dtype, w.dtype, work, math.prod(w.shape[1:]))
-    if narrow:
-        prepared = find(function, x.shape, w.shape, element, options, (x, w), narrow)
-    else:
-        prepared = (prepared_by or find)(function, x.shape, w.shape, element, options, (x, w))
+        finder = partial(find, narrow=byte_dtypes(x.dtype, w.dtype, work, math.prod(w.shape[1:])))
+    prepared = finder(function, x.shape, w.shape, element, options, (x, w))
     strict = options.precision == "strict"
-    in_bytes = narrow is not None and prepared.geometry.weight_dtype != ""
+    in_bytes = prepared_by is None and prepared.geometry.weight_dtype != ""
     return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation, in_bytes)
 
 

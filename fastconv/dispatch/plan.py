@@ -78,10 +78,10 @@ def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.d
     return array
 
 
-def in_words(words: Any, array: np.ndarray, corrections: np.ndarray) -> np.ndarray:
+def in_words(words: Any, array: np.ndarray, corrections: np.ndarray | None = None) -> np.ndarray:
     """Return an array of bytes in words of four, in a buffer of this thread; fill the corrections of a weight."""
     buffer = free_buffers.take(4 * words.elements)
-    io = np.array((address(array), address(buffer), address(corrections)), np.int64)
+    io = np.array((address(array), address(buffer), 0 if corrections is None else address(corrections)), np.int64)
     run(words.kernel, words.p, io, words.tasks, 0, pack_seconds(words.elements))
     return buffer
 
@@ -167,11 +167,13 @@ class Prepared:
         bias = self._no_bias if bias is None else bias
         words = None
         if self.geometry.weight_dtype:
-            if program.packers[0].corrections:
-                bias = bias + packed[0][program.packers[0].elements :]
+            (packer,) = program.packers
+            if packer.corrections:
+                bias = bias + packed[0][packer.elements :]
             if program.words is not None:
-                x = words = in_words(program.words, x, bias)
+                x = words = in_words(program.words, x)
             elif address(x) % 4:
+                # Channels that are words as they are, but not where words may stand.
                 x = x.copy()
         flags = np.zeros(program.flags, np.uint8)
         row = packed[min(len(packed), 2) - 1]
