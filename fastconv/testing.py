@@ -209,11 +209,12 @@ class Problem(NamedTuple):
 _AXES = "dhw"
 _ENDS = ("pf", "pk", "pt", "pb", "pl", "pr")
 _FIELD = re.compile("([kspd][dhw]?|p[fktblr]|g)(-?[0-9]+)")
-_DTYPES = {None: "float32", "f64": "float64", "i16": "int16", "i32": "int32", "i64": "int64", "c64": "complex64"}
+_DTYPES = {None: "float32", "f64": "float64", "c64": "complex64", "i8": "int8", "u8": "uint8"}
+_DTYPES |= {"i16": "int16", "i32": "int32", "i64": "int64"}
 _PROBLEM = re.compile(
     "n(?P<n>[0-9]+)ic(?P<ic>[0-9]+)(?:(?:d(?P<d>[0-9]+))?h(?P<h>[0-9]+))?w(?P<w>[0-9]+)"
     f"_oc(?P<oc>[0-9]+)(?P<fields>(?:{_FIELD.pattern})*)"
-    f"(?P<nhwc>_nhwc)?(?:_(?P<dtype>f64|i16|i32|i64|c64))?(?:_(?P<mode>{'|'.join(PADDING_MODES[1:])}))?"
+    f"(?P<nhwc>_nhwc)?(?:_(?P<dtype>{'|'.join(filter(None, _DTYPES))}))?(?:_(?P<mode>{'|'.join(PADDING_MODES[1:])}))?"
     '("[^"]*")?'
 )
 

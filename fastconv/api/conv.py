@@ -98,6 +98,8 @@ def conv2d(
     directly all the same. Results have the same bits for every number of threads and memory layout. An infinite weight
     at a padded tap gives NaN, as in PyTorch. Half precision is summed in float32; integers are exact modulo their
     range; complex arrays cost two real convolutions if one of them is real, else three (``precision="strict"``: four).
+    Where input and weight are int8 or uint8 and the CPU has dot products of bytes (AVX-512 VNNI, AVX-VNNI), "direct"
+    and "im2col" sum these in int32, on a copy of the input in words of four channels, if that is faster and as exact.
 
     References
     ----------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.api.job import Job, Product
 from fastconv.dispatch import workspace
+from fastconv.dispatch.choose import in_bytes
 from fastconv.dispatch.conv_table import NAMES
 from fastconv.dispatch.measure import fastest, is_tuned
 from fastconv.dispatch.plan import Prepared, prepare
@@ -17,6 +20,7 @@ from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry.arrays import (
     SUPPORTED,
     as_input,
+    byte_dtypes,
     check_out,
     common_dtype,
     dtype_of,
@@ -159,9 +163,13 @@ def job_of(
         options = options._replace(activation=None)
     if options.algorithm == "auto" and is_tuned():
         options = options._replace(algorithm="measure")
-    prepared = (prepared_by or find)(function, x.shape, w.shape, element, options, (x, w))
+    finder = prepared_by or find
+    if kind == "i" and prepared_by is None:
+        finder = partial(find, narrow=byte_dtypes(x.dtype, w.dtype, work, math.prod(w.shape[1:])))
+    prepared = finder(function, x.shape, w.shape, element, options, (x, w))
     strict = options.precision == "strict"
-    return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation)
+    in_bytes = prepared_by is None and prepared.geometry.weight_dtype != ""
+    return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation, in_bytes)
 
 
 def find(
@@ -171,12 +179,14 @@ def find(
     dtype: np.dtype,
     options: Options,
     arrays: tuple[np.ndarray, np.ndarray] | None = None,
+    narrow: tuple[str, str] | None = None,
 ) -> Prepared:
     """Return the prepared problem; the arguments are validated unless the same ones were before.
 
-    `arrays` are the input and weight, with which algorithm="measure" measures.
+    `arrays` are the input and weight, with which algorithm="measure" measures; `narrow` are their dtypes, where they
+    are bytes whose sums may be taken modulo 2**32.
     """
-    key = (function, x_shape, w_shape, dtype, options)
+    key = (function, x_shape, w_shape, dtype, options, narrow)
     # True == 1 == 1.0, so only arguments of the plainest types may be looked up.
     simple = is_simple(options.stride) and is_simple(options.dilation) and is_simple(options.padding)
     simple = simple and type(options.groups) is int
@@ -186,6 +196,9 @@ def find(
         except (KeyError, TypeError):
             pass
     g, activation = problem_of(function, x_shape, w_shape, dtype, options)
+    if narrow:
+        name = "auto" if options.algorithm == "measure" else options.algorithm
+        g = in_bytes(function, g, narrow, name, options.precision, options.entry)
     if options.algorithm == "measure" and arrays is not None:
         prepared = fastest(function, g, activation, options.precision, options.entry, arrays)
     else:

@@ -32,7 +32,7 @@ from fastconv.dispatch.cost import OpCount, transpose_ops
 from fastconv.dispatch.measure import measured_seconds
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
-from fastconv.geometry.arrays import common_dtype, dtype_of, element_dtype, kind_of, working_dtype
+from fastconv.geometry.arrays import byte_dtypes, common_dtype, dtype_of, element_dtype, kind_of, working_dtype
 from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
 
 _HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
@@ -144,7 +144,7 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     call = _call("explain", function, args, keywords)
     if isinstance(call.options, TransposeOptions):
         return _explain_transpose(call, call.options, measure)
-    prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+    prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options, narrow=call.narrow)
     return explain_prepared(prepared, measure, call.x, call.w)
 
 
@@ -190,8 +190,10 @@ def _line(candidate: Candidate, chosen: bool, measured: float | None) -> Line:
 
 def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w: np.ndarray | None) -> float | None:
     g, rng = prepared.geometry, np.random.default_rng(0)
-    x = rng.random(input_shape(g)).astype(g.dtype) if x is None else x
-    w = rng.random(weight_shape(g)).astype(g.dtype) if w is None else w
+    x, w = (
+        np.ascontiguousarray(rng.random(shape) if a is None else a, g.dtype)
+        for a, shape in ((x, input_shape(g)), (w, weight_shape(g)))
+    )
     weights: Any = (w,)
     if candidate.row.name == "separable":
         try:
@@ -271,6 +273,8 @@ class _Call(NamedTuple):
     bias: bool
     x: np.ndarray | None
     w: np.ndarray | None
+    # As `find` takes it.
+    narrow: tuple[str, str] | None
 
 
 def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> _Call:
@@ -298,6 +302,9 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
     if kind_of(work) != "f":
         # Not fused then.
         given.pop("activation", None)
+    narrow = None
+    if arrays[0] is not None and arrays[1] is not None:
+        narrow = byte_dtypes(arrays[0].dtype, arrays[1].dtype, work, math.prod(w_shape[1:]))
     # Of complex arrays the real part: one of the real convolutions that they run as.
     x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
     axes = {"1d": 1, "3d": 3}.get(name[-2:], 2)
@@ -307,7 +314,7 @@ def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywor
         # What a measurement would choose is not known before it; this is what it starts from.
         options = options._replace(algorithm="auto")
     bias = given.get("bias") is not None
-    return _Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape))
+    return _Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape), narrow)
 
 
 _FUNCTIONS = tuple(

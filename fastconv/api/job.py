@@ -37,6 +37,8 @@ class Job(NamedTuple):
     complex_weight: bool
     strict: bool
     activation: str | None
+    # Input and weight are bytes, and stay so; sums, bias and residual have the dtype of `prepared`.
+    in_bytes: bool = False
 
     def weights(
         self, function: str, w: np.ndarray, factors: tuple[np.ndarray, np.ndarray] | None = None
@@ -44,7 +46,7 @@ class Job(NamedTuple):
         """Return the weight of each real convolution, in the element type."""
         separable = self.prepared.algorithm == "separable"
         if not (separable or self.complex_input or self.complex_weight):
-            return [(w if w.dtype == self.element else w.astype(self.element),)]
+            return [(w if w.dtype == self.element or self.in_bytes else w.astype(self.element),)]
         with np.errstate(all="ignore"):
             return self._derived_weights(function, w, factors, separable)
 
@@ -79,14 +81,22 @@ class Job(NamedTuple):
         if out.dtype.kind == "c":
             self._run_complex(convolve, x, weights, bias, residual, out)
             return
-        arrays = [None if a is None else a.astype(self.element, copy=False) for a in (bias, residual)]
-        x = x.astype(self.element, copy=False)
-        target = out if out.dtype == self.element else np.empty(out.shape, self.element)
+        element, wide = self.element, self.in_bytes and out.dtype.itemsize == 8
+        if self.in_bytes:
+            element = self.prepared.dtype
+        else:
+            x = x.astype(element, copy=False)
+        # Sums of bytes fit in 32 bits; of what is added to them that is not known.
+        added = (None, None) if wide else (bias, residual)
+        arrays = [None if a is None else a.astype(element, copy=False) for a in added]
+        target = out if out.dtype == element else np.empty(out.shape, element)
         convolve(x, weights[0], *arrays, target)
         if target is not out:
             # Float16 overflows to infinity, as its own arithmetic does.
             with np.errstate(all="ignore"):
                 out[...] = target
+        if wide:
+            self._add(out, bias, residual)
         if self.activation is not None:
             out[...] = ACTIVATIONS[self.activation](out)
 
@@ -108,6 +118,9 @@ class Job(NamedTuple):
             sums.append(np.empty(out.shape, self.element))
             convolve(np.ascontiguousarray(part, self.element), weight, None, None, sums[-1])
         out.real, out.imag = _combined(sums)
+        self._add(out, bias, residual)
+
+    def _add(self, out: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> None:
         if bias is not None:
             channels_first = self.prepared.geometry.layout == "channels_first"
             out += bias.reshape(-1, *[1] * self.prepared.geometry.axes) if channels_first else bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +78,8 @@ def warmup(
     start = time.perf_counter()
     count = load.load("precompile:compilations")
     before, kernels = count(), 0
-    work = list(_work(_elements(dtypes), _layouts(layouts)))
+    elements, names = _elements(dtypes), _layouts(layouts)
+    work = [*_work(elements, names), *_dots(_given(dtypes), names)]
     for _, compile_kernel in _shown(work, progress):
         compile_kernel()
         kernels += 1
@@ -86,8 +88,12 @@ def warmup(
 
 def _elements(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[np.dtype]:
     """Return the element types of kernels for arrays of some dtypes."""
+    return list(dict.fromkeys(element_dtype(dtype) for dtype in _given(dtypes)))
+
+
+def _given(dtypes: DTypeLike | Sequence[DTypeLike]) -> list[np.dtype]:
     several: Any = dtypes if isinstance(dtypes, (list, tuple, set, frozenset)) else (dtypes,)
-    return list(dict.fromkeys(element_dtype(dtype_of("warmup", "dtypes", each)) for each in several))
+    return [dtype_of("warmup", "dtypes", each) for each in several]
 
 
 def _layouts(layouts: str | Sequence[str]) -> list[str]:
@@ -107,6 +113,16 @@ def _work(elements: Sequence[np.dtype], layouts: Sequence[str]) -> Iterator[tupl
             if kind_of(dtype) == "f" and name is not None and clamp_limits(name) is None:
                 yield f"{name} {dtype}", partial(load.load("activations:row_function"), 8 * dtype.itemsize, name)
         yield from _operations(dtype, layouts)
+
+
+def _dots(dtypes: Sequence[np.dtype], layouts: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the kernels of bytes that the dot products of this CPU sum, each once."""
+    found: dict[int, tuple[str, Callable[[], Any]]] = {}
+    names = [dtype.name for dtype in dtypes if dtype.itemsize == 1]
+    for name, layout, weight in itertools.product(names if load.target().dots else (), layouts, ("int8", "uint8")):
+        for kernel, compile_kernel in convolution_kernels(name, layout, weight):
+            found[id(kernel)] = f"{kernel.__name__} {name}", compile_kernel
+    yield from found.values()
 
 
 def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:

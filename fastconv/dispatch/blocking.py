@@ -24,6 +24,8 @@ TRANSPOSE = 0.8
 # The same one by one, where a pass has too few channels for a square.
 TRANSPOSE_SCALAR = 8.0
 BYTES_PER_CYCLE = 10.0
+# A word of four bytes flipped; put together from four planes; from a pixel.
+WORD_FLIP, WORD_QUADS, WORD_STRIDED = 0.3, 0.7, 2.0
 # A weight that does not fit in L2 is read anew for every block.
 WEIGHT_BYTES_PER_CYCLE = 16.0
 # Pixels in lanes are unaligned vectors, which cost more than the loads that the model counts.
@@ -79,6 +81,22 @@ def gemm_blocking(g: ConvGeometry, target: Any, columns: bool, multiple: int = 1
     Blocks have a `multiple` of rows, or all.
     """
     return min(_cuts(g, target, columns, multiple), key=_Cut.cycles).blocking()
+
+
+def words_blocking(g: ConvGeometry, target: Any, columns: bool) -> Blocking:
+    """Return the cheapest blocking of a convolution of bytes, with the time to bring it into words."""
+    blocking = gemm_blocking(g.words, target, columns)
+    return blocking._replace(cycles=blocking.cycles + words_cycles(g))
+
+
+def words_cycles(g: ConvGeometry) -> float:
+    """Return the cycles to bring the input into words of four channels."""
+    words, last = g.words, g.layout == "channels_last"
+    if last and g.ICG % 4 == 0:
+        return words.N * words.IC * words.D * words.H * words.W * WORD_FLIP if g.flipped else 0.0
+    elements = words.N * words.IC * words.D * words.H * words.W
+    rows = words.N * words.D * words.H * (1 if last else words.IC)
+    return elements * (WORD_STRIDED if last else WORD_QUADS) + rows * ROW_COPY
 
 
 def _cuts(g: ConvGeometry, target: Any, columns: bool, multiple: int) -> Iterator[_Cut]:
@@ -273,6 +291,9 @@ def spread(elements: int, size: int) -> int:
 def multiply_adds(target: Any, g: ConvGeometry) -> int:
     """Return the vector operations that a multiplication and an addition take; of 64-bit integers, about."""
     kind = np.dtype(g.dtype)
+    if g.weight_dtype:
+        # A dot product of bytes is one.
+        return 1
     if kind.kind == "f":
         return 1 if target.fma else 2
     return {2: 2, 4: 3, 8: 8}[kind.itemsize]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastconv.dispatch import load, wisdom, workspace
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.conv_table import ROWS, TABLE
-from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline
+from fastconv.dispatch.cost import Cost, call_seconds, pack_seconds, roofline, seconds
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 
 # What an algorithm must save that rounds more than direct summation does.
 SAVED_SECONDS, SAVED_SHARE = 5e-5, 0.1
+# To convert an element of an array of integers.
+CONVERT_CYCLES = 0.6
 
 
 class Candidate(NamedTuple):
@@ -47,10 +50,13 @@ def judge(
     if refused is not None:
         return Candidate(row, refused, None, None)
     ops = row.ops(g, bias)
-    seconds = roofline(blocking.cycles, ops) + call_seconds()
+    time = roofline(blocking.cycles, ops) + call_seconds()
     if entry == "call":
-        seconds += pack_seconds(blocking.packed_elements, row.pack_cycles)
-    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, seconds))
+        time += pack_seconds(blocking.packed_elements, row.pack_cycles)
+    if g.weight_dtype:
+        # Input and weight in words are two more passes.
+        time += call_seconds()
+    return Candidate(row, None, blocking, Cost(ops, blocking.scratch_bytes, time))
 
 
 def candidates(g: ConvGeometry, precision: str, entry: str) -> list[Candidate]:
@@ -105,4 +111,28 @@ def choose(function: str, g: ConvGeometry, algorithm: str, precision: str, entry
     raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {refused}; {able} can')
 
 
+@lru_cache(maxsize=512)
+def in_bytes(
+    function: str, g: ConvGeometry, dtypes: tuple[str, str], algorithm: str, precision: str, entry: str
+) -> ConvGeometry:
+    """Return a problem of integers, whose input and weight have these dtypes of bytes, as it is computed fastest.
+
+    Sums modulo 2**32 must do. It is the problem on dot products of bytes where the CPU has them and that is faster,
+    else the problem as it is; the result is the same.
+    """
+    if not load.target().dots or g.ICG < 2:
+        return g
+    small = g._replace(dtype=dtypes[0], weight_dtype=dtypes[1])
+    inputs, outputs = g.N * g.IC * g.D * g.H * g.W, g.N * g.OC * g.OD * g.OH * g.OW
+    # Else the input is brought to the dtype of the sums; these, to a result of fewer bits.
+    converted = {g: inputs, small: outputs if g.dtype == "int16" else 0}
+    found = {}
+    for one, elements in converted.items():
+        with suppress(UnsupportedError):
+            kernel = _seconds(choose(function, one, algorithm, precision, entry))
+            found[one] = kernel + seconds(elements * CONVERT_CYCLES)
+    return min(found, key=lambda one: found[one]) if found else g
+
+
+workspace.on_change(in_bytes.cache_clear)
 workspace.on_change(choose.cache_clear)

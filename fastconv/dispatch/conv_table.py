@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.dispatch.algorithm import Algorithm
-from fastconv.dispatch.blocking import Blocking, gemm_blocking
+from fastconv.dispatch.blocking import Blocking, gemm_blocking, words_blocking
 from fastconv.dispatch.blocking_bf16x3 import Bf16Blocking, bf16_blocking
 from fastconv.dispatch.blocking_depthwise import DepthwiseBlocking, depthwise_blocking
 from fastconv.dispatch.blocking_fft import TRANSFORM_PACK_CYCLES, fft_blocking
@@ -79,11 +79,11 @@ def _bf16_blocking(g: ConvGeometry, target: Any) -> Bf16Blocking:
 
 
 def _direct_blocking(g: ConvGeometry, target: Any) -> Blocking:
-    return gemm_blocking(g, target, columns=False)
+    return words_blocking(g, target, columns=False) if g.weight_dtype else gemm_blocking(g, target, columns=False)
 
 
 def _columns_blocking(g: ConvGeometry, target: Any) -> Blocking:
-    return gemm_blocking(g, target, columns=True)
+    return words_blocking(g, target, columns=True) if g.weight_dtype else gemm_blocking(g, target, columns=True)
 
 
 def _depthwise_blocking(g: ConvGeometry, target: Any) -> DepthwiseBlocking | TurnedBlocking | PixelsBlocking:

@@ -91,10 +91,11 @@ def winograd_ops(g: ConvGeometry, bias: bool, outputs: tuple[int, int]) -> OpCou
 
 def _ops(g: ConvGeometry, macs_per_output: int, weights_per_channel: int, bias: bool) -> OpCount:
     size, outputs = np.dtype(g.dtype).itemsize, g.N * g.OC * g.OD * g.OH * g.OW
+    written = outputs * np.dtype(g.sums_dtype).itemsize
     macs = outputs * macs_per_output
     params = g.OC * weights_per_channel + (g.OC if bias else 0)
     adds = max(macs - outputs, 0) + (outputs if bias else 0)
-    return OpCount(macs, macs, adds, params, (g.N * g.IC * g.D * g.H * g.W + params) * size, outputs * size)
+    return OpCount(macs, macs, adds, params, (g.N * g.IC * g.D * g.H * g.W + params) * size, written)
 
 
 def transpose_ops(g: TransposeGeometry, bias: bool = False) -> OpCount:

@@ -114,7 +114,7 @@ def _measured(
     with threads(1):
         for name in names:
             one = prepared(name)
-            x, w = (np.ascontiguousarray(a.real, one.dtype) for a in arrays)
+            x, w = (np.ascontiguousarray(a.real, one.geometry.dtype) for a in arrays)
             calls[name] = _call(one, x, (w,))
             calls[name]()
             times[name] = min(_seconds(calls[name]) for _ in range(2))

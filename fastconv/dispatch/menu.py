@@ -34,15 +34,16 @@ _SHAPES = (
 )
 
 
-def convolution_kernels(dtype: str, layout: str) -> Iterator[tuple[Any, Callable[[], None]]]:
+def convolution_kernels(dtype: str, layout: str, weight_dtype: str = "") -> Iterator[tuple[Any, Callable[[], None]]]:
     """Yield the kernels of all algorithms for all tiles, and of their packers, each once, and what compiles each.
 
+    With a `weight_dtype` they are those of bytes, by dot products.
     Programs that are Python code around kernels of their own are run; they stand for themselves.
     """
     seen: set[Any] = set()
     precompile = load.load("precompile:precompile")
     for row, (channels, shape) in itertools.product(TABLE, itertools.product(_CHANNELS, _SHAPES)):
-        g = _problem(channels, shape, dtype, layout)
+        g = _problem(channels, shape, dtype, layout)._replace(weight_dtype=weight_dtype)
         if row.unsupported(g) is not None:
             continue
         for blocking in _blockings(row, g):
@@ -52,10 +53,18 @@ def convolution_kernels(dtype: str, layout: str) -> Iterator[tuple[Any, Callable
                     seen.add((row.name, channels))
                     yield program.kernel, partial(_run, g, Candidate(row, None, blocking, None))
                 continue
-            for kernel in (program.kernel, *(packer.kernel for packer in program.packers)):
+            for kernel in _kernels(program):
                 if id(kernel) not in seen:
                     seen.add(id(kernel))
                     yield kernel, partial(precompile, kernel)
+
+
+def _kernels(program: Any) -> Iterator[Any]:
+    """Yield the kernels that a program calls."""
+    for part in (program, *program.packers):
+        yield part.kernel
+        if part.words is not None:
+            yield part.words.kernel
 
 
 def _run(g: ConvGeometry, candidate: Candidate) -> None:

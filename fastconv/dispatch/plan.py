@@ -62,12 +62,28 @@ def _lines(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
+def packed_bytes(packer: Any, dtype: np.dtype) -> int:
+    """Return the size of a packed weight, with the corrections behind it."""
+    return int((packer.elements + packer.corrections) * dtype.itemsize)
+
+
 def pack_weight(packer: Any, weight: np.ndarray, buffer: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return a weight in the kernel's order, in `buffer`."""
-    array = buffer[: packer.elements * dtype.itemsize].view(dtype)
-    io = np.array((address(weight), address(array)), np.int64)
+    array = buffer[: packed_bytes(packer, dtype)].view(dtype)
+    words = None if packer.words is None else in_words(packer.words, weight, array[packer.elements :])
+    io = np.array((address(weight if words is None else words), address(array)), np.int64)
     run(packer.kernel, packer.p, io, packer.tasks, packer.scratch_bytes, pack_seconds(packer.elements))
+    if words is not None:
+        free_buffers.give_back(words)
     return array
+
+
+def in_words(words: Any, array: np.ndarray, corrections: np.ndarray | None = None) -> np.ndarray:
+    """Return an array of bytes in words of four, in a buffer of this thread; fill the corrections of a weight."""
+    buffer = free_buffers.take(4 * words.elements)
+    io = np.array((address(array), address(buffer), 0 if corrections is None else address(corrections)), np.int64)
+    run(words.kernel, words.p, io, words.tasks, 0, pack_seconds(words.elements))
+    return buffer
 
 
 class Prepared:
@@ -91,7 +107,7 @@ class Prepared:
     ):
         self.geometry, self.activation, self.candidate = geometry, activation, candidate
         self.precision, self.entry = precision, entry
-        self.dtype, self.out_shape = np.dtype(geometry.dtype), output_shape(geometry)
+        self.dtype, self.out_shape = np.dtype(geometry.sums_dtype), output_shape(geometry)
         self.program = load.load(candidate.row.kernel)(geometry, activation, candidate.blocking)
         self.seconds = seconds(candidate.blocking.cycles)
         self._no_bias = np.zeros(geometry.OC, self.dtype)
@@ -109,7 +125,7 @@ class Prepared:
         packers = self.program.packers
         if not packers:
             return list(weights)
-        packed = self._packed(weights, [_lines(packer.elements * self.dtype.itemsize) for packer in packers])
+        packed = self._packed(weights, [_lines(packed_bytes(packer, self.dtype)) for packer in packers])
         return [*packed, *weights] if self.program.flags else packed
 
     def run_once(
@@ -125,7 +141,7 @@ class Prepared:
         if not packers:
             self.run(x, weights, bias, residual, out)
             return
-        buffers = [free_buffers.take(packer.elements * self.dtype.itemsize) for packer in packers]
+        buffers = [free_buffers.take(packed_bytes(packer, self.dtype)) for packer in packers]
         try:
             self.run(x, [*self._packed(weights, buffers), *weights], bias, residual, out)
         finally:
@@ -149,6 +165,16 @@ class Prepared:
             return
         program = self.program
         bias = self._no_bias if bias is None else bias
+        words = None
+        if self.geometry.weight_dtype:
+            (packer,) = program.packers
+            if packer.corrections:
+                bias = bias + packed[0][packer.elements :]
+            if program.words is not None:
+                x = words = in_words(program.words, x)
+            elif address(x) % 4:
+                # Channels that are words as they are, but not where words may stand.
+                x = x.copy()
         flags = np.zeros(program.flags, np.uint8)
         row = packed[min(len(packed), 2) - 1]
         arrays = (x, packed[0], bias, residual, out, row, flags)
@@ -156,6 +182,8 @@ class Prepared:
         run(program.kernel, program.g, io, program.tasks, program.scratch_bytes, self.seconds)
         if program.flags and flags.any():
             self._repair(flags, x, packed[-1], bias, residual, out)
+        if words is not None:
+            free_buffers.give_back(words)
 
     def _repair(
         self,

@@ -166,6 +166,22 @@ def working_dtype(function: str, dtype: np.dtype, result: np.dtype) -> np.dtype:
     return result if kinds == ("i", "i") else np.promote_types(summed_dtype(dtype), summed_dtype(result))
 
 
+def byte_dtypes(x: np.dtype, weight: np.dtype, work: np.dtype, terms: int) -> tuple[str, str] | None:
+    """Return the names of both dtypes where sums of so many products of bytes may be taken modulo 2**32, else None.
+
+    So they may where the result, of dtype `work`, has no more bits, or where the sums have not.
+    """
+    names = x.name, weight.name
+    if names[0] not in _LARGEST or names[1] not in _LARGEST or kind_of(work) != "i":
+        return None
+    fits = terms * _LARGEST[names[0]] * _LARGEST[names[1]] < 2**31
+    return names if work.itemsize <= 4 or fits else None
+
+
+# The largest absolute values of bytes.
+_LARGEST: Final = {"int8": 128, "uint8": 255}
+
+
 def summed_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype that holds sums of `dtype` on their way: float32 for half precision, else the same."""
     return _ELEMENTS["float32"] if kind_of(dtype) == "f" and dtype.itemsize == 2 else dtype

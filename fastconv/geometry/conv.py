@@ -28,7 +28,7 @@ LAYOUTS = ("channels_first", "channels_last")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 _AXES = "DHW"
-_DTYPES = {"float64": "_f64", "int16": "_i16", "int32": "_i32", "int64": "_i64"}
+_DTYPES = {"float64": "_f64", "int16": "_i16", "int32": "_i32", "int64": "_i64", "int8": "_i8", "uint8": "_u8"}
 
 
 class ConvGeometry(NamedTuple):
@@ -52,11 +52,14 @@ class ConvGeometry(NamedTuple):
     layout : str
         "channels_first" or "channels_last".
     dtype : str
-        Element type in which kernels compute: "float32", "float64", "int16", "int32" or "int64".
+        Element type in which kernels compute: "float32", "float64", "int16", "int32" or "int64"; of bytes that they
+        sum in int32, the input's: "int8" or "uint8".
     padding_mode : str
         One of `PADDING_MODES`.
     axes : int
         Number of spatial axes of the user's arrays: the last 1, 2 or 3 of depth, height and width.
+    weight_dtype : str
+        Of bytes that are summed in int32 the weight's, "int8" or "uint8"; else empty.
     """
 
     N: int
@@ -88,6 +91,7 @@ class ConvGeometry(NamedTuple):
     dtype: str
     padding_mode: str
     axes: int
+    weight_dtype: str = ""
 
     # Sizes are UPPER CASE, properties too: kernels read g.IC and g.ICG alike.
     @property
@@ -117,6 +121,25 @@ class ConvGeometry(NamedTuple):
         return self._replace(D=1, H=1, W=W, OD=1, OH=1, OW=OW)
 
     @property
+    def sums_dtype(self) -> str:
+        """Dtype of the sums, of bias, residual and result."""
+        return "int32" if self.weight_dtype else self.dtype
+
+    @property
+    def flipped(self) -> bool:
+        """Whether dot products take the bytes of the input with the other sign: one side unsigned, one signed."""
+        return self.dtype == self.weight_dtype
+
+    @property
+    def words(self) -> ConvGeometry:
+        """The same problem on words of four channels; an input whose zeros are flipped has its border already."""
+        words = self._replace(IC=self.G * -(-self.ICG // 4), dtype="int32")
+        if not self.flipped or self.padding_mode != "zeros":
+            return words
+        D, H, W = self.D + self.PF + self.PK, self.H + self.PT + self.PB, self.W + self.PL + self.PR
+        return words._replace(D=D, H=H, W=W, PF=0, PK=0, PT=0, PB=0, PL=0, PR=0)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of direct summation; taps in the padding are counted."""
         return self.N * self.OC * self.OD * self.OH * self.OW * self.ICG * self.KD * self.KH * self.KW
@@ -129,7 +152,8 @@ class ConvGeometry(NamedTuple):
         ``oc``, kernel ``k``, stride ``s``, padding ``p``, dilation ``d`` and groups ``g``; ``d1`` and ``g1`` are left
         out. Where the axes differ, ``kh3kw1``, ``sh2sw1``, ``dh1dw2``, ``ph1pw0``, in 3-D ``kd3kh1kw1``, and
         ``pf0pk1pt0pb1pl0pr1`` where the two ends differ. Then ``_nhwc`` for channels last in any dimension, ``_f64``,
-        ``_i16``, ``_i32`` or ``_i64`` unless the dtype is float32, and the padding mode unless it is zeros.
+        ``_i8``, ``_u8``, ``_i16``, ``_i32`` or ``_i64`` unless the dtype is float32, and the padding mode unless it is
+        zeros.
         """
         sizes = "".join(f"{axis.lower()}{getattr(self, axis)}" for axis in _AXES[-self.axes :])
         words = [f"n{self.N}ic{self.IC}{sizes}_oc{self.OC}", _field(self, "k"), _field(self, "s"), _padding_field(self)]

@@ -18,6 +18,19 @@ def kernels():
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_the_menu_of_bytes_has_what_they_need(layout):
+    found = {id(kernel) for kernel, _ in menu.convolution_kernels("int8", layout, "int8")}
+    for text in ("n1ic64h28w28_oc64k3s1p1", "n1ic64h56w56_oc64k1s1p0", "n1ic3h9w9_oc5k3s2p1"):
+        p = problem(text)
+        shape = p.input_shape if layout == "channels_first" else (1, *p.input_shape[2:], p.input_shape[1])
+        g = conv_geometry("test", 2, shape, p.weight_shape, **p.keywords | {"layout": layout}, dtype="int8")
+        for name in ("direct", "im2col"):
+            program = prepare("test", g._replace(weight_dtype="int8"), None, name, "default").program
+            kernels = [program, *program.packers, *(part.words for part in (program, *program.packers))]
+            assert {id(part.kernel) for part in kernels} <= found
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_every_kernel_of_the_named_problems_is_in_the_menu(kernels, layout):
     for text in cases.CASES.values():
         p = problem(text)

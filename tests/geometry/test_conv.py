@@ -64,7 +64,8 @@ def test_geometry_of_one_axis_is_that_of_a_row():
 
 def test_geometry_is_made_of_python_ints_and_hashable():
     g = geometry(stride=np.int8(2), padding=np.uint8(1), dilation=(np.int64(1),), groups=np.int32(1))
-    assert all(type(field) is int for field in (*g[:-4], g.axes))
+    texts = ("layout", "dtype", "padding_mode", "weight_dtype")
+    assert all(type(field) is int for name, field in g._asdict().items() if name not in texts)
     assert g == geometry(stride=2, padding=1)
     assert hash(g) == hash(geometry(stride=2, padding=1))
 
@@ -223,7 +224,8 @@ def test_geometry_refuses_a_shape_out_of_range(value):
 def test_geometry_stores_dtype_and_padding_mode():
     for mode in PADDING_MODES:
         # Wider than the image, as numpy.pad takes it.
-        assert geometry(padding=9, padding_mode=mode, dtype="int16")[-3:] == ("int16", mode, 2)
+        g = geometry(padding=9, padding_mode=mode, dtype="int16")
+        assert (g.dtype, g.padding_mode, g.weight_dtype) == ("int16", mode, "")
     with pytest.raises(OptionError, match=r"^conv2d: padding_mode = 'mirror', expected one of 'zeros', 'reflect'"):
         geometry(padding_mode="mirror")
 
@@ -354,3 +356,19 @@ def test_every_error_is_a_builtin_kind_too():
     }
     assert {*builtin, errors.FastconvError} == {getattr(errors, name) for name in errors.__all__}
     assert all(issubclass(error, kind) and issubclass(error, errors.FastconvError) for error, kind in builtin.items())
+
+
+def test_words_of_bytes_have_a_border_where_zeros_are_flipped():
+    g = geometry(padding=((1, 2), (-1, 3)), dtype="uint8")._replace(weight_dtype="int8")
+    words = g.words
+    assert (g.flipped, g.sums_dtype, words.dtype) == (False, "int32", "int32")
+    assert words.IC == g.G * -(-g.ICG // 4)
+    assert words._replace(IC=g.IC, dtype=g.dtype) == g
+    flipped = g._replace(weight_dtype="uint8")
+    words = flipped.words
+    assert flipped.flipped
+    assert (words.H, words.W) == (g.H + 3, g.W + 2)
+    assert (words.PT, words.PB, words.PL, words.PR) == (0, 0, 0, 0)
+    assert (words.OH, words.OW) == (g.OH, g.OW)
+    mirrored = flipped._replace(padding_mode="reflect").words
+    assert (mirrored.H, mirrored.PT) == (g.H, 1)

@@ -12,6 +12,7 @@ from numba.core import config
 from fastconv._jit import njit
 from fastconv.kernels.cpu import assembly, target
 from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
+from fastconv.kernels.cpu.ir_builder import DOTS
 from tests import guard
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="there is no machine code")
@@ -41,6 +42,19 @@ def test_inner_loop_is_all_multiply_adds(tile, kind, bits):
     count, spills, loop = report(kind, bits, *tile)
     accumulators = tile[0] * tile[1]
     assert count >= accumulators, loop
+    assert count % accumulators == 0, loop
+    assert not spills, loop
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not target.current().dots, reason="this CPU has no dot products of bytes")
+@pytest.mark.parametrize("bits", DOTS)
+@pytest.mark.parametrize("kind", KERNELS)
+@pytest.mark.parametrize("tile", target.current().outer_tiles, ids=str)
+def test_inner_loop_is_all_dot_products(tile, kind, bits):
+    count, spills, loop = report(kind, bits, *tile)
+    accumulators = tile[0] * tile[1]
+    assert count == sum("vpdpbusd" in line for line in loop) >= accumulators, loop
     assert count % accumulators == 0, loop
     assert not spills, loop
 

@@ -65,6 +65,28 @@ def test_current_follows_the_features(monkeypatch, features, name):
         target.current.cache_clear()
 
 
+@needs_x86
+@pytest.mark.parametrize(
+    ("features", "dots"),
+    [
+        ("+avx,+avx2,+fma", False),
+        ("+avx,+avx2,+fma,+avxvnni", True),
+        ("+avx,+avx2,+fma,+avx512f,+avx512vl", False),
+        ("+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512vnni", True),
+        ("+sse,+sse2,+avxvnni", False),
+    ],
+)
+def test_dot_products_follow_the_features(monkeypatch, features, dots):
+    monkeypatch.setattr(config, "CPU_FEATURES", features)
+    monkeypatch.setattr(config, "ENABLE_AVX", 1)
+    target.current.cache_clear()
+    try:
+        assert target.current().dots == dots
+        assert any(name.endswith("vnni") for name in target.features()) == dots
+    finally:
+        target.current.cache_clear()
+
+
 @pytest.mark.parametrize("t", [target.AVX512, target.AVX2, target.SSE2, target.NEON], ids=lambda t: t.name)
 def test_tiles_fit_in_the_registers(t):
     assert t.lanes(32) == 2 * t.lanes(64) == t.vector_bytes // 4

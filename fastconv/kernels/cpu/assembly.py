@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 SIGNATURE = (types.int64[::1], types.int64[::1], types.intp, types.intp, types.intp)
 
 _LABEL = re.compile(r"([.\w$]+):")
-_FUSED = re.compile(r"vfn?m(add|sub)|fmla|fmls|fmadd")
+_FUSED = re.compile(r"vfn?m(add|sub)|fmla|fmls|fmadd|vpdpbusd")
 _MULTIPLY, _ADD = re.compile(r"v?mulp[sd]"), re.compile(r"v?addp[sd]")
 _ENDS = re.compile(r"(jmpq?|b|br|retq?|ud2)( |$)")
 _JUMPS = re.compile(r"(j\w+|b|b\.\w+|cbn?z|tbn?z|br|retq?|ud2)( |$)")
@@ -60,7 +60,7 @@ def inner_loop(text: str) -> list[str]:
 
 
 def multiply_adds(lines: Sequence[str]) -> int:
-    """Count fused multiply-adds, and pairs of a packed multiplication and a packed addition."""
+    """Count fused multiply-adds, dot products, and pairs of a packed multiplication and a packed addition."""
     fused, multiplies, adds = (sum(bool(p.match(line)) for line in lines) for p in (_FUSED, _MULTIPLY, _ADD))
     return fused + min(multiplies, adds)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fastconv.kernels.cpu import fields as F
-from fastconv.kernels.cpu import weight_packers
+from fastconv.kernels.cpu import weight_packers, words
 from fastconv.kernels.cpu.conv_lanes import lanes_kernel
 from fastconv.kernels.cpu.conv_tiles import pixels_kernel, planes_kernel
 from fastconv.kernels.cpu.epilogue import epilogue_fields
@@ -32,7 +33,23 @@ _pixels_kernel = cache(pixels_kernel)
 
 def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Program:
     """Return the program of a matrix-product convolution; `columns`: im2col, else strips read by offset tables."""
-    bits, first = bits_of(geometry), geometry.layout == "channels_first"
+    if geometry.weight_dtype:
+        return _in_words(geometry, b, columns)
+    return _program(geometry, activation, b, columns, bits_of(geometry))
+
+
+def _in_words(geometry: Any, b: Any, columns: bool) -> Program:
+    """Return the program of a convolution of bytes, whose input and weight are brought into words of four."""
+    inner = _program(geometry.words, None, b, columns, words.product_bits(geometry, not b.LANES))
+    (packer,) = inner.packers
+    corrections = geometry.OC if geometry.flipped else 0
+    weight = replace(packer, words=words.of_weight(geometry), corrections=corrections)
+    return replace(inner, packers=(weight,), words=words.of_input(geometry))
+
+
+def _program(geometry: Any, activation: str | None, b: Any, columns: bool, bits: int) -> Program:
+    """Return the program for elements of a type, as ir_builder.py says."""
+    first = geometry.layout == "channels_first"
     turned = first and b.LANES
     if not turned:
         geometry = geometry.flat
@@ -48,7 +65,7 @@ def build(geometry: Any, activation: str | None, b: Any, columns: bool) -> Progr
         kernel: Kernel = _lanes_kernel(bits, b.MR, b.NV, b.VL)
     else:
         kernel = (_planes_kernel if first else _pixels_kernel)(bits, b.MR, b.NV, b.VL, columns)
-    packers = (_packer(geometry, b, bits, panel, KD),)
+    packers = (_packer(geometry, b, bits_of(geometry), panel, KD),)
     return Program(kernel, F.pack(values), b.tasks, b.scratch_bytes, packers, tables)
 
 

@@ -19,6 +19,9 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 # An element type is one literal int, BITS: the bits of a float; of an integer, its bits + 1. Its size in bytes is
 # BITS // 8 for both.
 _SCALARS = {32: ir.FloatType(), 64: ir.DoubleType(), **{n + 1: ir.IntType(n) for n in (8, 16, 32, 64)}}
+# Two more are words of four bytes: int32, but that a * x is a dot product. The bytes of a are unsigned and those of x
+# signed, or the other way round.
+DOTS = UNSIGNED_SIGNED, SIGNED_UNSIGNED = 35, 37
 
 
 def const(value: int) -> ir.Constant:
@@ -34,6 +37,8 @@ class Lanes:
 
     def __init__(self, builder: ir.IRBuilder, bits: int):
         self.b = builder
+        self.dots = bits if bits in DOTS else 0
+        bits = 33 if self.dots else bits
         self.bits = bits & ~1
         self.integer = bool(bits & 1)
         self.target = targets.current()
@@ -111,6 +116,11 @@ class Lanes:
 
     def fma(self, a: Any, x: Any, y: Any) -> Any:
         """Return a * x + y, fused where the target can (a library call per lane elsewhere would be slower)."""
+        if self.dots:
+            kind = ir.FunctionType(self.vector, [self.vector] * 3)
+            name = f"llvm.x86.avx512.vpdpbusd.{self.VL * self.bits}"
+            unsigned, signed = (a, x) if self.dots == UNSIGNED_SIGNED else (x, a)
+            return self.b.call(cgutils.get_or_insert_function(self.b.module, kind, name), [y, unsigned, signed])
         if self.integer:
             return self.b.add(self.b.mul(a, x), y)
         if self.target.fma:

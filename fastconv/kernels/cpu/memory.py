@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.kernels.cpu.ir_builder import DOTS, UNSIGNED_SIGNED
+
 
 def dtype_of(bits: int) -> Any:
     """Return the dtype of an element type: the bits of a float; of an integer, its bits + 1."""
@@ -21,6 +23,16 @@ def dtype_of(bits: int) -> Any:
 def elements(bits: int, address: int, count: int) -> np.ndarray:
     """Return `count` elements of a type at `address` as a writable array (no copy)."""
     return array_at(dtype_of(bits), address, count)
+
+
+def products(bits: int, a: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return a * x of an element type; of words of four bytes, their dot products."""
+    if bits not in DOTS:
+        return a * x
+    kinds = (np.uint8, np.int8) if bits == UNSIGNED_SIGNED else (np.int8, np.uint8)
+    quads = (np.ascontiguousarray(n)[..., None].view(kind) for n, kind in zip((a, x), kinds, strict=True))
+    first, second = (q.astype(np.int32) for q in quads)
+    return (first * second).sum(-1, dtype=np.int32)
 
 
 def ints(address: int, count: int) -> np.ndarray:

@@ -8,6 +8,8 @@ Everything compute-bound runs through it; algorithms differ in where a and b lie
   `a + seg[s].offset + m * step + k`. With MS > 0 the step is that constant: a panel of the form [k/16][m][16], which
   producers fill with whole cache lines. With MS = 0 the step is a run-time number: pixels of a strip, read in place.
 * `b` gives vectors: row k starts `boff[k]` bytes after b, any table of offsets, unaligned.
+* Of words of four bytes (ir_builder.py) a[m, k] * b[k, i] is a dot product, a k four terms: the first is the one whose
+  signs BITS names first.
 * `init` (0: none) is a tile to add: the sum of earlier k, or a residual. `bias` (0: none) asks for the epilogue: add
   the bias (PER: one a row, a column, or the tile) and clamp to the two numbers at `limits`; NaN passes.
 
@@ -29,6 +31,7 @@ from numba.extending import intrinsic
 from fastconv.kernels.cpu import target as targets
 from fastconv.kernels.cpu.ir_builder import I64, Lanes, const, counted, literals
 from fastconv.kernels.cpu.memory import dtype_of, elements, ints
+from fastconv.kernels.cpu.memory import products as products_of
 
 # What one bias belongs to in a tile: a row, a lane, or all of it.
 ROWS, COLUMNS, WHOLE = range(3)
@@ -90,7 +93,7 @@ def rank_one(v, rows, b, sums, nv):
         one = v.load(v.at(b, i * v.VL)) if outer_is_vector else v.broadcast(v.load_scalar(rows[i]))
         for j, other in enumerate(kept):
             t = j * nv + i if outer_is_vector else i * nv + j
-            new[t] = v.fma(one, other, sums[t])
+            new[t] = v.fma(*((other, one) if outer_is_vector else (one, other)), sums[t])
     return new
 
 
@@ -169,7 +172,7 @@ def outer_twin(MR, NV, MS, PER, BITS, a, step, seg, segments, b, boff, init, ldi
         for kk in range(length):
             row = elements(BITS, b + int(ints(boff + 8 * k, 1)[0]), width)
             column = [elements(BITS, a + size * (int(aoff) + m * step + kk), 1)[0] for m in range(MR)]
-            sums += np.array(column, sums.dtype)[:, None] * row
+            sums += products_of(BITS, np.array(column, sums.dtype)[:, None], row)
             k += 1
     store_twin(BITS, sums, PER, init, ldi, out, ldo, bias, limits)
 

@@ -24,6 +24,9 @@ class Packer:
     elements: int
     tables: tuple[np.ndarray, ...] = ()
     scratch_bytes: int = 0
+    # A weight of bytes: what brings it into words first. So many corrections of the bias stand behind the elements.
+    words: Any = None
+    corrections: int = 0
 
 
 class Region(NamedTuple):
@@ -53,6 +56,8 @@ class Program:
     flags: int = 0
     regions: Callable[[int], Sequence[Region]] | None = None
     geometry: Any = None
+    # An input of bytes that is not in words yet: what brings it into words.
+    words: Any = None
 
 
 def address(array: np.ndarray) -> int:

@@ -35,6 +35,8 @@ class Target(NamedTuple):
     gradient_tiles: tuple[tuple[int, int], ...]
     # Whether there is a matrix unit for bfloat16 (Intel AMX) that this process may use.
     matrix_unit: bool = False
+    # Whether there are dot products of four bytes, summed in int32 (VNNI).
+    dots: bool = False
 
     @property
     def winograd_tile(self) -> tuple[int, int]:
@@ -88,12 +90,14 @@ def _may_use_tiles() -> bool:
 # Of all that LLVM knows, what convolutions run faster with.
 _VECTORS = ("sse2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512bw", "avx512dq", "neon")
 _UNITS = ("amx-tile", "amx-bf16", "avx512bf16")
+_DOTS = ("avx512vnni", "avxvnni")
 
 
 def features() -> list[str]:
     """Return the instructions that kernels on this machine may use, by LLVM's names."""
     found = _features()
-    return [name for name in _VECTORS + (_UNITS if current().matrix_unit else ()) if name in found]
+    used = _VECTORS + (_UNITS if current().matrix_unit else ()) + (_DOTS if current().dots else ())
+    return [name for name in used if name in found]
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +107,8 @@ def current() -> Target:
         return NEON
     features = _features()
     if "avx512f" in features and "avx512vl" in features and config.ENABLE_AVX:
-        return AVX512._replace(matrix_unit=features.issuperset(_UNITS) and not config.DISABLE_JIT and _may_use_tiles())
+        unit = features.issuperset(_UNITS) and not config.DISABLE_JIT and _may_use_tiles()
+        return AVX512._replace(matrix_unit=unit, dots="avx512vnni" in features)
     if "avx2" in features and "fma" in features and config.ENABLE_AVX:
-        return AVX2
+        return AVX2._replace(dots="avxvnni" in features)
     return SSE2
