@@ -24,7 +24,7 @@ _DOC = """Return the gradient of `fastconv.activations.{name}` for its input: {f
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of `x`
+grad_output : array_like of the shape of `x`, taken in its dtype
 x : array_like of any shape
     {dtypes}.
 

@@ -18,7 +18,7 @@ _DOC = """Return the gradient of `fastconv.{op}` for its input: each {rule}.
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of {what} that `fastconv.{op}` returns
+grad_output : array_like of the shape of {what} that `fastconv.{op}` returns, taken in its dtype
 {arguments}
     Those of `fastconv.{op}`.
 

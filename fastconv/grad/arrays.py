@@ -10,7 +10,7 @@ import numpy as np
 from fastconv.api.moving import execute
 from fastconv.dispatch.adjoint import Adjoint
 from fastconv.errors import DtypeError, ShapeError
-from fastconv.geometry.arrays import as_input, element_dtype
+from fastconv.geometry.arrays import as_input, element_dtype, kind_of
 
 Shape: TypeAlias = tuple[int, ...]
 Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
@@ -24,17 +24,18 @@ def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
 
 
 def output_gradient(function: str, value: Any, shape: Shape, dtype: np.dtype) -> np.ndarray:
-    """Return grad_output as kernels take it, if it has the shape and dtype of the operation's result."""
+    """Return grad_output as kernels take it, in the dtype of the operation's result, if it has its shape."""
     return matched(function, as_input(function, "grad_output", value), shape, dtype)
 
 
 def matched(function: str, grad: np.ndarray, shape: Shape, dtype: np.dtype) -> np.ndarray:
-    """Return grad_output once it has the shape and dtype of the operation's result."""
+    """Return grad_output in the dtype of the operation's result, once it has its shape."""
     if grad.shape != shape:
         raise ShapeError(f"{function}: grad_output has shape {grad.shape}, expected {shape}, that of the result")
-    if grad.dtype != dtype:
-        raise DtypeError(f"{function}: grad_output has dtype {grad.dtype}, expected {dtype}, that of the result")
-    return grad
+    if grad.dtype.kind == "c" and dtype.kind != "c":
+        raise DtypeError(f"{function}: grad_output has dtype {grad.dtype}, expected real numbers, as the result has")
+    # Integers have no gradient, and what comes in for them does not matter.
+    return grad if kind_of(dtype) == "i" else converted(grad, dtype)
 
 
 def real_parts(dtype: np.dtype, lanes: int) -> int:

@@ -32,7 +32,7 @@ def unfold_vjp(
 
     Parameters
     ----------
-    grad_output : array_like of the shape and dtype of the result of `fastconv.unfold`
+    grad_output : array_like of the shape of the result of `fastconv.unfold`, taken in its dtype
     input, kernel_size, dilation, padding, stride, layout, device
         Those of `fastconv.unfold`; only the shape and dtype of `input` matter.
 
@@ -79,7 +79,7 @@ def fold_vjp(
 
     Parameters
     ----------
-    grad_output : array_like of the shape and dtype of the result of `fastconv.fold`
+    grad_output : array_like of the shape of the result of `fastconv.fold`, taken in its dtype
     input, output_size, kernel_size, dilation, padding, stride, layout, device
         Those of `fastconv.fold`; only the shape and dtype of `input` matter.
 

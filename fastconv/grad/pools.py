@@ -22,7 +22,7 @@ _MAX = """Return the gradient of `fastconv.{op}` for its input: each goes to the
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the values that `fastconv.{op}` returns
+grad_output : array_like of the shape of the values that `fastconv.{op}` returns, taken in its dtype
 input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, layout, device
     Those of `fastconv.{op}`; `return_indices` changes nothing, since indices have no gradient.
 
@@ -56,7 +56,7 @@ _AVG = """Return the gradient of `fastconv.{op}` for its input: each is shared b
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the result of `fastconv.{op}`
+grad_output : array_like of the shape of the result of `fastconv.{op}`, taken in its dtype
 input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, layout, device
     Those of `fastconv.{op}`; only the shape and dtype of `input` matter.
 
@@ -90,7 +90,7 @@ o that hold i.
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the result of `fastconv.{op}`
+grad_output : array_like of the shape of the result of `fastconv.{op}`, taken in its dtype
 input, norm_type, kernel_size, stride, ceil_mode, layout, device
     Those of `fastconv.{op}`.
 

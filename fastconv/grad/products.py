@@ -27,7 +27,7 @@ def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype:
     if dy.shape != shape:
         raise ShapeError(f"{function}: grad_output has shape {dy.shape}, expected {shape}, that of the result")
     if dtype is not None and dy.dtype.kind == "c" and dtype.kind != "c":
-        raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected floats, as the result has")
+        raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected real numbers, as the result has")
 
 
 def is_wanted(array: np.ndarray | None) -> bool:

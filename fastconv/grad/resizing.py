@@ -35,7 +35,7 @@ def interpolate_vjp(
 
     Parameters
     ----------
-    grad_output : array_like of the shape and dtype of the result of `fastconv.interpolate`
+    grad_output : array_like of the shape of the result of `fastconv.interpolate`, taken in its dtype
     input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias, layout, device
         Those of `fastconv.interpolate`; only the shape and dtype of `input` matter.
 

@@ -24,7 +24,7 @@ _MAX = """Return the gradient of `fastconv.{op}` for its input: each element has
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the result of `fastconv.{op}`
+grad_output : array_like of the shape of the result of `fastconv.{op}`, taken in its dtype
 input, indices, kernel_size, stride, padding, output_size, duplicates, layout, device
     Those of `fastconv.{op}`; but for duplicates="max" only the shape and dtype of `input` matter.
 
@@ -56,7 +56,7 @@ _NEAREST = """Return the gradient of `fastconv.{op}` for its input: the sum over
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the result of `fastconv.{op}`
+grad_output : array_like of the shape of the result of `fastconv.{op}`, taken in its dtype
 input, scale_factor, layout, device
     Those of `fastconv.{op}`; only the shape and dtype of `input` matter.
 
@@ -82,7 +82,7 @@ _NAILS = """Return the gradient of `fastconv.{op}` for its input: what stands wh
 
 Parameters
 ----------
-grad_output : array_like of the shape and dtype of the result of `fastconv.{op}`
+grad_output : array_like of the shape of the result of `fastconv.{op}`, taken in its dtype
 input, scale_factor, position, layout, device
     Those of `fastconv.{op}`; only the shape and dtype of `input` matter.
 

@@ -234,7 +234,7 @@ def check_pages():
     ("arguments", "error", "message"),
     [
         ({"dy": np.ones((1, 3, 3, 2))}, ShapeError, "grad_output has shape (1, 3, 3, 2), expected (1, 3, 3, 3)"),
-        ({"dy": np.ones((1, 3, 3, 3), complex)}, DtypeError, "grad_output has dtype complex128, expected floats"),
+        ({"dy": np.ones((1, 3, 3, 3), complex)}, DtypeError, "grad_output has dtype complex128, expected real numbers"),
         ({"b": np.ones(2)}, ShapeError, "bias has shape (2,), expected (3,)"),
         ({"stride": 0}, OptionError, "stride = 0"),
         ({"groups": True}, ArgumentTypeError, "groups = True"),
