@@ -39,8 +39,8 @@ class Inference:
         """Return the output of a batch, or a view of it; with `logits` without the softmax at the end."""
         last = len(self.steps) - 1
         for i, (dtype, step) in enumerate(self.steps):
-            if x.dtype != dtype:
-                x = x.astype(dtype)
+            if x.dtype != dtype or not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x, dtype)
             x = step(x, False, not logits or i != last)
         return x
 
