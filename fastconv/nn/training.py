@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -318,13 +317,16 @@ def predict(model: Sequential, x: Any, batch_size: Any, verbose: Any) -> np.ndar
     outputs = np.empty((len(array), *last.sample_shape), last.dtype)
     dtype, inference = model.layers[0].dtype, model.inference
     bar = Progress(shown_level, "Predict", -(-len(array) // size))
-    with np.errstate(all="ignore"):
-        for start in range(0, len(array), size):
-            batch = np.ascontiguousarray(array[start : start + size], dtype)
-            outputs[start : start + size] = inference(batch)
-            bar.step(0.0)
-    with suppress(AttributeError):
-        bar.bar.close()
+    logs = None
+    try:
+        with np.errstate(all="ignore"):
+            for start in range(0, len(array), size):
+                batch = np.ascontiguousarray(array[start : start + size], dtype)
+                outputs[start : start + size] = inference(batch)
+                bar.step()
+        logs = {}
+    finally:
+        bar.close(logs)
     return outputs
 
 

@@ -307,6 +307,8 @@ def test_progress_is_printed(verbose, capsys):
     assert "Epoch 2/2" in printed
     assert "loss" in printed
     assert "accuracy" in printed
+    classifier().predict(X, batch_size=8, verbose=verbose)
+    assert "3" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_progress_without_tqdm_is_lines(capsys, monkeypatch):
@@ -319,7 +321,9 @@ def test_progress_without_tqdm_is_lines(capsys, monkeypatch):
     model.predict(X)
     assert capsys.readouterr().out == ""
     model.evaluate(X, Y, verbose=2)
-    assert capsys.readouterr().out.startswith("Evaluate: 1 batches")
+    model.predict(X, batch_size=8, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Evaluate: 1 batches", "Predict: 3 batches"]
 
 
 def no_labels_beyond(label):
