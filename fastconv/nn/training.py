@@ -317,7 +317,7 @@ def predict(model: Sequential, x: Any, batch_size: Any, verbose: Any) -> np.ndar
     outputs = np.empty((len(array), *last.sample_shape), last.dtype)
     dtype, inference = model.layers[0].dtype, model.inference
     bar = Progress(shown_level, "Predict", -(-len(array) // size))
-    logs = None
+    logs: dict[str, float] | None = None
     try:
         with np.errstate(all="ignore"):
             for start in range(0, len(array), size):
