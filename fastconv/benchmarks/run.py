@@ -10,7 +10,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastconv.benchmarks import choice, compare, filters, first_call, machine, operations, plot, report, rivals, trunks
+from fastconv.benchmarks import (
+    choice,
+    compare,
+    filters,
+    first_call,
+    machine,
+    operations,
+    plot,
+    report,
+    rivals,
+    training,
+    trunks,
+)
 from fastconv.benchmarks.measure import Record, measure
 from fastconv.benchmarks.problems import SUITES, Layer, layer, suite
 from fastconv.errors import OptionError
@@ -26,8 +38,8 @@ FILES = ("--json", "--markdown", "--plot")
 BUSY = 0.5
 
 # Suites that are no lists of layers, and stand alone.
-FIRST_CALL, SIGNAL, CHOICE, NETWORKS = "first-call", "signal", "choice", "trunks"
-ALONE = (FIRST_CALL, SIGNAL, CHOICE, NETWORKS, *operations.SUITES)
+FIRST_CALL, SIGNAL, CHOICE, NETWORKS, TRAINING = "first-call", "signal", "choice", "trunks", "training"
+ALONE = (FIRST_CALL, SIGNAL, CHOICE, NETWORKS, TRAINING, *operations.SUITES)
 
 # Beside whom, by the suite; those that are not installed are left out.
 PEERS = ("torch", "onnxruntime", "openvino")
@@ -170,6 +182,9 @@ def _alone(options: argparse.Namespace, command: str) -> int:
     elif options.suite == [NETWORKS]:
         found = trunks.run(_progress, options.threads, options.repeats)
         table, lines = trunks.table(found)
+    elif options.suite == [TRAINING]:
+        found = training.measure(_progress, options.threads, options.repeats)
+        table, lines = training.table(found)
     elif options.suite[0] in operations.SUITES:
         found = operations.measure(options.suite[0], _progress, options.threads, options.repeats)
         table, lines = operations.table(found)

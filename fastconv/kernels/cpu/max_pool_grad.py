@@ -12,7 +12,7 @@ others are the work of kernels/cpu/max_pool_sums.py, else of kernels/cpu/unpool.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ GRAD, X, OUT = range(3)
 
 # Elements of the input in a task.
 TASK = 8192
+
+# Elements of a window whose comparisons are unrolled.
+_FOUR = 4
 
 
 @lru_cache(maxsize=128)
@@ -151,33 +154,53 @@ def _route_rows(typing, BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count,
         winners = _Winners(v)
 
         def at(k, window):
-            return b.add(window, v.int_at(taps, k))
+            return b.add(window, v.int_at(taps, const(k) if isinstance(k, int) else k))
 
-        with counted(b, rows) as (r, _, _):
-            source, given = b.mul(r, ldx), v.at(grad, b.mul(r, ldg))
+        def route(each, r, i, row):
+            """Emit VL windows; `each(first, carried, emit)` goes through the taps from the first on."""
+            access = _Single(row) if columns == 1 else _Pairs(v, row, b.sub(n, i))
+            window = b.add(b.mul(r, ldx), b.mul(i, const(columns)))
+            numbers = [const(c) for c in range(columns)]
+            first, *others = access.load(v.at(x, at(0, window)))
+            best = [first, winners.number(const(0))]
+            for number, element in zip(numbers[1:], others, strict=True):
+                best = winners.later(best, number, element)
 
-            def route(i, row):
-                access = _Single(row) if columns == 1 else _Pairs(v, row, b.sub(n, i))
-                window = b.add(source, b.mul(i, const(columns)))
-                first, *others = access.load(v.at(x, at(const(0), window)))
-                best = [first, winners.number(const(0))]
-                for c, element in enumerate(others, 1):
-                    best = winners.later(best, const(c), element)
-                carried = [(v.vector, best[0]), (winners.vector, best[1])]
-                with counted(b, b.sub(count, const(1)), carried) as (k, before, after):
-                    k, best = b.add(k, const(1)), list(before)
-                    for c, element in enumerate(access.load(v.at(x, at(k, window)))):
-                        best = winners.later(best, b.add(b.mul(k, const(columns)), const(c)), element)
-                    after += best
-                winner, value = after[1], row.load(v.at(given, i))
-                with counted(b, count) as (k, _, _):
-                    numbers = [b.add(b.mul(k, const(columns)), const(c)) for c in range(columns)]
-                    kept, target = [winners.kept(winner, c, value) for c in numbers], v.at(out, at(k, window))
-                    if add:
-                        kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
-                    access.store(kept, target)
+            def compare(k, before):
+                best = list(before)
+                for number, element in zip(numbers, access.load(v.at(x, at(k, window))), strict=True):
+                    best = winners.later(best, b.add(b.mul(k, const(columns)), number), element)
+                return best
 
-            each_vector(v, n, route, repeatable=not add)
+            winner = each(1, [(v.vector, best[0]), (winners.vector, best[1])], compare)[1]
+            value = row.load(v.at(grad, b.add(b.mul(r, ldg), i)))
+
+            def keep(k, _):
+                target = v.at(out, at(k, window))
+                kept = [winners.kept(winner, b.add(b.mul(k, const(columns)), number), value) for number in numbers]
+                if add:
+                    kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
+                access.store(kept, target)
+                return []
+
+            each(0, [], keep)
+
+        def looped(first, carried, one):
+            with counted(b, b.sub(count, const(first)), carried) as (k, before, after):
+                after += one(b.add(k, const(first)), before)
+            return after
+
+        def unrolled(first, carried, one):
+            values = [start for _, start in carried]
+            for k in range(first, _FOUR // columns):
+                values = one(const(k), values)
+            return values
+
+        # Windows of 2x2 are what most networks have.
+        with b.if_else(b.icmp_signed("==", count, const(_FOUR // columns))) as (four, other):
+            for branch, each in ((four, unrolled), (other, looped)):
+                with branch, counted(b, rows) as (r, _, _):
+                    each_vector(v, n, partial(route, each, r), repeatable=not add)
 
     def codegen(context, builder, signature, args):
         outlined(builder, f"route_rows_{bits}_{columns}_{add}", args[3:], emit)
