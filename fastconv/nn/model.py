@@ -75,6 +75,10 @@ class Sequential(Stack):
         self._tape: Tape | None = None
         super().__init__(layers, name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is prepared knows addresses of this model's arrays; a copy has its own.
+        return vars(self) | {"_inference": None, "_tape": None}
+
     def _changed(self) -> None:
         self._inference = self._tape = None
 

@@ -251,6 +251,8 @@ def _diagnosis(function: str, compiled: Compiled, loss: float, batch: Samples, w
     text = f"{function}: the loss is {loss}{when}"
     if not np.isfinite(batch.x).all():
         return f"{text}: the input x has numbers that are not finite"
+    if not np.isfinite(batch.y).all():
+        return f"{text}: y has numbers that are not finite"
     layer = compiled.model.tape.first_not_finite()
     if layer is None:
         return f"{text}, though the outputs of all layers are finite: y, or the differences, are too large"

@@ -122,6 +122,7 @@ def test_mean_squared_error_and_its_metric():
 
 def test_crossentropies_agree():
     one_hot = np.eye(CLASSES)[Y]
+    assert classifier().evaluate(X, Y[:, None]) == classifier().evaluate(X, Y.tolist())
     values = []
     for loss, y in (("sparse_categorical_crossentropy", Y), ("categorical_crossentropy", one_hot)):
         model = classifier(loss=loss)
@@ -268,6 +269,9 @@ def test_loss_that_is_not_finite_stops_with_the_layer():
     with pytest.raises(fc.NonFiniteError, match="batch 1: the input x has numbers that are not finite"):
         classifier().fit(x, Y, verbose=0)
     model = nn.Sequential([nn.Dense(1, input_shape=(1,))])
+    model.compile(loss="mse")
+    with pytest.raises(fc.NonFiniteError, match="fit: the loss is nan in epoch 1, batch 1: y has numbers that are not"):
+        model.fit([[1.0]], [[np.nan]], verbose=0)
     model.compile(nn.optimizers.SGD(1e30), "mse")
     with pytest.raises(ArithmeticError, match=r"fit: the loss is (inf|nan) in epoch \d+, batch \d+"):
         model.fit([[1.0]], [[3.0]], epochs=50, verbose=0)

@@ -219,6 +219,10 @@ class Layer:
             found = self._prepared[key] = make(key)
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is prepared knows addresses of this layer's arrays; a copy has its own.
+        return vars(self) | {"_saved": None, "_buffers": {}, "_prepared": {}}
+
     def release(self) -> None:
         """Free what is kept from one batch to the next."""
         self._saved = None
