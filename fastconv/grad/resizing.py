@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.moving import array_input, remembered
-from fastconv.dispatch.adjoint import Adjoint, resize_adjoint
+from fastconv.dispatch.adjoint import resize_adjoint
 from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
-from fastconv.geometry.resize import resize
+from fastconv.geometry.resize import Resize, resize
 from fastconv.grad.arrays import output_gradient, pulled, real_parts
 
 
@@ -52,7 +52,9 @@ def interpolate_vjp(
 
     Notes
     -----
-    A resampling by the transposed weights: the cost of `fastconv.interpolate`. Half precision is summed in float32.
+    A resampling by the transposed weights, the adjoint of `fastconv.interpolate` at its cost. Half precision is summed
+    in float32. PyTorch's gradient has other coordinates than PyTorch's result in double precision ("nearest"
+    modes), and where a `scale_factor` leaves a size as it is, or doubles it ("nearest", `antialias`).
 
     Examples
     --------
@@ -65,14 +67,16 @@ def interpolate_vjp(
     sizes = (size, scale_factor, recompute_scale_factor)
     plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
     grad = output_gradient(name, grad_output, plan.shape, x.dtype)
-    return (None if plan.adjoint is None else pulled(plan.adjoint, grad, x.shape, x.dtype, layout),)
+    if plan.problem is None:
+        return (None,)
+    return (pulled(resize_adjoint(*plan.problem), grad, x.shape, x.dtype, layout),)
 
 
 class _Plan(NamedTuple):
-    """The shape of the result, and the adjoint for floats."""
+    """The shape of the result, and what `resize_adjoint` wants to know of floats."""
 
     shape: tuple[int, ...]
-    adjoint: Adjoint | None
+    problem: tuple[Resize, int, int, str] | None
 
 
 @remembered
@@ -93,4 +97,4 @@ def _plan(
     if kind_of(dtype) == "i":
         return _Plan(out_shape, None)
     lanes = real_parts(dtype, max(p.lanes, 1))
-    return _Plan(out_shape, resize_adjoint(how, max(p.total, 1), lanes, element_dtype(dtype).name))
+    return _Plan(out_shape, (how, max(p.total, 1), lanes, element_dtype(dtype).name))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from fastconv.api.moving import array_input, remembered
 from fastconv.api.unpool import Unpooling, check_range, check_unique, index_input, unpooling_plan
 from fastconv.api.upsample import Upsampling, upsampling_plan
-from fastconv.dispatch.adjoint import Adjoint, repeats_adjoint
+from fastconv.dispatch.adjoint import repeats_adjoint
 from fastconv.geometry.arguments import integer
 from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
@@ -172,11 +172,12 @@ def _stay(x: np.ndarray, where: np.ndarray, along: int, size: int) -> np.ndarray
 @remembered
 def _nearest_plan(
     shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, scale_factor: Any, layout: str
-) -> tuple[Upsampling, Adjoint]:
+) -> tuple[Upsampling, tuple[Any, ...]]:
+    """Return the plan of the operation, and what `repeats_adjoint` wants to know."""
     plan = upsampling_plan(shape, dtype, function, axes, scale_factor, None, layout)
     p, steps = planes(function, shape, layout, axes), plan.problem[4][-axes:]
     lanes = real_parts(dtype, max(p.lanes, 1))
-    return plan, repeats_adjoint(p.sizes, steps, max(p.total, 1), lanes, element_dtype(dtype).name)
+    return plan, (p.sizes, steps, max(p.total, 1), lanes, element_dtype(dtype).name)
 
 
 def _nearest(axes: int, example: str, result: str) -> Function:
@@ -193,11 +194,11 @@ def _nearest(axes: int, example: str, result: str) -> Function:
     ) -> tuple[np.ndarray | None]:
         x = array_input(name, input, device)
         dtype = x.dtype if kind_of(x.dtype) != "i" else np.dtype(np.float32)
-        plan, adjoint = _nearest_plan(x.shape, dtype, name, axes, scale_factor, layout)
+        plan, problem = _nearest_plan(x.shape, dtype, name, axes, scale_factor, layout)
         grad = output_gradient(name, grad_output, plan.shape, x.dtype)
         if kind_of(x.dtype) == "i":
             return (None,)
-        return (pulled(adjoint, grad, x.shape, x.dtype, layout),)
+        return (pulled(repeats_adjoint(*problem), grad, x.shape, x.dtype, layout),)
 
     return named(vjp, name, _NEAREST, op=op, example=example, result=result)
 

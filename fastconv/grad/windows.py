@@ -11,8 +11,8 @@ import numpy as np
 from fastconv.api.moving import execute
 from fastconv.api.pooling import Pool, averages, maxima, window_counts
 from fastconv.dispatch import load
-from fastconv.dispatch.adjoint import Adjoint, windows_adjoint
-from fastconv.dispatch.pooling import Divisor
+from fastconv.dispatch.adjoint import windows_adjoint
+from fastconv.dispatch.pooling import Divisor, is_usual
 from fastconv.dispatch.resampling import moving_seconds
 from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.planes import three
@@ -28,9 +28,8 @@ class Maxima(NamedTuple):
     """The pullback of maxima over windows of floats."""
 
     geometry: PoolGeometry
-    # The program that finds the maxima again, or the pool that finds their indices, and whether windows may share one.
+    # What finds the maxima again; None: they go by their indices, and whether windows may share one.
     program: Any
-    pool: Pool | None
     shared: bool
 
     def pull(self, function: str, grad: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -43,9 +42,8 @@ class Maxima(NamedTuple):
             seconds = moving_seconds(2 * x.size, element.itemsize)
             execute(self.program, seconds, given, converted(x, element), out)
         else:
-            assert self.pool is not None
-            _, indices = self.pool.run(function, x, None)
-            self._scatter(given, indices, out)
+            _, indices = maxima(x.dtype, self.geometry, indices=True).run(function, x, None)
+            self._scatter(_of_windows(given, self.geometry), indices, out)
         return converted(out, x.dtype)
 
     def _scatter(self, grad: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
@@ -67,14 +65,23 @@ def maxima_pullback(dtype: np.dtype, g: PoolGeometry) -> Maxima:
     bits, few = 8 * element_dtype(dtype).itemsize, math.prod(int(count.max()) for _, count in inputs) <= _TAPS
     if 0 not in kernel and few and (lanes >= _LANES or (lanes == 1 and kernel[-1] == 2)):
         program = load.load("max_pool_grad:build")(bits, planes, lanes, three(sizes), three(outs), three(kernel))
-        return Maxima(g, program, None, False)
-    if few and lanes >= _LANES:
-        one = np.array([0]), np.array([1])
-        windows = [one] * (3 - len(inputs)) + inputs
-        dilation, stride = three([axis.dilation for axis in g.axes]), g.axes[-1].stride
-        program = load.load("max_pool_sums:build")(bits, planes, lanes, three(sizes), windows, dilation, stride)
-        return Maxima(g, program, None, True)
-    return Maxima(g, None, maxima(dtype, g, indices=True), any(map(_may_share, g.axes)))
+        return Maxima(g, program, False)
+    if few and is_usual(g.axes):
+        program = _sums(g, bits, inputs)
+        if program is not None:
+            return Maxima(g, program, True)
+    return Maxima(g, None, any(map(_may_share, g.axes)))
+
+
+def _sums(g: PoolGeometry, bits: int, inputs: list[tuple[np.ndarray, np.ndarray]]) -> Any:
+    """Return the program that adds gradients to the maxima, or None if it is not worth it."""
+    planes, lanes = _planes(g)
+    windows = [(np.array([0]), np.array([1]))] * (3 - len(inputs)) + inputs
+    sizes, dilation = (three([getattr(axis, name) for axis in g.axes]) for name in ("n", "dilation"))
+    problem = (sizes, windows, dilation, g.axes[-1].stride)
+    if lanes >= _LANES:
+        return load.load("max_pool_sums:build")(bits, planes, lanes, *problem)
+    return load.load("max_pool_sums:build_turned")(bits, planes, *problem) if lanes == 1 else None
 
 
 def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +94,16 @@ def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     before = np.maximum(0, -(start // step))
     count = np.minimum(axis.kernel, -(-(axis.n - start) // step)) - before
     return start + before * step, np.maximum(count, 0)
+
+
+def _of_windows(grad: np.ndarray, g: PoolGeometry) -> np.ndarray:
+    """Return the gradients without those of windows that hold nothing, whose index means nothing."""
+    last = grad.ndim - (g.layout == "channels_last")
+    for i, axis in enumerate(g.axes, last - len(g.axes)):
+        _, count = window_inputs(axis)
+        if g.keepdims and not count.all():
+            grad = np.where(np.expand_dims(count > 0, tuple(range(1, grad.ndim - i))), grad, 0)
+    return np.ascontiguousarray(grad)
 
 
 def _planes(g: PoolGeometry) -> tuple[int, int]:
@@ -112,7 +129,8 @@ def _may_share(axis: Axis) -> bool:
 class Averages(NamedTuple):
     """The pullback of averages over windows of floats."""
 
-    adjoint: Adjoint
+    # What `windows_adjoint` wants to know.
+    sums: tuple[tuple[Axis, ...], int, int, str]
     divisor: Any
     layout: str
 
@@ -120,7 +138,7 @@ class Averages(NamedTuple):
         """Return the gradient of x, of which only the shape and the dtype matter."""
         with np.errstate(all="ignore"):
             each = grad.astype(element_dtype(x.dtype), copy=False) / self.divisor
-        return pulled(self.adjoint, each, x.shape, x.dtype, self.layout)
+        return pulled(windows_adjoint(*self.sums), each, x.shape, x.dtype, self.layout)
 
 
 def averages_pullback(
@@ -129,13 +147,12 @@ def averages_pullback(
     """Return the pullback of averages of floats, with the arguments of `fastconv.api.pooling.averages`."""
     element = element_dtype(dtype)
     planes, lanes = (max(number, 1) for number in _planes(g))
-    adjoint = windows_adjoint(g.axes, planes, lanes, element.name)
     counts = window_counts(g, count_include_pad) if divisor is None else divisor
     by: Any = counts
     if isinstance(counts, tuple):
         by = reduce(np.multiply.outer, [each.numbers() for each in counts])
         by = by if g.layout == "channels_first" else by[..., None]
-    return Averages(adjoint, np.asarray(by, element), g.layout)
+    return Averages((g.axes, planes, lanes, element.name), np.asarray(by, element), g.layout)
 
 
 class Norms(NamedTuple):
@@ -149,7 +166,7 @@ class Norms(NamedTuple):
     def pull(self, function: str, grad: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Return the gradient of x. That of a window whose sum is 0 is 0, as in PyTorch."""
         element, p = element_dtype(x.dtype), self.p
-        size = math.prod(axis.kernel for axis in self.geometry.axes)
+        size = float(math.prod(axis.kernel for axis in self.geometry.axes))
         with np.errstate(all="ignore"):
             x_wide, given = x.astype(element, copy=False), grad.astype(element, copy=False)
             sums = self.mean.run(function, x_wide**p, None) * size

@@ -58,6 +58,14 @@ def test_max_pool_with_windows_side_by_side(shape):
     check_maxima(a, rng)
 
 
+@pytest.mark.targets
+def test_max_pool_with_windows_that_overlap():
+    rng = np.random.default_rng(0)
+    for C in (5, 17):
+        x = pools.values(rng, (2, C, 6, 7), "float32", special=True)
+        check_maxima(Drawn("max_pool2d", x, {"kernel_size": 3, "stride": 2, "padding": 1}), rng, LAYOUTS[1:])
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_max_pool_of_other_dtypes(dtype):
     rng = np.random.default_rng(0)
@@ -160,6 +168,20 @@ def test_empty_batches(layout):
             assert got.shape == x.shape
         (got,) = fc.grad.adaptive_max_pool2d_vjp(grad, x, 2, layout=layout)
         assert got.shape == x.shape
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5, 40), (1, 20, 5, 40)])
+def test_windows_that_hold_nothing_have_no_gradient(shape):
+    # The third ones see rows -1 and 5, which are not there.
+    keywords = {"kernel_size": (2, 3), "stride": (1, 2), "dilation": (6, 1), "padding": (3, 0)}
+    a = Drawn("max_pool2d", np.random.default_rng(0).permutation(shape[1] * 200).reshape(shape).astype("f4"), keywords)
+    values = a.run()
+    grad = np.ones_like(values)
+    assert (np.isinf(values) == (np.arange(5) == 2)[:, None]).all()
+    for layout in LAYOUTS:
+        got = pull(a, grad, layout)
+        assert got.sum() == np.isfinite(values).sum()
+        assert set(a.x[got != 0]) == set(values[np.isfinite(values)])
 
 
 def test_integers_have_no_gradient():

@@ -52,7 +52,7 @@ _WIDE_OUTER = ((14, 2), (8, 3), (6, 4), (4, 6), (1, 8))
 _WIDE_ROWS = ((4, 4, 3), (4, 2, 3), (4, 5, 0), (4, 2, 0), (1, 8, 0))
 _NARROW_OUTER = ((4, 3), (6, 2), (3, 4), (1, 8))
 _NARROW_ROWS = ((4, 2, 3), (4, 3, 0), (4, 2, 0), (1, 8, 0))
-_WIDE_GRADIENT, _NARROW_GRADIENT = ((8, 2), (9, 2), (9, 1)), ((6, 2), (9, 1))
+_WIDE_GRADIENT, _NARROW_GRADIENT = ((9, 2), (9, 1)), ((6, 2), (9, 1))
 AVX512 = Target("avx512", 64, 32, True, 32 << 10, 1 << 20, _WIDE_OUTER, _WIDE_ROWS, _WIDE_GRADIENT)
 AVX2 = Target("avx2", 32, 16, True, 32 << 10, 512 << 10, _NARROW_OUTER, _NARROW_ROWS, _NARROW_GRADIENT)
 # Without FMA a product needs a register of its own.
