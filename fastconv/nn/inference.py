@@ -39,8 +39,8 @@ class Inference:
         """Return the output of a batch, or a view of it; with `logits` without the softmax at the end."""
         last = len(self.steps) - 1
         for i, (dtype, step) in enumerate(self.steps):
-            if x.dtype != dtype:
-                x = x.astype(dtype)
+            if x.dtype != dtype or not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x, dtype)
             x = step(x, False, not logits or i != last)
         return x
 
@@ -66,10 +66,10 @@ def _square(layer: Layer, before: Layer) -> int | None:
     if not isinstance(layer, MaxPooling2D) or layer.dtype != before.dtype:
         return None
     size = layer.pool_size[0]
-    fits = layer.pool_size == layer.strides == (size, size)
-    return (
-        size if fits and all(n % size == 0 or layer.padding == "valid" for n in layer.input_shape[1:3] if n) else None
-    )
+    if not layer.pool_size == layer.strides == (size, size):
+        return None
+    whole = all(n is not None and n % size == 0 for n in layer.input_shape[1:3])
+    return size if whole or layer.padding == "valid" else None
 
 
 class _Planned:

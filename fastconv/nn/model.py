@@ -19,6 +19,26 @@ from fastconv.nn.stack import Stack
 from fastconv.nn.tape import Tape
 
 
+class _Loading:
+    """``Sequential.load(path)`` makes a model, ``model.load(path)`` replaces one; so no call is without effect."""
+
+    def __get__(self, model: Sequential | None, owner: type[Sequential]) -> Callable[[str | Path], Sequential]:
+        def load(path: str | Path) -> Sequential:
+            """Return the model of a file that `save` wrote; see `fastconv.nn.load_model`.
+
+            Of a model, not of the class, it takes that model's place: layers, weights and how it is compiled.
+            """
+            from fastconv.nn import saving
+
+            loaded = saving.load_model(path)
+            if model is None:
+                return loaded
+            vars(model).update(vars(loaded))
+            return model
+
+        return load
+
+
 class Sequential(Stack):
     """Layers, one after the other, as Keras's `Sequential`.
 
@@ -54,6 +74,10 @@ class Sequential(Stack):
         self._inference: Inference | None = None
         self._tape: Tape | None = None
         super().__init__(layers, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is prepared knows addresses of this model's arrays; a copy has its own.
+        return vars(self) | {"_inference": None, "_tape": None}
 
     def _changed(self) -> None:
         self._inference = self._tape = None
@@ -293,9 +317,4 @@ class Sequential(Stack):
 
         saving.save(self, path)
 
-    @classmethod
-    def load(cls, path: str | Path) -> Sequential:
-        """Return the model of a file that `save` wrote; see `fastconv.nn.load_model`."""
-        from fastconv.nn import saving
-
-        return saving.load_model(path)
+    load = _Loading()

@@ -56,6 +56,13 @@ class Optimizer:
         rule = "a finite number of at least 0"
         self._learning_rate = number(type(self).__name__, "learning_rate", value, 0, 1.7e308, rule)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The steps know addresses, and the slots identities, that a copy does not have.
+        return vars(self) | {"_steps": {}, "_slots": list(self._slots.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_slots": {id(slot[0]): slot for slot in state["_slots"]}})
+
     def step(self, parameters: Sequence[Parameter]) -> None:
         """Change weights by their gradients."""
         key = tuple([id(p) for p in parameters])

@@ -52,15 +52,16 @@ class Progress:
                 return
             self.bar = tqdm(total=steps, desc=title, unit="batch", file=sys.stdout, mininterval=_PAUSE, leave=True)
 
-    def step(self, loss: float) -> None:
-        """Tell that a batch is done; `loss` is the mean so far."""
+    def step(self, loss: float | None = None) -> None:
+        """Tell that a batch is done; `loss` is the mean so far, if there is one."""
         self.done += 1
         if self.bar is None:
             return
         now = time.perf_counter()
         if now - self.shown >= _PAUSE:
             self.shown = now
-            self.bar.set_postfix_str(f"loss={loss:.4f}", refresh=False)
+            if loss is not None:
+                self.bar.set_postfix_str(f"loss={loss:.4f}", refresh=False)
             self.bar.update(self.done - self.bar.n)
 
     def close(self, logs: dict[str, float] | None = None) -> None:

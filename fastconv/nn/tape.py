@@ -33,8 +33,8 @@ class Tape:
         last = len(self.layers) - 1
         self._outputs = outputs = []
         for i, layer in enumerate(self.layers):
-            if x.dtype != layer.dtype:
-                x = x.astype(layer.dtype)
+            if x.dtype != layer.dtype or not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x, layer.dtype)
             x = layer.forward(x, True, not logits or i != last)
             outputs.append(x)
         return x
@@ -46,8 +46,8 @@ class Tape:
         activated, gradient = logits, dy
         for i in range(len(self.layers) - 1, first - 1, -1):
             layer = self.layers[i]
-            if gradient.dtype != layer.dtype:
-                gradient = gradient.astype(layer.dtype)
+            if gradient.dtype != layer.dtype or not gradient.flags.c_contiguous:
+                gradient = np.ascontiguousarray(gradient, layer.dtype)
             pooled = i > first and self.is_pooled[i - 1]
             if pooled:
                 y = self._outputs[i]

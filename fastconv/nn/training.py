@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -252,6 +251,8 @@ def _diagnosis(function: str, compiled: Compiled, loss: float, batch: Samples, w
     text = f"{function}: the loss is {loss}{when}"
     if not np.isfinite(batch.x).all():
         return f"{text}: the input x has numbers that are not finite"
+    if not np.isfinite(batch.y).all():
+        return f"{text}: y has numbers that are not finite"
     layer = compiled.model.tape.first_not_finite()
     if layer is None:
         return f"{text}, though the outputs of all layers are finite: y, or the differences, are too large"
@@ -318,13 +319,16 @@ def predict(model: Sequential, x: Any, batch_size: Any, verbose: Any) -> np.ndar
     outputs = np.empty((len(array), *last.sample_shape), last.dtype)
     dtype, inference = model.layers[0].dtype, model.inference
     bar = Progress(shown_level, "Predict", -(-len(array) // size))
-    with np.errstate(all="ignore"):
-        for start in range(0, len(array), size):
-            batch = np.ascontiguousarray(array[start : start + size], dtype)
-            outputs[start : start + size] = inference(batch)
-            bar.step(0.0)
-    with suppress(AttributeError):
-        bar.bar.close()
+    logs: dict[str, float] | None = None
+    try:
+        with np.errstate(all="ignore"):
+            for start in range(0, len(array), size):
+                batch = np.ascontiguousarray(array[start : start + size], dtype)
+                outputs[start : start + size] = inference(batch)
+                bar.step()
+        logs = {}
+    finally:
+        bar.close(logs)
     return outputs
 
 

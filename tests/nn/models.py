@@ -40,7 +40,7 @@ def many_layers(dtype, last):
     """Return a model with every kind of layer, for images of (8, 8, 2)."""
     layers = [
         nn.Conv2D(4, 3, activation="tanh", padding="same", groups=2, dtype=dtype),
-        nn.MaxPooling2D(2),
+        nn.MaxPooling2D(2, dtype=dtype),
         nn.BatchNormalization(dtype=dtype),
         nn.SeparableConv2D(3, 3, activation="swish", padding="same", depth_multiplier=2, dtype=dtype),
         nn.UpSampling2D(2, interpolation="bilinear", dtype=dtype),
@@ -54,7 +54,6 @@ def many_layers(dtype, last):
         nn.Dense(4, activation="gelu", dtype=dtype),
         *last,
     ]
-    layers[1] = nn.MaxPooling2D(2, dtype=dtype)
     return nn.Sequential([nn.Input((8, 8, 2)), *layers])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -171,6 +174,29 @@ def test_plans_see_changed_weights():
     for size in range(1, 20):
         # More shapes than plans are kept for.
         assert model(X[:size]).shape == (size, 3)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_go_on_by_themselves(duplicate):
+    weights = []
+    for kind in (None, duplicate):
+        model = classifier(seed=2)
+        model.fit(X, Y, verbose=0)
+        model.predict(X)
+        model.train_on_batch(X, Y)
+        if kind is not None:
+            other, before = kind(model), model.get_weights()
+            nn.set_random_seed(3)
+            other.fit(X, Y, verbose=0)
+            assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+            np.testing.assert_allclose(other.predict(X), other.feature_maps(X)[-1], rtol=1e-4, atol=1e-6)
+            model = other
+        else:
+            nn.set_random_seed(3)
+            model.fit(X, Y, verbose=0)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_training_mode_of_a_call():

@@ -34,7 +34,9 @@ def test_model_comes_back(tmp_path):
     model = drawn_weights(many_layers("float32", last))
     model.compile(nn.optimizers.SGD(0.5, 0.9, True), "categorical_crossentropy", ["accuracy", "mse"])
     model.save(path)
-    for loaded in (nn.load_model(path), nn.Sequential.load(str(path))):
+    replaced = classifier()
+    assert replaced.load(path) is replaced
+    for loaded in (nn.load_model(path), nn.Sequential.load(str(path)), replaced):
         assert [(layer.name, layer.get_config()) for layer in loaded.layers] == [
             (layer.name, layer.get_config()) for layer in model.layers
         ]

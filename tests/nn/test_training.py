@@ -122,6 +122,7 @@ def test_mean_squared_error_and_its_metric():
 
 def test_crossentropies_agree():
     one_hot = np.eye(CLASSES)[Y]
+    assert classifier().evaluate(X, Y[:, None]) == classifier().evaluate(X, Y.tolist())
     values = []
     for loss, y in (("sparse_categorical_crossentropy", Y), ("categorical_crossentropy", one_hot)):
         model = classifier(loss=loss)
@@ -268,6 +269,9 @@ def test_loss_that_is_not_finite_stops_with_the_layer():
     with pytest.raises(fc.NonFiniteError, match="batch 1: the input x has numbers that are not finite"):
         classifier().fit(x, Y, verbose=0)
     model = nn.Sequential([nn.Dense(1, input_shape=(1,))])
+    model.compile(loss="mse")
+    with pytest.raises(fc.NonFiniteError, match="fit: the loss is nan in epoch 1, batch 1: y has numbers that are not"):
+        model.fit([[1.0]], [[np.nan]], verbose=0)
     model.compile(nn.optimizers.SGD(1e30), "mse")
     with pytest.raises(ArithmeticError, match=r"fit: the loss is (inf|nan) in epoch \d+, batch \d+"):
         model.fit([[1.0]], [[3.0]], epochs=50, verbose=0)
@@ -307,6 +311,8 @@ def test_progress_is_printed(verbose, capsys):
     assert "Epoch 2/2" in printed
     assert "loss" in printed
     assert "accuracy" in printed
+    classifier().predict(X, batch_size=8, verbose=verbose)
+    assert "3" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_progress_without_tqdm_is_lines(capsys, monkeypatch):
@@ -319,7 +325,9 @@ def test_progress_without_tqdm_is_lines(capsys, monkeypatch):
     model.predict(X)
     assert capsys.readouterr().out == ""
     model.evaluate(X, Y, verbose=2)
-    assert capsys.readouterr().out.startswith("Evaluate: 1 batches")
+    model.predict(X, batch_size=8, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Evaluate: 1 batches", "Predict: 3 batches"]
 
 
 def no_labels_beyond(label):

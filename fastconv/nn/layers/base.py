@@ -63,6 +63,7 @@ class Layer:
         self._input: Shape = ()
         self._output: Shape = ()
         self._saved: Any = None
+        self._in_use: Any = None
         self._buffers: dict[Any, np.ndarray] = {}
         self._prepared: dict[Any, Any] = {}
 
@@ -219,9 +220,13 @@ class Layer:
             found = self._prepared[key] = make(key)
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is prepared knows addresses of this layer's arrays; a copy has its own.
+        return vars(self) | {"_saved": None, "_in_use": None, "_buffers": {}, "_prepared": {}}
+
     def release(self) -> None:
         """Free what is kept from one batch to the next."""
-        self._saved = None
+        self._saved = self._in_use = None
         self._buffers.clear()
         self._prepared.clear()
 

@@ -91,12 +91,13 @@ class ProductLayer(ActivatedLayer):
         product: Product = self.prepared(
             (image.shape, activation), lambda key: Product(key[0], self.parameters, self.options, key[1])
         )
-        self._product = product
+        self._in_use = product
         y = product.forward(image)
         return y if image is x else y.reshape(len(x), *self._output)
 
     def _gradients(self, dy: np.ndarray, x: np.ndarray, wanted: bool) -> np.ndarray | None:
-        dy, product = self._as_pixels(dy), self._product
+        dy, product = self._as_pixels(dy), self._in_use
         if self.trainable:
             product.pull(dy, self._as_pixels(x))
-        return product.pull_input(dy).reshape(x.shape) if wanted else None
+        dx: np.ndarray | None = product.pull_input(dy).reshape(x.shape) if wanted else None
+        return dx

@@ -44,7 +44,9 @@ class Dropout(Layer):
 
     def forward(self, x: np.ndarray, training: bool = False, activate: bool = True) -> np.ndarray:
         """Return the output; see `Layer.forward`."""
-        if not training or not self.rate:
+        if not training:
+            return x
+        if not self.rate:
             self._saved = None
             return x
         noise = self.buffer("noise", x.shape)
