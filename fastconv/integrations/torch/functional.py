@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from fastconv.integrations.torch.operation import Call, apply, is_ours, layout_of
 
@@ -44,9 +44,7 @@ Examples
 """
 
 
-def _named(
-    function: Any, name: str, arguments: str, example: str, result: str, tensors: str = "tensors"
-) -> _Function:
+def _named(function: Any, name: str, arguments: str, example: str, result: str, tensors: str = "tensors") -> _Function:
     function.__name__ = function.__qualname__ = name
     returns = "Tensor, or (Tensor, Tensor) with `return_indices`" if "return_indices" in arguments else "Tensor"
     words = {"arguments": arguments, "example": example, "result": result, "tensors": tensors, "returns": returns}
@@ -271,9 +269,7 @@ def interpolate(
     return apply(Call("interpolate", layout_of(input, input.dim() - 2), options), input)
 
 
-def unfold(
-    input: torch.Tensor, kernel_size: _Size, dilation: _Size = 1, padding: _Size = 0, stride: _Size = 1
-) -> Any:
+def unfold(input: torch.Tensor, kernel_size: _Size, dilation: _Size = 1, padding: _Size = 0, stride: _Size = 1) -> Any:
     """Return what `torch.nn.functional.unfold` returns."""
     if not is_ours(input):
         return F.unfold(input, kernel_size, dilation, padding, stride)
