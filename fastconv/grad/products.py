@@ -11,7 +11,6 @@ from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, kind_of
 from fastconv.grad.arrays import converted
 
-
 # What may be left out.
 _OPTIONAL = ("bias", "residual")
 
