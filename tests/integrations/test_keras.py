@@ -1,7 +1,7 @@
 """Keras's convolutions and pools through fastconv, against Keras on a backend that computes them itself.
 
-Keras has one backend in a process. Functions are compared in a process that runs on the PyTorch backend, models in one on
-the NumPy backend, which needs JAX, too.
+Keras has one backend in a process. Functions are compared in a process that runs on the PyTorch backend; models also in
+one on the NumPy backend, which needs JAX.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from fastconv.integrations import keras as ours
 def averages(x, size, strides, padding, data_format):
     # By the definition: Keras on PyTorch counts some of the padding where it is uneven.
     x = x if data_format == "channels_last" else np.moveaxis(x, 1, -1)
-    total, count = ours.conv, None
     ones = np.zeros((*size, x.shape[-1], x.shape[-1]), x.dtype)
     ones[..., range(x.shape[-1]), range(x.shape[-1])] = 1
     how = {"strides": strides, "padding": padding, "data_format": "channels_last"}
