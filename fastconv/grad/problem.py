@@ -91,6 +91,7 @@ class ConvGradients:
 
     def weight(self, x: np.ndarray, dy: np.ndarray, dbias: np.ndarray | None = None) -> np.ndarray:
         """Return the gradient of the weight, and fill that of the bias."""
+        x = x.reshape(input_shape(self.forward))
         for gather in self.gathers:
             x = gather.take(x)
         return self.correlated.run(x, dy, dbias)

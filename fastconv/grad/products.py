@@ -11,10 +11,18 @@ from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, kind_of
 from fastconv.grad.arrays import converted
 
+# What may be left out.
+_OPTIONAL = ("bias", "residual")
+
 
 def given(function: str, **arrays: Any) -> tuple[list[Any], np.dtype]:
-    """Return the named arrays as `as_input` does, None kept, and their common dtype, which is not of integers."""
-    found = {name: None if a is None else as_input(function, name, a) for name, a in arrays.items()}
+    """Return the named arrays as `as_input` does, and their common dtype, which is not of integers.
+
+    A bias or residual that is None stays None.
+    """
+    found = {
+        name: None if a is None and name in _OPTIONAL else as_input(function, name, a) for name, a in arrays.items()
+    }
     dtype = common_dtype(function, *found.values())
     if kind_of(dtype) == "i":
         kinds = ", ".join(f"{name} {a.dtype}" for name, a in found.items() if a is not None)

@@ -64,6 +64,25 @@ def test_gradients_know_padding_modes(mode, padding):
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_unbatched_arrays_know_padding_modes(layout):
+    a = cases.draw("n1ic3h6w5_oc4k3s1p1", layout)
+    keywords = a.keywords | {"padding": (2, 1), "padding_mode": "circular"}
+    g = geometry(a._replace(keywords=keywords), a.x.shape, a.w.shape)
+    dy = cases.integers(np.random.default_rng(5), reference(a.x, a.w, **keywords).shape)
+    dx, dw, _ = fc.grad.conv2d_vjp(dy[0], a.x[0], a.w, a.b, **keywords)
+    np.testing.assert_array_equal(dw, weight_gradient(a.x, dy, g))
+    np.testing.assert_array_equal(dx, input_gradient(a.w, dy, g)[0])
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_arrays_that_must_be_there_are_named(missing):
+    arrays: list = [np.ones((1, 1, 3, 3)), np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))]
+    arrays[missing] = None
+    with pytest.raises(DtypeError, match=f"conv2d_vjp: {('grad_output', 'input', 'weight')[missing]} = None"):
+        fc.grad.conv2d_vjp(*arrays)
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
 @pytest.mark.parametrize("name", ["n 0", "c 0"])
 def test_arrays_without_elements(name, layout):
     a = cases.draw(cases.CASES[name], layout)

@@ -1,0 +1,1 @@
+"""Front ends to other frameworks; each is imported only by who asks for it."""
