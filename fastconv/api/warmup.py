@@ -22,9 +22,10 @@ from fastconv.api.unpool import max_unpool2d
 from fastconv.api.upsample import bed_of_nails_unpool2d, nearest_unpool2d
 from fastconv.dispatch import load
 from fastconv.dispatch.menu import convolution_kernels
+from fastconv.dispatch.weight_gradient import prepare_weight_gradient
 from fastconv.epilogue import ACTIVATIONS, canonical, clamp_limits
 from fastconv.geometry.arrays import dtype_of, element_dtype, kind_of
-from fastconv.geometry.conv import LAYOUTS, check_keyword
+from fastconv.geometry.conv import LAYOUTS, check_keyword, conv_geometry
 
 
 class WarmUp(NamedTuple):
@@ -146,10 +147,25 @@ def _operations(dtype: np.dtype, layouts: Sequence[str]) -> Iterator[tuple[str, 
             bands = np.ones((4, 16, 8, 16) if layout == "channels_first" else (4, 8, 16, 16), dtype)
             yield f"separable_conv2d {dtype}", partial(separable_conv2d, bands, taps, mix, padding=1, layout=layout)
             yield f"interpolate {dtype}", partial(interpolate, x, scale_factor=2, mode="bilinear", layout=layout)
+        if kind_of(dtype) == "f":
+            for channels in _GRADIENTS:
+                yield f"weight gradient {dtype}", partial(_weight_gradient, *channels, dtype.name, layout)
     yield f"unfold {dtype}", partial(unfold, x, 2)
     yield f"fold {dtype}", partial(fold, np.ones((1, 64, 49), dtype), (8, 8), 2)
     for merge in ("last", "max", "sum"):
         yield f"max_unpool2d {dtype}", partial(max_unpool2d, x, indices, 2, duplicates=merge)
+
+
+# (IC, OC, groups, size) of convolutions: one for each tile of weight gradients, depthwise ones, and one that is large
+# enough for a matrix unit.
+_GRADIENTS = ((16, 8, 1, 8), (16, 48, 1, 8), (16, 16, 16, 8), (48, 48, 48, 8), (64, 64, 1, 32))
+
+
+def _weight_gradient(IC: int, OC: int, groups: int, size: int, dtype: str, layout: str) -> None:
+    x, dy = ((1, c, size, size) if layout == "channels_first" else (1, size, size, c) for c in (IC, OC))
+    shapes = x, (OC, IC // groups, 3, 3)
+    g = conv_geometry("warmup", 2, *shapes, padding=1, groups=groups, layout=layout, dtype=dtype)
+    prepare_weight_gradient(g, "default").run(np.zeros(x, dtype), np.zeros(dy, dtype))
 
 
 def _pooled(image: np.ndarray, w: np.ndarray, layout: str) -> None:
