@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Inches.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 6.5, 0.4, 1.0, 0.35, 0.35
 _LARGEST, _BAR = 0.8, 0.14
+# Beside a kernel, of its width: white cells are zeros.
+_SPACE = 0.25
 
 
 def filters(layer: Layer, path: page.Path = None, *, kernels: int = 32) -> Figure:
@@ -58,8 +60,8 @@ def filters(layer: Layer, path: page.Path = None, *, kernels: int = 32) -> Figur
     rows, count = drawn.shape[2:]
     images = drawn.transpose(2, 3, 0, 1).reshape(-1, KH, KW)
     across = count if rows > 1 else mosaic.columns(count, KH, KW)
-    sheet = mosaic.joined(images, across)
-    height = sheet.shape[0] * min(_WIDTH / sheet.shape[1], _LARGEST / KW)
+    sheet = mosaic.joined(images, across, _SPACE)
+    height = sheet.shape[0] * min(_WIDTH / sheet.shape[1], _LARGEST * across / sheet.shape[1])
     width = sheet.shape[1] * height / sheet.shape[0]
     figure = page.new("filters", max(width, 3.0) + _LEFT + _RIGHT, height + _TOP + _BOTTOM)
     axes = page.axes_at(figure, _LEFT, _TOP, width, height)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WIDTH, _MARGIN, _TITLE, _GAP = 8.0, 0.35, 0.2, 0.12
 _BARS, _TICKS = 0.8, 0.25
 _LARGEST = 1.3
+# Between two maps, of their width.
+_SPACE = 0.06
 # Above so many, bars touch and are drawn as one outline.
 _FEW = 40
 
@@ -27,14 +29,13 @@ _FEW = 40
 class _Panel(NamedTuple):
     title: str
     values: np.ndarray
-    across: int
+    colour: dict[str, Any]
     width: float
     height: float
-    is_input: bool
 
     @property
     def is_image(self) -> bool:
-        return self.values.ndim == 3
+        return self.values.ndim == 2
 
     @property
     def below(self) -> float:
@@ -116,23 +117,23 @@ def _panel(name: str, values: np.ndarray, limit: int, is_input: bool = False) ->
     shape = " x ".join(map(str, values.shape))
     low, high = values.min(), values.max()
     title = f"{name}, {shape}, from {low:.3g} to {high:.3g}"
-    if values.ndim != 3:
-        return _Panel(title, values.reshape(-1), 0, _WIDTH, _BARS, is_input)
+    if values.ndim != 3 or values.shape[:2] == (1, 1):
+        return _Panel(title, values.reshape(-1), {}, _WIDTH, _BARS)
     H, W, C = values.shape
     if limit < C:
         title += f", the first {limit} maps"
-    shown_maps = np.moveaxis(values[..., :limit], -1, 0).astype(np.float64)
-    across = mosaic.columns(len(shown_maps), H, W)
-    scale = min(_WIDTH / across, _LARGEST * max(W / H, 1)) / W
-    down = -(-len(shown_maps) // across)
-    return _Panel(title, shown_maps, across, across * W * scale, down * H * scale, is_input)
+    images = np.moveaxis(values[..., :limit], -1, 0).astype(np.float64)
+    across = mosaic.columns(len(images), H, W)
+    sheet = mosaic.joined(images, across, _SPACE)
+    width = min(_WIDTH, _LARGEST * max(W / H, 1) * across)
+    colour = mosaic.grey(images) if is_input else mosaic.colours(images)
+    return _Panel(title, sheet, colour, width, width * sheet.shape[0] / sheet.shape[1])
 
 
 def _draw(axes: Any, panel: _Panel) -> None:
     page.title(axes, panel.title)
     if panel.is_image:
-        colour = mosaic.grey(panel.values) if panel.is_input else mosaic.colours(panel.values)
-        mosaic.show(axes, mosaic.joined(panel.values, panel.across), colour)
+        mosaic.show(axes, panel.values, panel.colour)
         return
     page.plain(axes)
     count = len(panel.values)

@@ -8,6 +8,8 @@ import numpy as np
 
 # Of a mosaic that is to be much wider than high, as a page has many of them below each other.
 _ASPECT = 5.0
+# Pixels along an image, at least.
+_FINE = 20
 _DIVERGING, _RISING = "RdBu_r", "viridis"
 
 
@@ -18,14 +20,18 @@ def columns(count: int, H: int, W: int) -> int:
     return min(whole, key=lambda n: abs(np.log(n / ideal))) if whole else round(ideal)
 
 
-def joined(images: np.ndarray, across: int) -> np.ndarray:
-    """Return images (count, H, W) row by row in one, with gaps of NaN."""
+def joined(images: np.ndarray, across: int, gap: float) -> np.ndarray:
+    """Return images (count, H, W) row by row in one, between them NaN, `gap` times as wide as an image."""
+    size = max(images.shape[1:])
+    # Each pixel as a few, so that also between small images the gap is of that width.
+    fine = -(-_FINE // size)
+    images = images.repeat(fine, axis=1).repeat(fine, axis=2)
     count, H, W = images.shape
-    gap = max(1, round(max(H, W) / 20))
+    empty = max(1, round(gap * size * fine))
     down = -(-count // across)
-    sheet = np.full((down * (H + gap) - gap, across * (W + gap) - gap), np.nan)
+    sheet = np.full((down * (H + empty) - empty, across * (W + empty) - empty), np.nan)
     for i, image in enumerate(images):
-        top, left = i // across * (H + gap), i % across * (W + gap)
+        top, left = i // across * (H + empty), i % across * (W + empty)
         sheet[top : top + H, left : left + W] = image
     return sheet
 
