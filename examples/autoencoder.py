@@ -1,7 +1,7 @@
 """Four ways back from pooling, in an autoencoder: which draws the image best from the same small code?
 
-Down: convolutions and max pooling, to 7 x 7 x 4 numbers. Up: nearest neighbours, a bed of nails (the number in a corner,
-zeros beside it), max unpooling (the number where the maximum was) or a transposed convolution.
+Down: convolutions and max pooling, to 7 x 7 x 4 numbers. Up: nearest neighbours, a bed of nails (the number in a
+corner, zeros beside it), max unpooling (the number where the maximum was) or a transposed convolution.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw(rows: dict[str, np.ndarray], path) -> None:
     from matplotlib.figure import Figure
 
     count = len(next(iter(rows.values())))
-    figure = Figure(figsize=(1.5 + count * 0.9, len(rows) * 0.95), layout="constrained")
+    figure = Figure(figsize=(2.2 + count * 0.9, len(rows) * 0.95), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
         axes.imshow(np.hstack(np.pad(images[..., 0], ((0, 0), (1, 1), (1, 1)), constant_values=1)), cmap="gray")
         axes.set_ylabel(name, rotation=0, ha="right", va="center")

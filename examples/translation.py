@@ -1,6 +1,7 @@
 """What a shift of the image does: a convolution's maps shift with it, pooled maps change less, a global maximum not.
 
-Equivariance: conv(shift(x)) == shift(conv(x)). Invariance: pool(shift(x)) == pool(x), nearly, for shifts within the window.
+Equivariance: conv(shift(x)) == shift(conv(x)). Invariance: pool(shift(x)) == pool(x), nearly, for shifts within the
+window.
 """
 
 from __future__ import annotations

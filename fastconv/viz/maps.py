@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches.
-_WIDTH, _MARGIN, _TITLE, _GAP = 8.0, 0.35, 0.2, 0.12
+_WIDTH, _MARGIN, _TITLE, _GAP = 8.0, 0.5, 0.2, 0.12
 _BARS, _TICKS = 0.8, 0.25
 _LARGEST = 1.3
 # Between two maps, of their width.
