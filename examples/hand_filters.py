@@ -39,7 +39,7 @@ def draw(pictures: dict[str, np.ndarray], path) -> None:
     from matplotlib.figure import Figure
 
     H, W = next(iter(pictures.values())).shape
-    figure = Figure(figsize=(12, 8.6 * H / W + 0.6), layout="constrained")
+    figure = Figure(figsize=(12, 8.0 * H / W + 0.7), layout="constrained")
     for axes, (title, picture) in zip(figure.subplots(2, 3).flat, pictures.items(), strict=True):
         low = -np.abs(picture).max() if picture.min() < 0 else 0
         axes.imshow(picture, cmap="gray", vmin=low, vmax=np.abs(picture).max())
