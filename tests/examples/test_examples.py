@@ -67,7 +67,7 @@ def test_mnist_swish(images, tmp_path):
     for count in ("78", "456", "201,684", "850"):
         assert re.search(rf"│ +{count} │", text), count
     assert "Total params: 203,068" in text
-    rows = re.findall(r"^((?:\d\.\d\d ){10}) \[((?:[01] ?){10})\]$", text, re.MULTILINE)
+    rows = re.findall(r"^((?:\d\.\d\d ){10}) +\[((?:[01] ?){10})\]$", text, re.MULTILINE)
     assert len(rows) == 5
     for predicted, truth in rows:
         assert sum(map(float, predicted.split())) == pytest.approx(1, abs=0.06)
