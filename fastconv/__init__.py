@@ -126,11 +126,12 @@ __all__ = [
     "testing",
     "threads",
     "unfold",
+    "viz",
     "warmup",
 ]
 
 
-_NAMESPACES = ("activations", "grad", "ndimage", "nn", "signal", "testing")
+_NAMESPACES = ("activations", "grad", "ndimage", "nn", "signal", "testing", "viz")
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastconv"
 
 COMPILERS = ("numba", "llvmlite")
-FRONT_ENDS = ("cli", "benchmarks", "integrations", "nn", "signal", "ndimage", "grad", "testing", "activations")
+FRONT_ENDS = ("cli", "benchmarks", "integrations", "nn", "viz", "signal", "ndimage", "grad", "testing", "activations")
 BY_NAME = ("importlib.import_module", "__import__")
 
 
@@ -65,6 +65,10 @@ RULES = {
     "nn stands on the operations and their gradients": Rule(
         within("nn"),
         forbidden=within("kernels", "_jit", "_compiler", "cli", "benchmarks", "integrations", "signal", "ndimage"),
+    ),
+    "viz draws what nn computes": Rule(within("viz"), allowed=within("viz", "nn", "geometry", "errors")),
+    "pictures are on top of all": Rule(
+        within("nn", "grad", "signal", "ndimage", "activations", "testing", "integrations"), forbidden=within("viz")
     ),
     "no operation knows nn": Rule(within("grad", "signal", "ndimage", "activations"), forbidden=within("nn")),
     "no module of the package imports the command line": Rule(
@@ -163,6 +167,8 @@ def test_imports_keep_the_contract(title):
         ("fastconv.api.conv", "from fastconv.cli.main import main"),
         ("fastconv.nn.optimizers", "from fastconv.kernels.cpu import optimizers"),
         ("fastconv.grad.conv", "from fastconv.nn import layers"),
+        ("fastconv.nn.model", "from fastconv import viz"),
+        ("fastconv.viz.maps", "from fastconv.api.conv import conv2d"),
     ],
 )
 def test_contract_finds_a_violation(module, source):
