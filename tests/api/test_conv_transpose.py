@@ -248,7 +248,10 @@ def test_named_algorithms():
         ("pointwise", r"kernel must be 1x1, got 2x2 \(in a stride phase\); im2col, direct can"),
         ("depthwise", r"groups must equal the input channels, got groups = 1, IC = 4 \(in a stride phase\); im2col"),
         ("separable", "it takes one kernel"),
-        ("winograd", "transposed convolution takes what rounds as direct summation does; im2col, direct can"),
+        (
+            "winograd",
+            "transposed convolution with a stride takes what rounds as direct summation does; im2col, direct can",
+        ),
     ],
 )
 def test_an_algorithm_that_cannot_is_refused(algorithm, message):

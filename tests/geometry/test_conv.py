@@ -353,6 +353,9 @@ def test_every_error_is_a_builtin_kind_too():
         errors.DtypeError: TypeError,
         errors.ArgumentTypeError: TypeError,
         errors.UnsupportedError: NotImplementedError,
+        errors.ModelFileError: ValueError,
+        errors.NonFiniteError: ArithmeticError,
+        errors.MissingExtraError: ImportError,
     }
     assert {*builtin, errors.FastconvError} == {getattr(errors, name) for name in errors.__all__}
     assert all(issubclass(error, kind) and issubclass(error, errors.FastconvError) for error, kind in builtin.items())

@@ -52,7 +52,7 @@ def test_gradients_of_tiny_problems(name, layout):
 
 def test_gradients_of_drawn_problems():
     rng = np.random.default_rng(3)
-    for i in range(60):
+    for i in range(40):
         check(cases.draw(cases.random_problem(rng), cases.LAYOUTS[i % 2]))
 
 
@@ -131,7 +131,7 @@ def differences(function, arrays, dy, step=1e-6):
     return found
 
 
-@pytest.mark.parametrize("activation", ["tanh", "swish", "gelu"])
+@pytest.mark.parametrize("activation", ["tanh", "swish"])
 def test_activations_are_differentiated(activation):
     rng = np.random.default_rng(1)
     x, w, b = rng.standard_normal((1, 2, 4, 3)), rng.standard_normal((2, 2, 2, 2)), rng.standard_normal(2)
@@ -239,7 +239,16 @@ def test_gradients_stay_inside_their_arrays():
 def check_pages():
     """Run the named problems beside closed pages; called in a process of its own."""
     guard.guard_scratch()
-    for name in (*cases.FEW, "one image", "wide", "one pixel, padded", "groups 4, whole vectors"):
+    for name in (
+        "1x1",
+        "3x3 two vectors",
+        "oc 37",
+        "depthwise whole tiles",
+        "depthwise 5x5",
+        "crop all",
+        "wide",
+        "all",
+    ):
         for layout in cases.LAYOUTS:
             print(name, layout, flush=True)
             a = cases.draw(cases.CASES[name], layout)
