@@ -136,7 +136,8 @@ def conv_transpose2d(
     activation, precision, device
         As in `fastconv.conv2d`.
     algorithm : {"auto", "direct", "im2col", "pointwise", "depthwise", "measure"}
-        How the convolution of each stride phase is computed. A named one is used or refused, never replaced.
+        How the convolution of each stride phase is computed. A named one is used or refused, never replaced. With
+        stride 1, which is one convolution, also "winograd", "fft" and "bf16x3", which "auto" takes, too.
     out : ndarray, optional
         Written in place and returned. It may overlap an input.
     out_dtype : dtype, optional

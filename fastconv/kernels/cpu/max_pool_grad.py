@@ -135,6 +135,63 @@ class _Winners:
         return b.select(b.icmp_signed("==", winner, self.number(k)), value, self.v.zero)
 
 
+def _emit_routes(bits: int, columns: int, add: int, b: ir.IRBuilder, args: Any) -> None:
+    """Emit `_route_rows`."""
+    v = Lanes(b, bits)
+    out, x, grad, taps = (v.pointer(args[i]) for i in (0, 1, 3, 5))
+    ldx, ldg, count, rows, n = (args[i] for i in (2, 4, 6, 7, 8))
+    winners = _Winners(v)
+
+    def at(k, window):
+        return b.add(window, v.int_at(taps, const(k) if isinstance(k, int) else k))
+
+    def route(each, r, i, row):
+        """Emit VL windows; `each(first, carried, emit)` goes through the taps from the first on."""
+        access = _Single(row) if columns == 1 else _Pairs(v, row, b.sub(n, i))
+        window = b.add(b.mul(r, ldx), b.mul(i, const(columns)))
+        numbers = [const(c) for c in range(columns)]
+        first, *others = access.load(v.at(x, at(0, window)))
+        best = [first, winners.number(const(0))]
+        for number, element in zip(numbers[1:], others, strict=True):
+            best = winners.later(best, number, element)
+
+        def compare(k, before):
+            best = list(before)
+            for number, element in zip(numbers, access.load(v.at(x, at(k, window))), strict=True):
+                best = winners.later(best, b.add(b.mul(k, const(columns)), number), element)
+            return best
+
+        winner = each(1, [(v.vector, best[0]), (winners.vector, best[1])], compare)[1]
+        value = row.load(v.at(grad, b.add(b.mul(r, ldg), i)))
+
+        def keep(k, _):
+            target = v.at(out, at(k, window))
+            kept = [winners.kept(winner, b.add(b.mul(k, const(columns)), number), value) for number in numbers]
+            if add:
+                kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
+            access.store(kept, target)
+            return []
+
+        each(0, [], keep)
+
+    def looped(first, carried, one):
+        with counted(b, b.sub(count, const(first)), carried) as (k, before, after):
+            after += one(b.add(k, const(first)), before)
+        return after
+
+    def unrolled(first, carried, one):
+        values = [start for _, start in carried]
+        for k in range(first, _FOUR // columns):
+            values = one(const(k), values)
+        return values
+
+    # Windows of 2x2 are what most networks have.
+    with b.if_else(b.icmp_signed("==", count, const(_FOUR // columns))) as (four, other):
+        for branch, each in ((four, unrolled), (other, looped)):
+            with branch, counted(b, rows) as (r, _, _):
+                each_vector(v, n, partial(route, each, r), repeatable=not add)
+
+
 @intrinsic(prefer_literal=True)
 def _route_rows(typing, BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count, rows, n):
     """out[taps[k] + r*ldx + i*COLUMNS + c] = grad[r*ldg + i] where x there is the first maximum, or last NaN, else 0.
@@ -147,63 +204,8 @@ def _route_rows(typing, BITS, COLUMNS, ADD, out, x, ldx, grad, ldg, taps, count,
         return None
     bits, columns, add = value
 
-    def emit(b, args):
-        v = Lanes(b, bits)
-        out, x, grad, taps = (v.pointer(args[i]) for i in (0, 1, 3, 5))
-        ldx, ldg, count, rows, n = (args[i] for i in (2, 4, 6, 7, 8))
-        winners = _Winners(v)
-
-        def at(k, window):
-            return b.add(window, v.int_at(taps, const(k) if isinstance(k, int) else k))
-
-        def route(each, r, i, row):
-            """Emit VL windows; `each(first, carried, emit)` goes through the taps from the first on."""
-            access = _Single(row) if columns == 1 else _Pairs(v, row, b.sub(n, i))
-            window = b.add(b.mul(r, ldx), b.mul(i, const(columns)))
-            numbers = [const(c) for c in range(columns)]
-            first, *others = access.load(v.at(x, at(0, window)))
-            best = [first, winners.number(const(0))]
-            for number, element in zip(numbers[1:], others, strict=True):
-                best = winners.later(best, number, element)
-
-            def compare(k, before):
-                best = list(before)
-                for number, element in zip(numbers, access.load(v.at(x, at(k, window))), strict=True):
-                    best = winners.later(best, b.add(b.mul(k, const(columns)), number), element)
-                return best
-
-            winner = each(1, [(v.vector, best[0]), (winners.vector, best[1])], compare)[1]
-            value = row.load(v.at(grad, b.add(b.mul(r, ldg), i)))
-
-            def keep(k, _):
-                target = v.at(out, at(k, window))
-                kept = [winners.kept(winner, b.add(b.mul(k, const(columns)), number), value) for number in numbers]
-                if add:
-                    kept = [b.fadd(*pair) for pair in zip(access.load(target), kept, strict=True)]
-                access.store(kept, target)
-                return []
-
-            each(0, [], keep)
-
-        def looped(first, carried, one):
-            with counted(b, b.sub(count, const(first)), carried) as (k, before, after):
-                after += one(b.add(k, const(first)), before)
-            return after
-
-        def unrolled(first, carried, one):
-            values = [start for _, start in carried]
-            for k in range(first, _FOUR // columns):
-                values = one(const(k), values)
-            return values
-
-        # Windows of 2x2 are what most networks have.
-        with b.if_else(b.icmp_signed("==", count, const(_FOUR // columns))) as (four, other):
-            for branch, each in ((four, unrolled), (other, looped)):
-                with branch, counted(b, rows) as (r, _, _):
-                    each_vector(v, n, partial(route, each, r), repeatable=not add)
-
     def codegen(context, builder, signature, args):
-        outlined(builder, f"route_rows_{bits}_{columns}_{add}", args[3:], emit)
+        outlined(builder, f"route_rows_{bits}_{columns}_{add}", args[3:], partial(_emit_routes, bits, columns, add))
         return context.get_dummy_value()
 
     return types.void(BITS, COLUMNS, ADD, *[N] * 9), codegen
