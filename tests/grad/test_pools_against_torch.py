@@ -10,9 +10,12 @@ import pytest
 
 import fastconv as fc
 from tests import cases, pools
-from tests.api.test_pool_against_torch import REFUSED, TOLERANCES, torch_keywords
 
+# Without it, the module that comes next is empty.
 torch = pytest.importorskip("torch")
+
+from tests.api.test_pool_against_torch import REFUSED, TOLERANCES, torch_keywords  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 KINDS = ("max", "max", "avg", "lp", "adaptive_max", "adaptive_avg")

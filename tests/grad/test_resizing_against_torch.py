@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from tests.api.test_resizing_against_torch import MODES, drawn_keywords, shape_of, to_layout
 from tests.cases import LAYOUTS
 from tests.resizing import integers
 
+# Without it, the module that comes next is empty.
 torch = pytest.importorskip("torch")
+
+from tests.api.test_resizing_against_torch import MODES, drawn_keywords, shape_of, to_layout  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 F = torch.nn.functional

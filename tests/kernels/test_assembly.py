@@ -59,6 +59,7 @@ def test_inner_loop_is_all_dot_products(tile, kind, bits):
     assert not spills, loop
 
 
+@pytest.mark.slow
 @needs_x86
 @pytest.mark.parametrize("name", OTHERS)
 def test_inner_loop_of_other_targets(name, tmp_path):
