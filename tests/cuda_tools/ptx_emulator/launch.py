@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tests.cuda_tools.arguments import flattened, three
 from tests.cuda_tools.ptx_emulator import arithmetic, bits, conversion, transfer, warp
-from tests.cuda_tools.ptx_emulator.elements import Array, PTXError, dtype_of
-from tests.cuda_tools.ptx_emulator.machine import Machine, Operation, Size, specials
+from tests.cuda_tools.ptx_emulator.elements import Array, dtype_of
+from tests.cuda_tools.ptx_emulator.machine import Machine, Operation, specials
 from tests.cuda_tools.ptx_emulator.memory import GlobalMemory, Memory
 from tests.cuda_tools.ptx_emulator.parser import Kernel
 from tests.cuda_tools.ptx_emulator.races import Clock, Shadow
@@ -96,7 +97,7 @@ def run(
         PTX that the emulator does not know.
     """
     kernel = ptx if isinstance(ptx, Kernel) else Kernel(ptx)
-    grid, block = _size(grid), _size(block)
+    grid, block = three(grid), three(block)
     memory, report = GlobalMemory(), Report()
     values = _values(kernel, memory, arguments)
     memory.copy_in()
@@ -117,30 +118,12 @@ def run(
     return report
 
 
-def _size(size: int | Sequence[int]) -> Size:
-    sizes = (size,) if isinstance(size, int | np.integer) else tuple(size)
-    x, y, z = (int(n) for n in (*sizes, 1, 1)[:3])
-    return x, y, z
-
-
 def _values(kernel: Kernel, memory: GlobalMemory, arguments: Sequence[Any]) -> dict[str, Array]:
     """Return the values of the parameters and the addresses of the variables."""
     values: dict[str, Array] = {name: np.asarray(at, np.uint64) for name, at in (kernel.shared | kernel.local).items()}
     for name, first in kernel.data.items():
         values[name] = np.asarray(memory.place(first), np.uint64)
-    arrays = [a for a in arguments if isinstance(a, np.ndarray) and a.ndim]
-    fields = len(arguments) + sum(4 + 2 * a.ndim for a in arrays)
-    if len(kernel.parameters) not in (len(arguments), fields):
-        raise PTXError(f"{kernel.name} has {len(kernel.parameters)} parameters, got {len(arguments)} arguments")
-    flat: list[Any] = []
-    for argument in arguments:
-        if not (isinstance(argument, np.ndarray) and argument.ndim):
-            flat.append(argument)
-            continue
-        at = memory.place(argument)
-        strides = np.ascontiguousarray(argument).strides
-        whole = [0, 0, argument.size, argument.itemsize, at, *argument.shape, *strides]
-        flat += whole if len(kernel.parameters) == fields else [at]
+    flat = flattened(arguments, len(kernel.parameters), memory.place)
     for parameter, argument in zip(kernel.parameters, flat, strict=True):
         values[parameter.name] = np.asarray(argument).astype(dtype_of(parameter.kind))
     return values
