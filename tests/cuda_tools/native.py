@@ -61,9 +61,7 @@ class NativeKernel:
         passes.getModulePassManager().run(module, passes)
         self.engine = binding.create_mcjit_compiler(module, host)
         self.engine.finalize_object()
-        sweep = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3
-        )
+        sweep = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3)
         self.sweep = sweep(self.engine.get_function_address("sweep"))
         self.fiber = self.engine.get_function_address("fiber")
 

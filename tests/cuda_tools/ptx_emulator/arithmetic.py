@@ -172,7 +172,12 @@ def _setp(m: Machine, i: Instruction, mask: Mask) -> None:
 
 def _compared(how: str, x: Array, y: Array, floats: bool) -> Array:
     functions = {
-        "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+        "eq": np.equal,
+        "ne": np.not_equal,
+        "lt": np.less,
+        "le": np.less_equal,
+        "gt": np.greater,
+        "ge": np.greater_equal,
     }
     if not floats:
         return functions[{"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}.get(how, how)](x, y)

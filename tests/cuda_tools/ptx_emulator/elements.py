@@ -9,8 +9,11 @@ import numpy as np
 Array = Any
 
 DTYPES: dict[str, Any] = {
-    **{f"{letter}{bits}": np.dtype(f"{kind}{bits // 8}") for letter, kind in (("u", "u"), ("s", "i"), ("b", "u"))
-       for bits in (8, 16, 32, 64)},
+    **{
+        f"{letter}{bits}": np.dtype(f"{kind}{bits // 8}")
+        for letter, kind in (("u", "u"), ("s", "i"), ("b", "u"))
+        for bits in (8, 16, 32, 64)
+    },
     **{f"f{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
     # NumPy has no type for these: the bits travel, `cvt` and `mma` know what they mean.
     "bf16": np.dtype("u2"),

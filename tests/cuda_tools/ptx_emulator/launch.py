@@ -19,7 +19,11 @@ from tests.cuda_tools.ptx_emulator.races import Clock, Shadow
 from tests.cuda_tools.ptx_emulator.traffic import Traffic
 
 OPERATIONS: dict[str, Operation] = {
-    **arithmetic.OPERATIONS, **bits.OPERATIONS, **conversion.OPERATIONS, **transfer.OPERATIONS, **warp.OPERATIONS,
+    **arithmetic.OPERATIONS,
+    **bits.OPERATIONS,
+    **conversion.OPERATIONS,
+    **transfer.OPERATIONS,
+    **warp.OPERATIONS,
 }
 # Threads that run at once; more only cost memory.
 LANES = 1 << 15

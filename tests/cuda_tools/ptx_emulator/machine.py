@@ -225,7 +225,11 @@ def specials(grid: Size, block: Size, blocks: Array, threads: int) -> dict[str, 
     """Return the special registers of the lanes of `blocks`."""
     lanes = np.arange(len(blocks) * threads)
     thread, cta = lanes % threads, blocks[lanes // threads]
-    found: dict[str, Array] = {"%laneid": thread % WARP, "%warpid": thread // WARP, "WARP_SZ": np.full(len(lanes), WARP)}
+    found: dict[str, Array] = {
+        "%laneid": thread % WARP,
+        "%warpid": thread // WARP,
+        "WARP_SZ": np.full(len(lanes), WARP),
+    }
     for axis, stride_t, stride_c in zip("xyz", _strides(block), _strides(grid), strict=True):
         n = "xyz".index(axis)
         found[f"%tid.{axis}"] = thread // stride_t % block[n]
@@ -237,4 +241,3 @@ def specials(grid: Size, block: Size, blocks: Array, threads: int) -> dict[str, 
 
 def _strides(size: Size) -> Size:
     return 1, size[0], size[0] * size[1]
-

@@ -24,7 +24,7 @@ class GlobalMemory:
     def __init__(self) -> None:
         self.placed: list[tuple[int, Array]] = []
         self.top = _GUARD
-        self.bytes = self.valid = np.zeros(0, np.uint8)
+        self.bytes = self.valid = self.constant = np.zeros(0, np.uint8)
 
     def place(self, array: Array) -> int:
         """Give an array an address, aligned as an allocation of CUDA."""
@@ -36,10 +36,11 @@ class GlobalMemory:
     def copy_in(self) -> None:
         """Copy the arrays into the memory."""
         self.bytes = np.zeros(-(-self.top // 64) * 64, np.uint8)
-        self.valid = np.zeros(len(self.bytes), np.bool_)
+        self.valid, self.constant = (np.zeros(len(self.bytes), np.bool_) for _ in range(2))
         for offset, array in self.placed:
             self.bytes[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             self.valid[offset : offset + array.nbytes] = True
+            self.constant[offset : offset + array.nbytes] = not array.flags.writeable
 
     def copy_out(self) -> None:
         """Copy the memory back into the arrays that may be written."""
@@ -133,12 +134,16 @@ class Memory:
             self.shared_shadow.end_copy(self._shared_index(addresses, size, lanes, what), size)
         self.store("shared", addresses, "b32", values, lanes, what)
 
-    def _access(self, space: str, addresses: Array, size: int, lanes: Array, way: str, what: str) -> tuple[Array, Array]:
+    def _access(
+        self, space: str, addresses: Array, size: int, lanes: Array, way: str, what: str
+    ) -> tuple[Array, Array]:
         odd = addresses % np.uint64(size) != 0
         if odd.any():
             raise Fault(f"misaligned access of {size} bytes, {self._who(lanes, odd, addresses)}: {what}")
         if space == "global":
             index = self._global_index(addresses, size, lanes, what)
+            if way != "ld" and (fixed := self.memory.constant[index]).any():
+                raise Fault(f"write to a read-only array, {self._who(lanes, fixed, addresses)}: {what}")
             self._check(self.global_shadow, lanes, index, size, way, what)
             self._count(f"{way}.global {what}", lambda: sectors(self.clock.warp[lanes].astype(np.int64), index, size))
             return self.memory.bytes, index
@@ -148,7 +153,8 @@ class Memory:
             offsets = index - self.clock.block[lanes] * self.shared_pitch
             in_warp = lanes % self.clock.threads % 32
             self._count(
-                f"{way}.shared {what}", lambda: wavefronts(self.clock.warp[lanes].astype(np.int64), in_warp, offsets, size)
+                f"{way}.shared {what}",
+                lambda: wavefronts(self.clock.warp[lanes].astype(np.int64), in_warp, offsets, size),
             )
             return self.shared, index
         if space != "local":

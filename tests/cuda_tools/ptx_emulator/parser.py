@@ -15,7 +15,9 @@ from tests.cuda_tools.ptx_emulator.elements import Array, PTXError, dtype_of, si
 _STATEMENT = re.compile(r"^(?:@(!?)(%\w+)\s+)?([a-z][\w.:]*)\s*(.*)$", re.DOTALL)
 _LABEL = re.compile(r"^([$\w]+):\s*")
 _ENTRY = r"\.entry\s+(%s)\s*\((.*?)\)\s*((?:\.\w+\s*[\d, ]*\s*)*)\{"
-_PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+(?:\.ptr\s+[.\w\s]*?)?([\w$]+)(?:\[(\d+)\])?\s*(?:,|$)")
+_PARAMETER = re.compile(
+    r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+(?:\.ptr\s+[.\w\s]*?)?([\w$]+)(?:\[(\d+)\])?\s*(?:,|$)"
+)
 _REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+([^;]+);")
 _VARIABLE = re.compile(
     r"(\.extern\s+)?\.(shared|local|global|const)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)"
@@ -88,9 +90,7 @@ class Kernel:
         if not head:
             raise PTXError(f"no entry {entry or ''} in the module".replace("  ", " "))
         self.name = head[1]
-        self.parameters = [
-            Parameter(p[1], p[2], int(p[3]) if p[3] else None) for p in _PARAMETER.finditer(head[2])
-        ]
+        self.parameters = [Parameter(p[1], p[2], int(p[3]) if p[3] else None) for p in _PARAMETER.finditer(head[2])]
         self.registers: dict[str, str] = {}
         # Offsets in the window of its space, and the size of the window.
         self.shared: dict[str, int] = {}

@@ -73,28 +73,28 @@ class Shadow:
         """Check and remember a load."""
         for at in self.touched(offsets, size):
             if not self.grid_wide:
-                self._count(self.writes.thread[at] == NOBODY, "uninitialised read", what, clock, lanes)
+                self._count(self.writes.thread[at] == NOBODY, "uninitialised read", what)
             elif ".nc" in what:
-                self._count(self.writes.thread[at] != NOBODY, "read-only load of written memory", what, clock, lanes)
-            self._count(self.in_flight[at], "read while cp.async is in flight", what, clock, lanes)
-            self._conflict(self.writes, clock, lanes, at, f"RAW race: {what}")
+                self._count(self.writes.thread[at] != NOBODY, "read-only load of written memory", what)
+            self._count(self.in_flight[at], "read while cp.async is in flight", what)
+            self._conflict(self.writes, clock, lanes, at, "RAW race", what)
             self._remember_readers(clock, lanes, at)
 
     def write(self, clock: Clock, lanes: Array, offsets: Array, size: int, what: str) -> None:
         """Check and remember a store."""
         for at in self.touched(offsets, size):
-            self._count(self.in_flight[at], "written while cp.async is in flight", what, clock, lanes)
-            self._conflict(self.writes, clock, lanes, at, f"WAW race: {what}")
-            self._conflict(self.reads, clock, lanes, at, f"WAR race: {what}")
+            self._count(self.in_flight[at], "written while cp.async is in flight", what)
+            self._conflict(self.writes, clock, lanes, at, "WAW race", what)
+            self._conflict(self.reads, clock, lanes, at, "WAR race", what)
             self.writes.put(at, clock.thread[lanes], clock.warp[lanes], clock.now(lanes))
             lost = self.writes.thread[at] != clock.thread[lanes]
-            self._count(lost, "WAW race in one instruction", what, clock, lanes)
+            self._count(lost, "WAW race of one instruction", what)
 
     def start_copy(self, clock: Clock, lanes: Array, offsets: Array, size: int, what: str) -> None:
         """Check the target of an asynchronous copy when it is issued: from now on nobody may touch it."""
         for at in self.touched(offsets, size):
-            self._count(self.in_flight[at], "target of two copies in flight", what, clock, lanes)
-            self._conflict(self.reads, clock, lanes, at, f"WAR race: {what}")
+            self._count(self.in_flight[at], "target of two copies in flight", what)
+            self._conflict(self.reads, clock, lanes, at, "WAR race", what)
             self.in_flight[at] = True
 
     def end_copy(self, offsets: Array, size: int) -> None:
@@ -109,7 +109,7 @@ class Shadow:
             if fresh.any():
                 self.writes.put(at[fresh], np.int64(SEVERAL), np.int64(SEVERAL), (np.int64(-1), np.int64(-1)))
 
-    def _conflict(self, earlier: _Access, clock: Clock, lanes: Array, at: Array, what: str) -> None:
+    def _conflict(self, earlier: _Access, clock: Clock, lanes: Array, at: Array, title: str, what: str) -> None:
         thread, warp = clock.thread[lanes], clock.warp[lanes]
         block_time, warp_time = clock.now(lanes)
         other = earlier.thread[at]
@@ -118,7 +118,7 @@ class Shadow:
         if self.grid_wide:
             wrong &= (other == SEVERAL) | (other // clock.threads == thread // clock.threads)
             wrong |= (other >= 0) & (other // clock.threads != thread // clock.threads)
-        self._count(wrong, "", what, clock, lanes)
+        self._count(wrong, title, what)
 
     def _remember_readers(self, clock: Clock, lanes: Array, at: Array) -> None:
         thread, warp, now = clock.thread[lanes], clock.warp[lanes], clock.now(lanes)
@@ -133,7 +133,7 @@ class Shadow:
         lost = self.reads.warp[at] != np.where(strange, SEVERAL, warp)
         self.reads.warp[at[lost]] = SEVERAL
 
-    def _count(self, wrong: Array, title: str, what: str, clock: Clock, lanes: Array) -> None:
+    def _count(self, wrong: Array, title: str, what: str) -> None:
         if wrong.any():
             space = "global" if self.grid_wide else "shared"
-            self.findings[f"{title}: {space} {what}" if title else f"{space} {what}"] += int(wrong.sum())
+            self.findings[f"{title} in {space} memory: {what}"] += int(wrong.sum())

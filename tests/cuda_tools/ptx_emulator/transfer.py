@@ -16,8 +16,12 @@ from tests.cuda_tools.ptx_emulator.memory import LOCAL, SHARED
 from tests.cuda_tools.ptx_emulator.parser import Instruction, vector
 
 _REDUCTIONS = {
-    "add": np.add, "max": np.maximum, "min": np.minimum,
-    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "add": np.add,
+    "max": np.maximum,
+    "min": np.minimum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
 }
 
 

@@ -21,7 +21,9 @@ def _check_members(m: Machine, i: Instruction, mask: Mask, members: Array) -> No
     of_warp = np.zeros(len(m.clock.warps), np.uint32)
     of_warp[m.clock.warp[here]] = members[here]
     inside = np.isin(m.clock.warp, warps)
-    named[inside] = (of_warp[m.clock.warp[inside]] >> m.in_warp[inside].astype(np.uint32) & np.uint32(1)).astype(np.bool_)
+    named[inside] = (of_warp[m.clock.warp[inside]] >> m.in_warp[inside].astype(np.uint32) & np.uint32(1)).astype(
+        np.bool_
+    )
     if (absent := named & ~here & m.live).any():
         m.findings[f"named lanes do not take part: {i.text}"] += int(absent.sum())
     if (strange := here & ~named).any():
