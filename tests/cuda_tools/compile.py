@@ -1,7 +1,7 @@
 """A Python kernel and its signature -> PTX, LLVM IR, cubin and machine code, without a GPU or its driver.
 
-NVVM and ptxas come from NVIDIA's wheels (the extra ``cuda-dev``) or from a toolkit under ``CUDA_HOME``. NVVM must not be
-newer than ptxas.
+NVVM and ptxas come from NVIDIA's wheels (the extra ``cuda-dev``) or from a toolkit under ``CUDA_HOME``. NVVM must not
+be newer than ptxas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Seed bugs into a kernel and see that a judge catches every one: the test of the tests.
 
-Bugs are made on the syntax tree of the kernel's source: each barrier removed, each bound dropped, and replacements of the
-source that a test names, such as a wrong stride.
+Bugs are made on the syntax tree of the kernel's source: each barrier removed, each bound dropped, and replacements of
+the source that a test names, such as a wrong stride.
 """
 
 from __future__ import annotations

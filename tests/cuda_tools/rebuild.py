@@ -22,6 +22,14 @@ def with_values(function: Callable, replacements: Mapping[int, Any]) -> Callable
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__, closure)
 
 
+def renamed(function: Callable, old: str, new: str) -> Callable:
+    """Return a function that uses the attribute or global `new` where the original uses `old`."""
+    code = function.__code__
+    names = tuple(new if name == old else name for name in code.co_names)
+    code = code.replace(co_names=names)
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+
+
 def tree_of(function: Callable) -> ast.Module:
     """Return the syntax tree of a function's source, without decorators."""
     tree = ast.parse(source_of(function))

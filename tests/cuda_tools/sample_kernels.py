@@ -10,6 +10,8 @@ from functools import cache
 
 from numba import cuda, float32, types, uint32
 
+from tests.cuda_tools import rebuild
+
 POINTER = types.CPointer(types.float32)
 U32 = types.uint32
 COPY = (POINTER, POINTER, U32)
@@ -99,3 +101,23 @@ def product(MT: int, NT: int, KT: int, R: int) -> Callable:
                     out[uint32(uint32(m * N) + n)] = total[i, j]
 
     return matrix_product
+
+
+# Stands for an intrinsic, which only a compiler knows.
+INTRINSIC = object()
+
+
+def through_intrinsic(x, out):
+    t = cuda.threadIdx.x
+    out[t] = INTRINSIC(x, t)
+
+
+@cache
+def shuffle(name: str, argument: int) -> Callable:
+    """Every thread stores the value of another lane of its warp."""
+
+    def kernel(x, out, size):
+        t = uint32(cuda.threadIdx.x)
+        out[t] = cuda.shfl_sync(0xFFFFFFFF, x[t], argument)
+
+    return rebuild.renamed(kernel, "shfl_sync", name)

@@ -1,4 +1,4 @@
-"""Judge machine code: registers, spills, the innermost loop, what a kernel must not contain, and its predicted speed."""
+"""Judge machine code: registers, spills, the innermost loop, what must not be in a kernel, and its predicted speed."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def assert_no_local_memory(code: MachineCode) -> None:
     """Hold that nothing is spilled and that no array of a thread is in memory."""
     a = code.assembled
     local = code.roots["LDL"] + code.roots["STL"]
-    assert not (a.stack or a.spill_stores or a.spill_loads or local), (
+    total = a.stack + a.spill_stores + a.spill_loads + local
+    assert not total, (
         f"stack {a.stack} B, spills {a.spill_stores} B stored and {a.spill_loads} B loaded, {local} local accesses"
     )
 

@@ -1,8 +1,8 @@
 """Run the Python source of a kernel in numba-cuda's simulator, in the same process that compiles the kernel for a GPU.
 
 Every CUDA thread is a thread of Python, so problems are tiny: blocks of at most 64 threads, some thousand operations.
-Shared memory starts as NaN in every block. `alignment=` and the warp's shuffles and votes, which the simulator lacks, are
-added; a shuffle needs all threads of its block.
+Shared memory starts as NaN in every block. `alignment=` and the warp's shuffles and votes, which the simulator lacks,
+are added; a shuffle needs all threads of its block.
 """
 
 from __future__ import annotations

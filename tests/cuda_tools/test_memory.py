@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.cuda_tools.ptx_emulator.elements import Fault, PTXError
+from tests.cuda_tools.ptx_emulator.elements import FaultError, PTXError
 from tests.cuda_tools.ptx_text import execute, with_arrays
 
 SHARED = "    .shared .align 16 .b8 buffer[4096];"
@@ -20,7 +20,8 @@ BARRIER = "bar.sync 0;"
 
 def shared(body: str, threads: int = 64, blocks: int = 1, distance: int = 4, **options):
     """Run a body between the addresses in shared memory and a store of %f2; returns the output and the report."""
-    body = f"{OWN} {OTHER.format(distance)} cvt.rn.f32.u32 %f1, %r0; {body} add.s64 %rd1, %rd0, %rd30; st.global.f32 [%rd1], %f2;"
+    body = f"{OWN} {OTHER.format(distance)} cvt.rn.f32.u32 %f1, %r0; {body}"
+    body += "add.s64 %rd1, %rd0, %rd30; st.global.f32 [%rd1], %f2;"
     out = np.full(threads, np.nan, np.float32)
     report = execute(with_arrays(body, 1, SHARED), threads, [out], blocks, **options)
     return out, report
@@ -63,9 +64,9 @@ def test_a_warp_barrier_orders_its_warp_only():
 
 
 def test_race_checks_know_bytes():
-    body = "mov.u32 %r3, buffer; add.s32 %r3, %r3, %r0; st.shared.u8 [%r3], %r0; {} ld.shared.u8 %r4, [%r3{}]; mov.b32 %f2, %r4;"
-    shared(body.format("", ""))[1].assert_clean()
-    assert any("RAW" in text for text in shared(body.format("", "+1"), threads=63)[1].findings)
+    body = "mov.u32 %r3, buffer; add.s32 %r3, %r3, %r0; st.shared.u8 [%r3], %r0; ld.shared.u8 %r4, [%r3{}]; mov.b32 %f2, %r4;"
+    shared(body.format(""))[1].assert_clean()
+    assert any("RAW" in text for text in shared(body.format("+1"), threads=63)[1].findings)
 
 
 def test_uninitialised_shared_memory():
@@ -121,7 +122,7 @@ GLOBAL = "add.s64 %rd5, %rd0, {}; {}"
     ],
 )
 def test_faults_in_global_memory(address, access, message):
-    with pytest.raises(Fault, match=rf"{message}.*first block 0 thread 0.*global"):
+    with pytest.raises(FaultError, match=rf"{message}.*first block 0 thread 0.*global"):
         execute(with_arrays(GLOBAL.format(address, access), 1), 1, [np.zeros(64, np.float32)])
 
 
@@ -135,7 +136,7 @@ def test_faults_in_global_memory(address, access, message):
 )
 def test_faults_in_shared_memory(address, access, message):
     base, offset = address.replace("-", "+-").split("+")
-    with pytest.raises(Fault, match=message):
+    with pytest.raises(FaultError, match=message):
         execute(with_arrays(f"mov.u32 %r1, {base}; add.s32 %r1, %r1, {offset}; {access}", 0, SHARED), 1, [])
 
 
@@ -183,7 +184,7 @@ def test_bank_conflicts_of_four_words(stride, wavefronts):
 
 @pytest.mark.parametrize(("stride", "sectors", "minimum"), [(1, 4, 4), (2, 8, 4), (8, 32, 4), (0, 1, 1)])
 def test_coalescing(stride, sectors, minimum):
-    body = f"mul.lo.u32 %r1, %r0, {4 * stride}; cvt.u64.u32 %rd2, %r1; add.s64 %rd3, %rd0, %rd2; ld.global.f32 %f1, [%rd3];"
+    body = f"mul.wide.u32 %rd2, %r0, {4 * stride}; add.s64 %rd3, %rd0, %rd2; ld.global.f32 %f1, [%rd3];"
     cost = execute(with_arrays(body, 1), 64, [np.zeros(512, np.float32)]).memory("ld.global")
     assert (cost.requests, cost.cost, cost.minimum) == (2, 2 * sectors, 2 * minimum)
     assert cost.per_request == sectors
@@ -248,5 +249,5 @@ def test_arguments_are_counted():
 def test_read_only_arrays_are_not_written():
     x = np.zeros(32, np.uint32)
     x.flags.writeable = False
-    with pytest.raises(Fault, match="read-only"):
+    with pytest.raises(FaultError, match="read-only"):
         execute(with_arrays("add.s64 %rd1, %rd0, %rd30; st.global.u32 [%rd1], 1;", 1), 32, [x])

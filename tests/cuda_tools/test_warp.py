@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.cuda_tools.ptx_emulator.elements import Fault, PTXError
+from tests.cuda_tools.ptx_emulator.elements import FaultError, PTXError
 from tests.cuda_tools.ptx_text import computed, execute, with_arrays
 
 LANES = np.arange(64)
@@ -104,13 +104,14 @@ def test_products_of_matrices(kind):
 @pytest.mark.parametrize(
     ("body", "error", "message"),
     [
-        ("setp.lt.u32 %p1, %r0, 16; @%p1 {}", Fault, "part of a warp"),
+        ("setp.lt.u32 %p1, %r0, 16; @%p1 {}", FaultError, "part of a warp"),
         ("{}", PTXError, "not emulated: mma.sync.aligned.m8n8k4"),
     ],
 )
 def test_products_that_are_refused(body, error, message):
     shape = "m8n8k4.row.col.f32.f16.f16.f32" if error is PTXError else MMA["tf32"][0]
-    product = f"mma.sync.aligned.{shape} {{%f1, %f2, %f3, %f4}}, {{%r1, %r2, %r3, %r4}}, {{%r5, %r6}}, {{%f1, %f2, %f3, %f4}};"
+    sums = "{%f1, %f2, %f3, %f4}"
+    product = f"mma.sync.aligned.{shape} {sums}, {{%r1, %r2, %r3, %r4}}, {{%r5, %r6}}, {sums};"
     with pytest.raises(error, match=message):
         execute(with_arrays(body.format(product), 0), 32, [])
 
@@ -118,9 +119,11 @@ def test_products_that_are_refused(body, error, message):
 def test_matrices_are_loaded_by_rows():
     declarations = "    .shared .align 16 .b8 buffer[512];"
     body = (
-        "mov.u32 %r1, buffer; shl.b32 %r2, %r0, 4; add.s32 %r2, %r2, %r1; shl.b64 %rd4, %rd30, 2; add.s64 %rd5, %rd0, %rd4;"
+        "mov.u32 %r1, buffer; shl.b32 %r2, %r0, 4; add.s32 %r2, %r2, %r1; shl.b64 %rd4, %rd30, 2;"
+        "add.s64 %rd5, %rd0, %rd4;"
         "ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%rd5]; st.shared.v4.u32 [%r2], {%r4, %r5, %r6, %r7}; bar.sync 0;"
-        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r8, %r9, %r10, %r11}, [%r2]; st.global.v4.u32 [%rd5], {%r8, %r9, %r10, %r11};"
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r8, %r9, %r10, %r11}, [%r2];"
+        "st.global.v4.u32 [%rd5], {%r8, %r9, %r10, %r11};"
     )
     words = np.arange(128, dtype=np.uint32).reshape(32, 4)
     out = words.copy()

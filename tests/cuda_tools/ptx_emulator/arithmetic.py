@@ -106,8 +106,8 @@ def _fma16(x: Array, y: Array, z: Array) -> Array:
 def _fma32(x: Array, y: Array, z: Array) -> Array:
     """Return the product and sum of float32, rounded once.
 
-    The product is exact in float64; its sum with z is rounded, and rounding that again to float32 is wrong only where it
-    lies halfway between two float32: there, and among subnormal results, the sum is made odd first.
+    The product is exact in float64; its sum with z is rounded, and rounding that again to float32 is wrong only where
+    it lies halfway between two float32: there, and among subnormal results, the sum is made odd first.
     """
     product, third = np.multiply(x, y, dtype=np.float64), np.float64(z)
     total = np.asarray(product + third)
@@ -130,7 +130,7 @@ def _odd_sum(a: Array, b: Array) -> Array:
 
 
 def _fma64(x: Array, y: Array, z: Array) -> Array:
-    """Return a product and sum of float64 with the rounding errors of both added back (Dekker): rounded once or nearly so."""
+    """Return a product and sum of float64, rounded once or nearly so: Dekker adds the rounding errors of both back."""
     product = np.asarray(x * y)
     a, b = np.float64(134217729.0) * x, np.float64(134217729.0) * y
     xh, yh = a - (a - x), b - (b - y)

@@ -30,7 +30,7 @@ class PTXError(Exception):
     """PTX that cannot be read, or an instruction that the emulator does not know."""
 
 
-class Fault(PTXError):
+class FaultError(PTXError):
     """What would end the kernel on a device, or read and write memory that is not its own."""
 
 

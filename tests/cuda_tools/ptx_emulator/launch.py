@@ -95,7 +95,7 @@ def run(
 
     Raises
     ------
-    Fault
+    FaultError
         An access out of bounds or misaligned.
     PTXError
         PTX that the emulator does not know.

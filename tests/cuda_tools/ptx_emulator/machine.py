@@ -1,4 +1,4 @@
-"""The threads of some blocks, one NumPy lane each, run in step: the lowest program counter first, so they reconverge."""
+"""The threads of some blocks, one NumPy lane each, run in step: the lowest program counter first, so they rejoin."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from tests.cuda_tools.ptx_emulator.elements import DTYPES, Array, Fault, PTXError, size_of
+from tests.cuda_tools.ptx_emulator.elements import DTYPES, Array, FaultError, PTXError, size_of
 from tests.cuda_tools.ptx_emulator.parser import Kernel
 from tests.cuda_tools.ptx_emulator.races import Clock, Shadow
 from tests.cuda_tools.ptx_emulator.traffic import Traffic, sectors, wavefronts
@@ -139,11 +139,11 @@ class Memory:
     ) -> tuple[Array, Array]:
         odd = addresses % np.uint64(size) != 0
         if odd.any():
-            raise Fault(f"misaligned access of {size} bytes, {self._who(lanes, odd, addresses)}: {what}")
+            raise FaultError(f"misaligned access of {size} bytes, {self._who(lanes, odd, addresses)}: {what}")
         if space == "global":
             index = self._global_index(addresses, size, lanes, what)
             if way != "ld" and (fixed := self.memory.constant[index]).any():
-                raise Fault(f"write to a read-only array, {self._who(lanes, fixed, addresses)}: {what}")
+                raise FaultError(f"write to a read-only array, {self._who(lanes, fixed, addresses)}: {what}")
             self._check(self.global_shadow, lanes, index, size, way, what)
             self._count(f"{way}.global {what}", lambda: sectors(self.clock.warp[lanes].astype(np.int64), index, size))
             return self.memory.bytes, index
@@ -162,7 +162,7 @@ class Memory:
         offsets = addresses.astype(np.int64) % LOCAL
         bad = offsets + size > self.local_bytes
         if bad.any():
-            raise Fault(f"out of bounds of local memory, {self._who(lanes, bad, addresses)}: {what}")
+            raise FaultError(f"out of bounds of local memory, {self._who(lanes, bad, addresses)}: {what}")
         return self.local, offsets + lanes * self.local_pitch
 
     def _check(self, shadow: Shadow | None, lanes: Array, index: Array, size: int, way: str, what: str) -> None:
@@ -182,7 +182,7 @@ class Memory:
         index = addresses.astype(np.int64) - GLOBAL
         bad = self.memory.outside(index, size)
         if bad.any():
-            raise Fault(f"out of bounds of global memory, {self._who(lanes, bad, addresses)}: {what}")
+            raise FaultError(f"out of bounds of global memory, {self._who(lanes, bad, addresses)}: {what}")
         return index
 
     def _shared_index(self, addresses: Array, size: int, lanes: Array, what: str) -> Array:
@@ -190,7 +190,7 @@ class Memory:
         offsets = np.where(offsets >= SHARED, offsets - SHARED, offsets)
         bad = (offsets < 0) | (offsets + size > self.shared_bytes)
         if bad.any():
-            raise Fault(f"out of bounds of shared memory, {self._who(lanes, bad, addresses)}: {what}")
+            raise FaultError(f"out of bounds of shared memory, {self._who(lanes, bad, addresses)}: {what}")
         return offsets + self.clock.block[lanes] * self.shared_pitch
 
     def _who(self, lanes: Array, bad: Array, addresses: Array) -> str:

@@ -1,7 +1,7 @@
 """Instructions that move data: loads, stores, register moves, atomics, asynchronous copies.
 
-An asynchronous copy is carried out at the `cp.async.wait` that covers it, not at its issue: a kernel that forgets to wait
-reads what was there before, and whoever touches the target in between is reported.
+An asynchronous copy is carried out at the `cp.async.wait` that covers it, not at its issue: a kernel that forgets to
+wait reads what was there before, and whoever touches the target in between is reported.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.cuda_tools.ptx_emulator.conversion import from_bf16
-from tests.cuda_tools.ptx_emulator.elements import Array, Fault, PTXError
+from tests.cuda_tools.ptx_emulator.elements import Array, FaultError, PTXError
 from tests.cuda_tools.ptx_emulator.machine import WARP, Machine, Mask, Operation
 from tests.cuda_tools.ptx_emulator.parser import Instruction, vector
 
@@ -86,11 +86,11 @@ def _bar_warp(m: Machine, i: Instruction, mask: Mask) -> None:
 def _whole_warps(m: Machine, i: Instruction, mask: Mask) -> None:
     lanes = m.active(mask)
     if len(lanes) % WARP or m.clock.threads % WARP or (lanes.reshape(-1, WARP) % WARP != _LANE).any():
-        raise Fault(f"only a part of a warp executes {i.text}")
+        raise FaultError(f"only a part of a warp executes {i.text}")
 
 
 def _mma(m: Machine, i: Instruction, mask: Mask) -> None:
-    """D = A B + C on tensor cores: exact products, summed in float64 here, so the last bits may differ from a device's."""
+    """D = A B + C on tensor cores; the sums are in float64 here, so the last bits may differ from a device's."""
     _whole_warps(m, i, mask)
     element, shape = i.parts[-2], next((part for part in i.parts if part.startswith("m16n8k")), "")
     sizes = {"tf32": ("4", "8"), "bf16": ("8", "16"), "f16": ("8", "16")}.get(element, ())
@@ -145,7 +145,7 @@ def _ldmatrix(m: Machine, i: Instruction, mask: Mask) -> None:
     lanes = m.active(mask)
     first = lanes // WARP * WARP
     if (rows[lanes] % np.uint64(16)).any():
-        raise Fault(f"misaligned row of a matrix: {i.text}")
+        raise FaultError(f"misaligned row of a matrix: {i.text}")
     for n, name in enumerate(vector(i.operands[0])):
         address = rows[first + 8 * n + m.in_warp[lanes] // 4] + (m.in_warp[lanes] % 4 * 4).astype(np.uint64)
         (values,) = m.memory.load("shared", address, "b32", 1, lanes, i.text)
