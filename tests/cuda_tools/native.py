@@ -1,7 +1,8 @@
 """Run a CUDA kernel on the host's processor: its LLVM IR from before NVVM, compiled for the host by llvmlite.
 
 Blocks run one after another, their threads as fibers (fibers.ll), so a layer of real size takes a second. It finds
-wrong results; races, bounds and alignment are what the emulator is for. Linux with glibc on x86-64, no warp instructions.
+wrong results; races, bounds and alignment are what the emulator is for. Linux with glibc on x86-64, no instructions of
+a warp.
 """
 
 from __future__ import annotations

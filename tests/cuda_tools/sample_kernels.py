@@ -17,6 +17,7 @@ U32 = types.uint32
 COPY = (POINTER, POINTER, U32)
 SUM = (POINTER, POINTER, U32)
 PRODUCT = (POINTER, POINTER, POINTER, U32, U32, U32)
+DIVIDE = (types.CPointer(types.uint64), types.CPointer(types.uint64), U32)
 ARRAYS = (types.Array(types.float32, 1, "C"), types.Array(types.float32, 1, "C"))
 THREADS = 64
 
@@ -121,3 +122,34 @@ def shuffle(name: str, argument: int) -> Callable:
         out[t] = cuda.shfl_sync(0xFFFFFFFF, x[t], argument)
 
     return rebuild.renamed(kernel, "shfl_sync", name)
+
+
+def halves_in_float64(x, out, size):
+    i = uint32(cuda.threadIdx.x)
+    # The literal is a float64, and so is the product.
+    out[i] = x[i] * 0.3
+
+
+def indexed_local_array(x, out, size):
+    i = uint32(cuda.threadIdx.x)
+    table = cuda.local.array(64, float32)
+    for n in range(64):
+        table[n] = x[n]
+    # An index that is known only when the kernel runs keeps the array in memory.
+    out[i] = table[uint32(i % size)] + table[uint32(size % uint32(61))]
+
+
+def narrow_shared_loads(x, out, size):
+    i = uint32(cuda.threadIdx.x)
+    row = cuda.shared.array(64, float32)
+    row[i] = x[i]
+    cuda.syncthreads()
+    total = float32(0)
+    for n in range(uint32(0), size):
+        total += row[uint32(uint32(i * n) % uint32(64))] * total
+    out[i] = total
+
+
+def divides_64_bits(x, out, size):
+    i = uint32(cuda.threadIdx.x)
+    out[i] = x[i] // x[uint32(i + size)]

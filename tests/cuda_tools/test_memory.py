@@ -64,7 +64,10 @@ def test_a_warp_barrier_orders_its_warp_only():
 
 
 def test_race_checks_know_bytes():
-    body = "mov.u32 %r3, buffer; add.s32 %r3, %r3, %r0; st.shared.u8 [%r3], %r0; ld.shared.u8 %r4, [%r3{}]; mov.b32 %f2, %r4;"
+    body = (
+        "mov.u32 %r3, buffer; add.s32 %r3, %r3, %r0; st.shared.u8 [%r3], %r0; ld.shared.u8 %r4, [%r3{}];"
+        "mov.b32 %f2, %r4;"
+    )
     shared(body.format(""))[1].assert_clean()
     assert any("RAW" in text for text in shared(body.format("+1"), threads=63)[1].findings)
 

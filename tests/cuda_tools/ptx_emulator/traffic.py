@@ -1,8 +1,8 @@
 """What memory accesses cost: sectors of global memory per request, wavefronts of shared memory.
 
 A request is one warp's instruction. Global memory is moved in sectors of 32 bytes. Shared memory has 32 banks of 4
-bytes: a warp's access of 4 bytes is one phase, of 8 bytes two, of 16 bytes four, and a phase takes as many wavefronts as the
-fullest bank has different words of it.
+bytes: a warp's access of 4 bytes is one phase, of 8 bytes two, of 16 bytes four, and a phase takes as many wavefronts
+as the fullest bank has different words of it.
 """
 
 from __future__ import annotations
