@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 Capability = tuple[int, int]
 # The oldest and the newest architecture that the kernels are judged on.
 CAPABILITIES: tuple[Capability, ...] = ((8, 0), (9, 0))
-_MODULES = ("numba_cuda", "nvidia")
+_MODULES = ("numba_cuda",)
+_LIBRARIES = ("libnvrtc", "libnvvm")
 _TOOLS = ("ptxas", "cuobjdump", "nvdisasm")
 
 
@@ -48,8 +49,15 @@ def tool(name: str) -> str | None:
 def missing() -> str | None:
     """Return the first part that compiling needs and that is not installed; None: all is there."""
     absent = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    absent += [name for name in _LIBRARIES if not _has_library(name)]
     absent += [name for name in _TOOLS if tool(name) is None]
     return f"{absent[0]} is not installed (extra cuda-dev)" if absent else None
+
+
+def _has_library(name: str) -> bool:
+    folders = [Path(sysconfig.get_paths()["purelib"], "nvidia")]
+    folders += [Path(home) for home in [os.environ.get("CUDA_HOME")] if home]
+    return any(True for folder in folders for _ in folder.glob(f"**/{name}.so*"))
 
 
 def to_ptx(kernel: Callable, signature: tuple, capability: Capability = (8, 0), **options: Any) -> str:

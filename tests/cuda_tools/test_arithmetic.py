@@ -224,7 +224,26 @@ def test_ftz_flushes_a_subnormal_sum():
         np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("text", ["tcgen05.mma %r1, %r2;", "add.f128 %r1, %r2, %r3;", "vadd.s32 %r1, %r2, %r3;"])
-def test_an_unknown_instruction_is_named(text):
-    with pytest.raises(PTXError, match=text.split()[0].split(".")[-1]):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcgen05.mma %r1, %r2;",
+        "vadd.s32 %r1, %r2, %r3;",
+        "add.f16x2 %r1, 0, 0;",
+        "add.rz.f32 %f1, 0f00000000, 0f00000000;",
+        "cvt.rp.f32.s32 %f1, 3;",
+        "add.sat.s32 %r1, 1, 2;",
+        "fma.rn.bf16 %h1, 0, 0, 0;",
+        "atom.global.add.f16x2 %r1, [%rd1], 0;",
+        "bar.arrive 0, 32;",
+        "barrier.cluster.arrive;",
+    ],
+)
+def test_an_instruction_that_is_not_emulated_is_named(text):
+    with pytest.raises(PTXError, match=text.split()[0].replace(".", "[.]")):
         execute(module(text), 1, [])
+
+
+def test_an_unknown_element_type_is_named():
+    with pytest.raises(PTXError, match="f128"):
+        execute(module("add.f128 %r1, %r2, %r3;"), 1, [])

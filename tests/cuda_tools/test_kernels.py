@@ -7,12 +7,12 @@ import pytest
 
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools import mutate, native, simulator
-from tests.cuda_tools import sample_kernels as samples
 from tests.cuda_tools.ptx_emulator.elements import FaultError
 from tests.cuda_tools.ptx_emulator.launch import run
-from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN
+from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN, sample_kernels
 
 pytestmark = NEEDS_TOOLCHAIN
+samples = sample_kernels()
 
 SMALL = (16, 16, 8, 4)
 ON_HOST = pytest.mark.skipif(not native.AVAILABLE, reason="fibers are those of glibc on x86-64")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.cuda_tools import compile as toolchain
-from tests.cuda_tools import sample_kernels as samples
 from tests.cuda_tools import sass
-from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN
+from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN, sample_kernels
 
 pytestmark = NEEDS_TOOLCHAIN
+samples = sample_kernels()
 
 TILE = (64, 64, 8, 8)
 CAPABILITIES = pytest.mark.parametrize("capability", toolchain.CAPABILITIES, ids=["sm_80", "sm_90"])

@@ -50,8 +50,6 @@ def _float_to_float(values: Array, target: str, i: Instruction) -> Array:
     for name, function in _TO_INTEGER.items():
         if name in i.parts:
             values = function(values)
-    if "rz" in i.parts or "rm" in i.parts or "rp" in i.parts:
-        raise PTXError(f"rounding is not emulated: {i.text}")
     result = values.astype(dtype_of(target))
     if "sat" in i.parts:
         result = np.fmin(np.fmax(result, result.dtype.type(0)), result.dtype.type(1))

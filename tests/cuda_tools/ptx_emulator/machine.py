@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cuda_tools.ptx_emulator.elements import UNSIGNED, Array, PTXError, dtype_of, reinterpret
+from tests.cuda_tools.ptx_emulator.elements import FLOATS, UNSIGNED, Array, PTXError, dtype_of, reinterpret
 from tests.cuda_tools.ptx_emulator.memory import Memory
 from tests.cuda_tools.ptx_emulator.parser import Instruction, Kernel
 from tests.cuda_tools.ptx_emulator.races import Clock
@@ -20,6 +20,9 @@ Size = tuple[int, int, int]
 # None: all lanes.
 Mask = Array | None
 Operation = Callable[["Machine", Instruction, Mask], None]
+_BARRIER = {"bar", "barrier", "cta", "sync", "aligned", "red", "popc", "and", "or", "u32", "pred"}
+# Element types on which NumPy cannot compute, and where an instruction may have them all the same.
+_OPAQUE, _READS_OPAQUE = ("bf16", "f16x2", "bf16x2", "tf32"), ("cvt", "ld", "st", "mov")
 _ADDRESS = re.compile(r"^\[\s*([%$\w.]+)\s*(?:\+\s*(-?\w+))?\s*\]$")
 
 
@@ -98,6 +101,7 @@ class Machine:
         operation = self.operations.get(instruction.parts[0])
         if operation is None:
             raise PTXError(f"instruction is not emulated: {instruction.text}")
+        _check_suffixes(instruction)
         with np.errstate(all="ignore"):
             operation(self, instruction, mask)
 
@@ -118,13 +122,20 @@ class Machine:
             self.pc[mask] = pc + 1
             self.live[taken] = False
         elif root in ("bar", "barrier") and "warp" not in instruction.parts:
-            if instruction.operands and instruction.operands["red" in instruction.parts] != "0":
-                raise PTXError(f"only barrier 0 of all threads is emulated: {instruction.text}")
+            self._check_barrier(instruction)
             self.pc[mask] = pc + 1
             self.waiting[taken] = True
         else:
             return False
         return True
+
+    def _check_barrier(self, instruction: Instruction) -> None:
+        numbers = instruction.operands
+        if "red" in instruction.parts:
+            numbers = instruction.operands[1:-1]
+        everyone = not numbers or numbers[0] == "0" and numbers[1:] in ((), (str(self.clock.threads),))
+        if not everyone or not _BARRIER.issuperset(instruction.parts):
+            raise PTXError(f"only barrier 0 of all threads is emulated: {instruction.text}")
 
     def _release(self) -> None:
         """Open the barrier of every block: all its lanes that have not ended wait."""
@@ -200,6 +211,15 @@ class Machine:
         base = self.full(match[1], "u64")
         with np.errstate(over="ignore"):
             return base + offset
+
+
+def _check_suffixes(i: Instruction) -> None:
+    """Refuse what would be computed wrongly without a word: packed floats, directed rounding, saturated integers."""
+    opaque = i.kind in _OPAQUE and i.parts[0] not in _READS_OPAQUE
+    directed = {"rz", "rm", "rp"} & set(i.parts) and (i.kind in FLOATS or i.parts[0] == "cvt")
+    saturated = "sat" in i.parts and i.kind not in FLOATS and i.parts[0] != "cvt"
+    if opaque or directed or saturated:
+        raise PTXError(f"instruction is not emulated: {i.text}")
 
 
 @cache
