@@ -134,7 +134,7 @@ def indexed_local_array(x, out, size):
     i = uint32(cuda.threadIdx.x)
     table = cuda.local.array(64, float32)
     for n in range(64):
-        table[n] = x[n]
+        table[n] = x[n] * x[uint32(n + i)]
     # An index that is known only when the kernel runs keeps the array in memory.
     out[i] = table[uint32(i % size)] + table[uint32(size % uint32(61))]
 

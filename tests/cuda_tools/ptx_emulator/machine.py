@@ -133,7 +133,7 @@ class Machine:
         numbers = instruction.operands
         if "red" in instruction.parts:
             numbers = instruction.operands[1:-1]
-        everyone = not numbers or numbers[0] == "0" and numbers[1:] in ((), (str(self.clock.threads),))
+        everyone = not numbers or (numbers[0] == "0" and numbers[1:] in ((), (str(self.clock.threads),)))
         if not everyone or not _BARRIER.issuperset(instruction.parts):
             raise PTXError(f"only barrier 0 of all threads is emulated: {instruction.text}")
 
