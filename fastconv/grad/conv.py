@@ -63,7 +63,7 @@ input : array_like of shape (N, IC, {axes})
 weight_size : tuple of int
     Shape of the weight: (OC, IC/groups, {kernel}).
 grad_output : array_like of the shape of the result of `fastconv.{op}`
-stride, padding, dilation, groups, padding_mode, layout
+stride, padding, dilation, groups, padding_mode, layout, precision
     As in `fastconv.{op}`.
 
 Returns
@@ -78,7 +78,9 @@ ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
 Notes
 -----
 As many FLOP as the convolution. Sums run over bands of some hundred pixels, whose sums are added; the same bits for
-every number of threads. The input's conjugate if it is complex.
+every number of threads. Where the CPU has a matrix unit for it, float32 products may be sums of three bfloat16 ones,
+with errors below 1e-5 of the largest element (a test holds it); ``precision="strict"`` forbids that. The input's
+conjugate if it is complex. Its scratch is no part of `fastconv.set_max_workspace`.
 
 Examples
 --------
@@ -248,7 +250,7 @@ def depthwise_conv2d_vjp(
     name = "depthwise_conv2d_vjp"
     x = as_input(name, "input", input)
     words = (padding_mode, layout, activation, algorithm, precision, device)
-    options = Options(stride, padding, dilation, max(channels(name, x, layout), 1), *words)
+    options = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
     return conv_vjp(name, grad_output, x, weight, bias, options, residual)
 
 
@@ -299,7 +301,7 @@ def separable_conv2d_vjp(
     name = "separable_conv2d_vjp"
     x = as_input(name, "input", input)
     words = (padding_mode, layout, depthwise_activation, algorithm, precision, device)
-    first = Options(stride, padding, dilation, max(channels(name, x, layout), 1), *words)
+    first = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
     second = Options(1, 0, 1, 1, "zeros", layout, activation, "auto", precision, device)
     weights = depthwise_weight, pointwise_weight
     return separable_vjp(name, grad_output, x, weights, bias, depthwise_bias, (first, second), residual)
@@ -327,12 +329,12 @@ def spatially_separable_conv2d_vjp(
     name = "spatially_separable_conv2d_vjp"
     x = as_input(name, "input", input)
     words = (padding_mode, layout, activation, "auto", precision, device)
-    options = Options(stride, padding, dilation, max(channels(name, x, layout), 1), *words)
+    options = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
     check_keyword(name, "algorithm", algorithm, ("auto", "direct", "im2col", "depthwise", "separable"))
     return factors_vjp(name, grad_output, x, (column, row), bias, options, residual)
 
 
-def channels(function: str, x: np.ndarray, layout: str) -> int:
+def _channels(function: str, x: np.ndarray, layout: str) -> int:
     """Return the input's channels; of an array of another rank 1, and what follows says what is wrong."""
     check_keyword(function, "layout", layout, LAYOUTS)
     return x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1

@@ -301,6 +301,21 @@ def test_the_matrix_unit_gives_the_same(layout, monkeypatch):
     dispatched.prepare_weight_gradient.cache_clear()
 
 
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("text", ["n1ic64h24w24_oc48k3s1p1", "n4ic32h13w13_oc32k3s1p0", "n1ic96h20w20_oc64k1s1p0"])
+def test_weight_gradients_keep_their_bound(text, layout, monkeypatch):
+    monkeypatch.setattr(dispatched, "pays", lambda rounded, exact: True)
+    dispatched.prepare_weight_gradient.cache_clear()
+    a, rng = cases.draw(text, layout), np.random.default_rng(11)
+    x = rng.standard_normal(a.x.shape, np.float32)
+    dy = rng.standard_normal(a.r.shape, np.float32)
+    g = geometry(a, x.shape, a.w.shape)
+    got = dispatched.prepare_weight_gradient(g._replace(dtype="float32"), "default").run(x, dy)
+    want = weight_gradient(x, dy, g)
+    dispatched.prepare_weight_gradient.cache_clear()
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_spreads_as_in_the_definition(value):
     rng = np.random.default_rng(9)
