@@ -36,6 +36,8 @@ class Algorithm(NamedTuple):
         As `blocking`, for precision="bf16", where products may be rounded to bfloat16.
     pack_cycles : float
         Cycles to bring a weight into the kernel's order, for each packed element.
+    backends : tuple of str
+        The folders of kernels that have it; of kernels/cuda the object is ``(function, geometry, activation) -> program``.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Algorithm(NamedTuple):
     source: str
     rough: Callable[[ConvGeometry, Any], Any] | None = None
     pack_cycles: float = PACK_CYCLES
+    backends: tuple[str, ...] = ("cpu",)

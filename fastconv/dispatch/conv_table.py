@@ -187,6 +187,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Georganas et al. 2018, doi:10.1109/SC.2018.00069; Dukhan 2019, arXiv:1907.02129",
+        backends=("cpu", "cuda"),
     ),
 )
 

@@ -8,10 +8,10 @@ from typing import Any
 
 
 @cache
-def load(name: str) -> Any:
-    """Return the object `module:attribute` of fastconv.kernels.cpu."""
+def load(name: str, backend: str = "cpu") -> Any:
+    """Return the object `module:attribute` of fastconv.kernels.<backend>."""
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(f"fastconv.kernels.cpu.{module}"), attribute)
+    return getattr(importlib.import_module(f"fastconv.kernels.{backend}.{module}"), attribute)
 
 
 def target() -> Any:

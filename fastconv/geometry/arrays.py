@@ -25,6 +25,8 @@ DTYPES: Final = ", ".join(_NAMES) + " or ml_dtypes.bfloat16"
 
 # DLPack devices whose memory the CPU reads: CPU, pinned CUDA, pinned ROCm.
 _HOST_DEVICES = (1, 3, 11)
+# CUDA, and CUDA's managed memory.
+_CUDA_DEVICES = (2, 13)
 
 _from_buffer = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
@@ -94,6 +96,20 @@ def _as_ndarray(function: str, name: str, value: object) -> np.ndarray:
         reason = " ".join(str(error).split())
         message = f"{function}: {name} of type {type(value).__name__} cannot be read as an array: {reason}"
         raise kind(message) from error
+
+
+def on_device(value: object) -> bool:
+    """Return whether the memory of `value` is a CUDA device's; an object of the host with ``__dlpack__`` is not."""
+    if isinstance(value, np.ndarray):
+        return False
+    # The arrays of Numba's simulator of a device have no interface.
+    if hasattr(value, "__cuda_array_interface__") or type(value).__name__ == "FakeCUDAArray":
+        return True
+    device = getattr(value, "__dlpack_device__", None)
+    try:
+        return device is not None and device()[0] in _CUDA_DEVICES
+    except Exception:
+        return False
 
 
 def _check_device(function: str, name: str, value: object) -> None:

@@ -1,0 +1,56 @@
+"""The device's side of dispatch: which row of the table runs there, and the door to the launch layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.dispatch.algorithm import Algorithm
+from fastconv.dispatch.choose import refusal
+from fastconv.dispatch.conv_table import TABLE
+from fastconv.dispatch.load import load
+from fastconv.errors import UnsupportedError
+from fastconv.geometry.conv import ConvGeometry
+
+FLOATS = ("float32", "float64", "float16")
+
+
+def begin(function: str, **arrays: Any) -> Any:
+    """Return the call of an operation on the device, with its arrays there, or raise what is missing."""
+    return load("launch:Call", "cuda")(function, arrays)
+
+
+def check_dtypes(function: str, call: Any) -> np.dtype:
+    """Return the one dtype of all arrays of a call, or raise that it has no kernels."""
+    dtypes = {buffer.dtype for buffer in call.buffers.values() if buffer is not None}
+    names = ", ".join(sorted(map(str, dtypes)))
+    if len(dtypes) > 1 or names not in FLOATS:
+        raise UnsupportedError(
+            f"{function}: arrays of dtype {names} on a CUDA device; this version has kernels for all arrays of one of "
+            f"{', '.join(FLOATS)}"
+        )
+    return dtypes.pop()
+
+
+def convolution(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Any:
+    """Return the program of a convolution on the device: of the row that was asked for, else of the first that can."""
+    rows = [row for row in TABLE if "cuda" in row.backends]
+    judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) for row in rows}
+    able = [row for row, refused in judged.items() if refused is None]
+    if algorithm in ("auto", "measure"):
+        row = able[0]
+    else:
+        named = [row for row in able if row.name == algorithm]
+        if not named:
+            reasons = [refused for row, refused in judged.items() if row.name == algorithm]
+            reason = reasons[0] if reasons else "this version does not have it on CUDA"
+            names = ", ".join(row.name for row in able)
+            raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
+        row = named[0]
+    return load(row.kernel, "cuda")(function, g, activation)
+
+
+def kernels(name: str) -> Any:
+    """Return an object ``module:attribute`` of the kernels for CUDA."""
+    return load(name, "cuda")
