@@ -21,10 +21,11 @@ from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
 from fastconv.kernels.cuda.epilogue import is_fused, limits
 from fastconv.kernels.cuda.launch import GRID_LIMIT, LIMIT, Buffer, Kernel, blocks_of, launch, upload
-from fastconv.kernels.cuda.memory import ALIGNMENT, ELEMENT, REAL, REAL_CODE, load, load4, pointer, store4, store_at
+from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, load, load4, pointer, store4, store_at
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
+from fastconv.kernels.cuda.tile_ops import tile_ops
 
 TILES = {
     "f": (
@@ -43,11 +44,14 @@ FAR = 0x40000000
 SIZES = 26
 
 
-def implicit_gemm(code: str, tile: Tile) -> Kernel:
-    """Return the kernel of one tile and storage type; `g` are the sizes in the order of `Program`."""
+def implicit_gemm(code: str, tile: Tile, deep: bool) -> Kernel:
+    """Return the kernel of one tile and storage type; `g` are the sizes in the order of `Program.run`.
+
+    Only a `deep` one looks where its taps lie along D.
+    """
     BM, BN, BK, TM, TN, WM, WN = tile
-    threads, (rows, columns) = tile.threads, tile.steps
-    real, element, updates = REAL[code], ELEMENT[code], rank_updates(tile)
+    threads, ROWS = tile.threads, tile.steps[0]
+    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile)
     KSTEP, M4, VECTORS, WARPS, LANES = threads // BN, BM // 4, BM * BK // (4 * threads), BN // WN, WN // TN
     TAPS, MSTEP, A, PANEL = BK // KSTEP, threads // M4, BM * BK, BK * (BM + BN)
     BUFFERS = 2 * PANEL
@@ -55,7 +59,6 @@ def implicit_gemm(code: str, tile: Tile) -> Kernel:
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
         MP, KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:15]
         SD, SH, SW, PF, PT, PL, YN, YC, YP, WG, flags = g[15:]
-        slope, low, high = clamp
         panels = cuda.shared.array(BUFFERS, real, alignment=ALIGNMENT)
         acc = cuda.local.array((TM, TN), real)
         a = cuda.local.array((VECTORS, 4), real)
@@ -93,7 +96,7 @@ def implicit_gemm(code: str, tile: Tile) -> Kernel:
                 for q in range(TAPS):
                     offset, kd, kh, kw = load4(table, kc, q * KSTEP * 4)
                     value = real(0)
-                    if uint32(d0 + kd) < D and uint32(h0 + kh) < H and uint32(w0 + kw) < W:
+                    if (not deep or uint32(d0 + kd) < D) and uint32(h0 + kh) < H and uint32(w0 + kw) < W:
                         value = real(load(x, uint32(first + offset)))
                     b[q] = value
                 wa, kc = uint32(wa + uint32(uint32(BK) * MP)), uint32(kc + uint32(4 * BK))
@@ -106,22 +109,21 @@ def implicit_gemm(code: str, tile: Tile) -> Kernel:
                 for q in range(TAPS):
                     store_at(panels, uint32(here + to_b), q * KSTEP * BN, b[q])
             cuda.syncthreads()
-        for j in range(TN):
-            p = uint32(uint32(n0 + fn) + uint32((j // 4) * columns + j % 4))
-            n = uint32(p // ODHW)
-            base = uint32(uint32(n * YN) + uint32(uint32(p - uint32(n * ODHW)) * YP))
+        p, m = uint32(n0 + fn), uint32(m0 + fm)
+        oc, columns = uint32(uint32(group * OCG) + m), uint32(P - min(P, p))
+        channels = uint32(OCG - min(OCG, m))
+        place = (p, oc, ODHW, YN, YP, YC, columns, channels)
+        if flags & uint32(1):
             for i in range(TM):
-                m = uint32(uint32(m0 + fm) + uint32((i // 4) * rows + i % 4))
-                if p < P and m < OCG:
-                    oc = uint32(uint32(group * OCG) + m)
-                    at, value = uint32(base + uint32(oc * YC)), acc[i, j]
-                    if flags & uint32(1):
-                        value += real(load(bias, oc))
-                    if flags & uint32(2):
-                        value += real(load(residual, at))
-                    value = value * slope if value < real(0) else value
-                    value = low if value < low else value
-                    out[at] = element(high if value > high else value)
+                row = uint32((i // 4) * ROWS + i % 4)
+                value = real(0)
+                if row < channels:
+                    value = real(load(bias, uint32(oc + row)))
+                for j in range(TN):
+                    acc[i, j] += value
+        if flags & uint32(2):
+            add(acc, residual, place)
+        store(acc, out, place, clamp)
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(REAL_CODE[code]), array, array, array, pointer("I"), own, types.UniTuple(real, 3))
@@ -150,6 +152,8 @@ class Program:
         self.grid = (blocks_of(pixels, self.tile.BN), self.MP // self.tile.BM, g.G)
         if max(self.grid[1:]) > GRID_LIMIT or max(pixels, g.G * self.KP * self.MP, 4 * self.KP) >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
+        # Without depth, od is 0 and its only tap inside.
+        self.deep = g.axes == 3
         self.fused = is_fused(activation)
         self.clamp = limits(activation if self.fused else None, self.code)
 
@@ -173,7 +177,7 @@ class Program:
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
         table = _table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
         arguments = (x, packed, bias, residual, out, table, numbers, self.clamp)
-        launch(stream, implicit_gemm, (self.code, self.tile), self.grid, arguments)
+        launch(stream, implicit_gemm, (self.code, self.tile, self.deep), self.grid, arguments)
         if not self.fused:
             activations.run(stream, self.activation, out, out)
 
