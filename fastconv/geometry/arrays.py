@@ -120,7 +120,7 @@ def _check_device(function: str, name: str, value: object) -> None:
     except Exception:
         # The exporter cannot say; the conversion that follows reports what is wrong.
         on_host = True
-    if not on_host or hasattr(value, "__cuda_array_interface__"):
+    if not on_host or on_device(value):
         kind = type(value).__name__
         raise UnsupportedError(f"{function}: {name} of type {kind} is in device memory, expected an array on the CPU")
 

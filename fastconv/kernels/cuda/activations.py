@@ -14,7 +14,7 @@ from numba import cuda, types, uint32
 
 from fastconv.epilogue import LEAKY_SLOPE
 from fastconv.kernels.cuda.launch import Buffer, Kernel, blocks_of, launch
-from fastconv.kernels.cuda.memory import ELEMENT, REAL, device, load, pointer
+from fastconv.kernels.cuda.memory import ELEMENT, REAL, device, pointer
 
 THREADS = 128
 

@@ -81,8 +81,12 @@ def implicit_gemm(code: str, tile: Tile, deep: bool) -> Kernel:
         wa = uint32(uint32(uint32(group * WG) + uint32(ka * MP)) + uint32(m0 + ma))
         to_a, to_b = uint32(uint32(ka * uint32(BM)) + ma), uint32(uint32(uint32(kb * uint32(BN)) + pc) + uint32(A))
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        fm = uint32(uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4)))
-        fn = uint32(uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(4)))
+        fm = uint32(
+            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4))
+        )
+        fn = uint32(
+            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(4))
+        )
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
@@ -96,7 +100,10 @@ def implicit_gemm(code: str, tile: Tile, deep: bool) -> Kernel:
                 for q in range(TAPS):
                     offset, kd, kh, kw = load4(table, kc, q * KSTEP * 4)
                     value = real(0)
-                    if (not deep or uint32(d0 + kd) < D) and uint32(h0 + kh) < H and uint32(w0 + kw) < W:
+                    inside = (uint32(h0 + kh) < H) & (uint32(w0 + kw) < W)
+                    if deep:
+                        inside = inside & (uint32(d0 + kd) < D)
+                    if inside:
                         value = real(load(x, uint32(first + offset)))
                     b[q] = value
                 wa, kc = uint32(wa + uint32(uint32(BK) * MP)), uint32(kc + uint32(4 * BK))
@@ -134,7 +141,7 @@ def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
     """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest."""
     for tile in TILES[code]:
         m, n = -(-channels // tile.BM), -(-pixels // tile.BN)
-        waste = m * tile.BM * n * tile.BN / (channels * pixels)
+        waste = m * tile.BM * n * tile.BN / max(channels * pixels, 1)
         if m * n * groups >= BUSY and waste <= 1.25:
             return tile
     return TILES[code][-1]

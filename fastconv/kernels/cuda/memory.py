@@ -13,7 +13,15 @@ from numba import cuda, types
 
 from fastconv.kernels.cuda.launch import SIMULATED
 
-ELEMENT = {"H": types.uint16, "L": types.uint64, "e": types.float16, "f": types.float32, "d": types.float64, "I": types.uint32, "i": types.int32}
+ELEMENT = {
+    "H": types.uint16,
+    "L": types.uint64,
+    "e": types.float16,
+    "f": types.float32,
+    "d": types.float64,
+    "I": types.uint32,
+    "i": types.int32,
+}
 # In what a kernel computes.
 REAL = {"e": types.float32, "f": types.float32, "d": types.float64}
 REAL_CODE = {"e": "f", "f": "f", "d": "d"}

@@ -86,8 +86,6 @@ def _as_bits(array: Any, code: str) -> Any:
     return array if isinstance(array, int) else type(array)(array._ary.view(code))
 
 
-
-
 def bordered(stream: Any, x: Buffer, g: Any) -> tuple[Buffer, Any]:
     """Return the input (five axes) with its border, cropped where the padding is negative, and what is left to do."""
     ends = ((g.D, g.PF, g.PK), (g.H, g.PT, g.PB), (g.W, g.PL, g.PR))
