@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastconv.api.on_device import activate_on_device
 from fastconv.dispatch import load
 from fastconv.epilogue import ACTIVATIONS, clamp_limits
 from fastconv.errors import DtypeError
-from fastconv.geometry.arrays import address, as_input, check_out, element_dtype, kind_of, usable_in_place
+from fastconv.geometry.arrays import address, as_input, check_out, element_dtype, kind_of, on_device, usable_in_place
 from fastconv.threads import run
 
 __all__ = [
@@ -92,6 +93,8 @@ def _activation(name: str, formula: str, example: str) -> Activation:
 def _activated(name: str, x: ArrayLike, out: np.ndarray | None) -> Any:
     """Return an activation of `x` as a new array or scalar, or in `out`."""
     function = f"activations.{name}"
+    if type(x) is not np.ndarray and on_device(x):
+        return activate_on_device(function, name, x, out)
     array = _as_input(function, x)
     shape, dtype, kind = array.shape, array.dtype, kind_of(array.dtype)
     if kind == "c" or (kind == "i" and clamp_limits(name) is None):

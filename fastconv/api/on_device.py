@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.dispatch import cuda
+from fastconv.epilogue import ALIASES
 from fastconv.errors import ArgumentTypeError, OptionError, ShapeError, UnsupportedError
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, on_device
 
@@ -64,3 +65,14 @@ def require_dtype(function: str, dtype: np.dtype, out_dtype: Any) -> None:
     """Raise if a result of another dtype is wanted."""
     if out_dtype is not None and np.dtype(out_dtype) != dtype:
         raise UnsupportedError(f"{function}: out_dtype = {np.dtype(out_dtype)} on a CUDA device, expected {dtype}")
+
+
+def activate_on_device(function: str, name: str, x: Any, out: Any = None) -> Any:
+    """Return an activation of a device array as a new one of its library, or in `out`."""
+    call = cuda.begin(function, x=x)
+    dtype = cuda.check_dtypes(function, call)
+    source = contiguous(call, call.buffers["x"])
+    check_target(function, call, out, source.shape, dtype)
+    target = call.target(out, source.shape, dtype)
+    cuda.kernels("activations:run")(call.stream, ALIASES.get(name, name), source, target)
+    return call.finish(target, out)
