@@ -37,7 +37,8 @@ class Algorithm(NamedTuple):
     pack_cycles : float
         Cycles to bring a weight into the kernel's order, for each packed element.
     backends : tuple of str
-        The folders of kernels that have it; of kernels/cuda the object is ``(function, geometry, activation) -> program``.
+        The folders of kernels that have it; in kernels/cuda it is
+        ``(function, geometry, activation) -> program``.
     """
 
     name: str

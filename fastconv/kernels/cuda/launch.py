@@ -245,7 +245,8 @@ def _overlap(a: Buffer, b: Buffer) -> bool:
     if SIMULATED:
         return bool(np.may_share_memory(a.pointer._ary, b.pointer._ary))
     ends = [
-        buffer.pointer + buffer.dtype.itemsize * (1 + sum((n - 1) * s for n, s in zip(buffer.shape, buffer.strides)))
+        buffer.pointer
+        + buffer.dtype.itemsize * (1 + sum((n - 1) * s for n, s in zip(buffer.shape, buffer.strides, strict=True)))
         for buffer in (a, b)
     ]
     return bool(a.pointer < ends[1] and b.pointer < ends[0])

@@ -1,6 +1,6 @@
 """Elements moved to other places: copies, borders of the padding modes, repeated elements, nails.
 
-One kernel for all: along each of five axes a table says which element an element of the target comes from, or that it is
+One kernel for all: along each of five axes a table says where an element of the target comes from, or that it is
 a zero. A thread moves one element; neighbours in the target are neighbours in the warp. Elements are moved as bits.
 """
 

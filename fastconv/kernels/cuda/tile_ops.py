@@ -1,4 +1,4 @@
-"""A finished register tile, element by element, as one intrinsic: loops over it are too long for the compiler to unroll.
+"""A finished register tile, element by element, as one intrinsic: the compiler does not unroll such long loops.
 
 What stays a loop indexes the accumulators by a variable, which moves them to local memory.
 """
