@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.job import Job, Product
-from fastconv.api.on_device import arrays_for, check_target, contiguous, require_dtype, volume
+from fastconv.api.on_device import begin, check_target, volume, wants_device
 from fastconv.dispatch import cuda, workspace
 from fastconv.dispatch.choose import in_bytes
 from fastconv.dispatch.conv_table import NAMES
@@ -27,7 +27,6 @@ from fastconv.geometry.arrays import (
     dtype_of,
     element_dtype,
     kind_of,
-    on_device,
     usable_in_place,
     working_dtype,
 )
@@ -83,7 +82,7 @@ def convolve(
     factors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Run one convolution; `factors` are the (column, row) of a weight that is known to be separable."""
-    if options.device == "cuda" or (type(x) is not np.ndarray and options.device == "auto" and on_device(x)):
+    if wants_device(options.device, x):
         return convolve_on_device(function, x, weight, bias, options, out, out_dtype, residual)
     x, w = as_input(function, "input", x), as_input(function, "weight", weight)
     b = None if bias is None else as_input(function, "bias", bias)
@@ -108,9 +107,8 @@ def convolve_on_device(
     function: str, x: Any, weight: Any, bias: Any, options: Options, out: Any, out_dtype: Any, residual: Any
 ) -> Any:
     """Run one convolution on the device; results are arrays of the library of the input."""
-    call = cuda.begin(function, **arrays_for(function, input=x, weight=weight, bias=bias, residual=residual))
-    dtype = cuda.check_dtypes(function, call)
-    require_dtype(function, dtype, out_dtype)
+    call = begin(function, input=x, weight=weight, bias=bias, residual=residual)
+    dtype = call.unify("fde", out_dtype=out_dtype)
     x, w, b, r = (call.buffers[name] for name in ("input", "weight", "bias", "residual"))
     g, activation = problem_of(function, x.shape, w.shape, dtype, options._replace(device="auto"))
     if b is not None and b.shape != (g.OC,):
@@ -119,14 +117,14 @@ def convolve_on_device(
     shape = output_shape(g) if batched else output_shape(g)[1:]
     if r is not None and r.shape != shape:
         residual_shape_check(function, r.shape if len(r.shape) == options.axes + 2 else (1, *r.shape), g)
-    check_target(function, call, out, shape, dtype)
+    check_target(call, out, shape, call.dtype)
     program = cuda.convolution(function, g, activation, options.algorithm, options.precision)
     target = call.target(out, shape, dtype)
     if math.prod(shape):
-        packed = program.pack(call.stream, contiguous(call, w))
-        images = (volume(a, options.axes, options.layout) for a in (x, contiguous(call, r), target))
-        x, r, result = images
-        program.run(call.stream, x, packed, contiguous(call, b), r, result)
+        packed = program.pack(call.stream, call.contiguous("weight"))
+        r = volume(call.contiguous("residual"), options.axes, options.layout)
+        x, result = (volume(a, options.axes, options.layout) for a in (x, target))
+        program.run(call.stream, x, packed, call.contiguous("bias"), r, result)
     return call.finish(target, out)
 
 

@@ -8,43 +8,41 @@ import numpy as np
 
 from fastconv.dispatch import cuda
 from fastconv.epilogue import ALIASES
-from fastconv.errors import ArgumentTypeError, OptionError, ShapeError, UnsupportedError
+from fastconv.errors import ArgumentTypeError, OptionError, ShapeError
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, on_device
 
 
-def arrays_for(function: str, **arrays: Any) -> dict[str, Any]:
-    """Return arrays as the launch layer takes them; those of the host as ndarrays of one dtype, if all are there."""
+def wants_device(device: str, *arrays: Any) -> bool:
+    """Return whether an operation runs on the device: because it is asked for, or because an array is there."""
+    return device == "cuda" or (
+        device == "auto" and any(type(a) is not np.ndarray and a is not None and on_device(a) for a in arrays)
+    )
+
+
+def begin(function: str, **arrays: Any) -> Any:
+    """Return the call of an operation on the device; arrays of the host are read as the CPU reads them."""
     found = {k: a if a is None or on_device(a) else as_input(function, k, a) for k, a in arrays.items()}
     host = [a for a in found.values() if isinstance(a, np.ndarray)]
     if len(host) == sum(a is not None for a in found.values()):
-        dtype = common_dtype(function, *host)
-        found = {k: None if a is None else a.astype(dtype, copy=False) for k, a in found.items()}
-    return found
+        # Refuses the same dtypes as on the CPU, in the same words.
+        common_dtype(function, *host)
+    return cuda.begin(function, **found)
 
 
-def check_target(function: str, call: Any, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_target(call: Any, out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise unless `out` can take a result: an ndarray where arrays came from the host, else a device array."""
     if out is None:
         return
-    if call.library == "host":
-        check_out(function, out, shape, dtype)
+    if call.on_host:
+        check_out(call.function, out, shape, dtype)
         return
     if not on_device(out):
-        raise ArgumentTypeError(f"{function}: out is a {type(out).__name__}, expected an array on the device")
+        raise ArgumentTypeError(f"{call.function}: out is a {type(out).__name__}, expected an array on the device")
     buffer = call.read("out", out)
     if buffer.shape != shape:
-        raise ShapeError(f"{function}: out has shape {buffer.shape}, expected {shape}")
+        raise ShapeError(f"{call.function}: out has shape {buffer.shape}, expected {shape}")
     if buffer.dtype != dtype:
-        raise OptionError(f"{function}: out has dtype {buffer.dtype}, expected {dtype}")
-
-
-def contiguous(call: Any, buffer: Any) -> Any:
-    """Return a buffer in C order: itself or a copy."""
-    if buffer is None or buffer.contiguous:
-        return buffer
-    copied = cuda.kernels("launch:empty")(buffer.shape, buffer.dtype, call.stream)
-    cuda.kernels("moves:copy")(call.stream, buffer, copied)
-    return copied
+        raise OptionError(f"{call.function}: out has dtype {buffer.dtype}, expected {dtype}")
 
 
 def volume(buffer: Any, axes: int, layout: str) -> Any:
@@ -61,18 +59,12 @@ def volume(buffer: Any, axes: int, layout: str) -> Any:
     )
 
 
-def require_dtype(function: str, dtype: np.dtype, out_dtype: Any) -> None:
-    """Raise if a result of another dtype is wanted."""
-    if out_dtype is not None and np.dtype(out_dtype) != dtype:
-        raise UnsupportedError(f"{function}: out_dtype = {np.dtype(out_dtype)} on a CUDA device, expected {dtype}")
-
-
 def activate_on_device(function: str, name: str, x: Any, out: Any = None) -> Any:
     """Return an activation of a device array as a new one of its library, or in `out`."""
-    call = cuda.begin(function, x=x)
-    dtype = cuda.check_dtypes(function, call)
-    source = contiguous(call, call.buffers["x"])
-    check_target(function, call, out, source.shape, dtype)
+    call = begin(function, x=x)
+    dtype = call.unify("fde")
+    source = call.contiguous("x")
+    check_target(call, out, source.shape, call.dtype)
     target = call.target(out, source.shape, dtype)
     cuda.kernels("activations:run")(call.stream, ALIASES.get(name, name), source, target)
     return call.finish(target, out)

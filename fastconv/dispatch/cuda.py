@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.choose import refusal
 from fastconv.dispatch.conv_table import TABLE
@@ -13,24 +11,10 @@ from fastconv.dispatch.load import load
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 
-FLOATS = ("float32", "float64", "float16")
-
 
 def begin(function: str, **arrays: Any) -> Any:
     """Return the call of an operation on the device, with its arrays there, or raise what is missing."""
-    return load("launch:Call", "cuda")(function, arrays)
-
-
-def check_dtypes(function: str, call: Any) -> np.dtype:
-    """Return the one dtype of all arrays of a call, or raise that it has no kernels."""
-    dtypes = {buffer.dtype for buffer in call.buffers.values() if buffer is not None}
-    names = ", ".join(sorted(map(str, dtypes)))
-    if len(dtypes) > 1 or names not in FLOATS:
-        raise UnsupportedError(
-            f"{function}: arrays of dtype {names} on a CUDA device; this version has kernels for all arrays of one of "
-            f"{', '.join(FLOATS)}"
-        )
-    return dtypes.pop()
+    return load("call:Call", "cuda")(function, arrays)
 
 
 def convolution(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Any:

@@ -1,4 +1,4 @@
-"""The public API in the CUDA simulator: numba-cuda's where that is installed, else the one that Numba brings."""
+"""The Python source of the kernels in the CUDA simulator: numba-cuda's where it is installed, else Numba's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.cuda
 
 
 @cache
-def results(group):
+def simulated(group: str) -> Any:
+    """Return what a process in which the device is simulated says about a group."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.cuda.checks", group],
         cwd=ROOT,
@@ -32,7 +34,8 @@ def results(group):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, checks in GROUPS.items() for name in checks])
-def test_simulated_device(group, name):
-    failure = results(group)[name]
-    assert failure is None, failure
+@pytest.mark.parametrize("group", GROUPS)
+def test_simulated_device(group, subtests):
+    for name, failure in simulated(group)["failures"].items():
+        with subtests.test(name):
+            assert failure is None, failure

@@ -98,7 +98,7 @@ class NativeKernel:
         flat = flattened(arguments, len(self.types), _address)
         words = np.zeros(len(flat), np.uint64)
         for n, (value, kind) in enumerate(zip(flat, self.types, strict=True)):
-            dtype = {"float": "f4", "double": "f8"}.get(kind, "i8" if int(value) < 0 else "u8")
+            dtype = {"float": "f4", "double": "f8"}.get(kind) or ("i8" if int(value) < 0 else "u8")
             words[n : n + 1].view(dtype)[0] = value
         return words
 

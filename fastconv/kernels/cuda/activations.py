@@ -13,8 +13,9 @@ import numpy as np
 from numba import cuda, types, uint32
 
 from fastconv.epilogue import LEAKY_SLOPE
-from fastconv.kernels.cuda.launch import Buffer, Kernel, blocks_of, launch
-from fastconv.kernels.cuda.memory import ELEMENT, REAL, device, pointer
+from fastconv.kernels.cuda.buffers import Buffer
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.memory import ELEMENT, REAL, code_of, device, pointer
 
 THREADS = 128
 
@@ -69,4 +70,4 @@ def run(stream: Any, name: str | None, x: Buffer, out: Buffer) -> None:
     total = math.prod(x.shape)
     if total:
         arguments = (x, out, (np.uint32(total),))
-        launch(stream, elementwise, (x.dtype.char, name, THREADS), blocks_of(total, THREADS), arguments)
+        launch(stream, elementwise, (code_of(x.dtype), name, THREADS), blocks_of(total, THREADS), arguments)

@@ -20,8 +20,9 @@ from numba import cuda, types, uint32
 from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
 from fastconv.kernels.cuda.epilogue import is_fused, limits
-from fastconv.kernels.cuda.launch import GRID_LIMIT, LIMIT, Buffer, Kernel, blocks_of, launch, upload
-from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, load, load4, pointer, store4, store_at
+from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer, upload
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, load, load4, pointer, store4, store_at
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
@@ -151,7 +152,7 @@ class Program:
     """A convolution with its tile and its table, ready to run."""
 
     def __init__(self, function: str, g: Any, activation: str | None):
-        self.geometry, self.activation, self.code = g, activation, np.dtype(g.dtype).char
+        self.geometry, self.activation, self.code = g, activation, code_of(np.dtype(g.dtype))
         pixels = g.N * g.OD * g.OH * g.OW
         self.tile = best_tile(self.code, g.OCG, pixels, g.G)
         self.K = g.ICG * g.KD * g.KH * g.KW

@@ -1,7 +1,8 @@
 """Loads that a kernel's Python cannot say: through the read-only cache, of 16 bytes, and from base + constant.
 
 Each has a Python twin of the same name for the simulator. An element type is named by the letter of its NumPy dtype:
-"e", "f" and "d" are floats of 2, 4 and 8 bytes, "I" is uint32. Half precision is only stored: sums are float32.
+"e", "f" and "d" are floats of 2, 4 and 8 bytes, "i" and "l" integers of 4 and 8. Half precision is only stored: sums
+are float32.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from fastconv.kernels.cuda.launch import SIMULATED
+from fastconv.kernels.cuda.runtime import SIMULATED
 
 ELEMENT = {
+    "b": types.int8,
+    "B": types.uint8,
+    "h": types.int16,
     "H": types.uint16,
+    "i": types.int32,
+    "I": types.uint32,
+    "l": types.int64,
     "L": types.uint64,
     "e": types.float16,
     "f": types.float32,
     "d": types.float64,
-    "I": types.uint32,
-    "i": types.int32,
 }
 # In what a kernel computes.
-REAL = {"e": types.float32, "f": types.float32, "d": types.float64}
-REAL_CODE = {"e": "f", "f": "f", "d": "d"}
+REAL = {"e": types.float32, "f": types.float32, "d": types.float64, "i": types.int32, "l": types.int64}
+REAL_CODE = {"e": "f", "f": "f", "d": "d", "i": "i", "l": "l"}
+# NumPy's letters of these depend on the system.
+_NAMES = {"i": "int32", "I": "uint32", "l": "int64", "L": "uint64"}
+_CODES = {name: code for code, name in _NAMES.items()}
 # For shared memory that is read in vectors; the simulator takes no alignment.
 ALIGNMENT = None if SIMULATED else 16
 
@@ -45,6 +53,14 @@ if SIMULATED:
         # The simulator that comes with Numba does not know the keyword. It tells arrays apart by the line of the call,
         # which is now here: a kernel has one.
         FakeCUDAShared.array = lambda self, shape, dtype, alignment=None: _array(self, shape, dtype)
+
+    def as_real(bits):
+        """the float32 of 32 bits"""
+        return np.uint32(bits).view(np.float32)
+
+    def as_bits(x):
+        """the 32 bits of a float32"""
+        return np.float32(x).view(np.uint32)
 
     def load(array, i):
         """array[i], which no kernel writes meanwhile"""
@@ -102,6 +118,19 @@ else:
             values += [builder.extract_element(vector, I32(k)) for k in range(lanes)]
         return values
 
+    def _bitcast(source: Any, target: Any, doc: str) -> Any:
+        def change(typing, x):
+            def codegen(context, builder, signature, args):
+                return builder.bitcast(args[0], context.get_value_type(target))
+
+            return target(source), codegen
+
+        change.__doc__ = doc
+        return intrinsic(change)
+
+    as_real = _bitcast(types.uint32, types.float32, "the float32 of 32 bits")
+    as_bits = _bitcast(types.float32, types.uint32, "the 32 bits of a float32")
+
     @intrinsic
     def load(typing, array, i):
         """array[i], which no kernel writes meanwhile"""
@@ -151,7 +180,12 @@ else:
 
 def as_dtype(code: str) -> np.dtype:
     """Return the NumPy dtype of an element."""
-    return np.dtype(code)
+    return np.dtype(_NAMES.get(code, code))
+
+
+def code_of(dtype: np.dtype) -> str:
+    """Return the letter of a dtype, the same on every system."""
+    return _CODES.get(dtype.name, dtype.char)
 
 
 def device(function: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastconv.kernels.cuda.launch import SIMULATED
+from fastconv.kernels.cuda.runtime import SIMULATED
 
 
 class Tile(NamedTuple):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import cuda, types, uint32
 
-from fastconv.kernels.cuda.launch import Buffer, Kernel, blocks_of, empty, launch, upload
+from fastconv.kernels.cuda.buffers import Buffer, empty, upload
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.memory import ELEMENT, load, pointer
 
 AXES, THREADS = 5, 128

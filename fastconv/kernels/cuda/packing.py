@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numba import cuda, types, uint32
 
-from fastconv.kernels.cuda.launch import Buffer, Kernel, blocks_of, empty, launch
-from fastconv.kernels.cuda.memory import REAL, REAL_CODE, as_dtype, load, pointer
+from fastconv.kernels.cuda.buffers import Buffer, empty
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.memory import REAL, REAL_CODE, as_dtype, code_of, load, pointer
 
 THREADS = 128
 
@@ -39,7 +40,7 @@ def transpose(code: str, threads: int) -> Kernel:
 def pack(stream: Any, weight: Buffer, groups: int, KP: int, MP: int) -> Buffer:
     """Return the packed form of a contiguous weight (OC, ICG, *K): (groups, KP, MP)."""
     OC, K = weight.shape[0], int(np.prod(weight.shape[1:], dtype=np.int64))
-    code = weight.dtype.char
+    code = code_of(weight.dtype)
     packed = empty((groups, KP, MP), as_dtype(REAL_CODE[code]), stream)
     total = groups * KP * MP
     numbers = tuple(map(np.uint32, (total, K, KP, OC // groups, MP)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import types
 
-from fastconv.kernels.cuda.launch import SIMULATED
+from fastconv.kernels.cuda.runtime import SIMULATED
 from fastconv.kernels.cuda.microkernel import Tile
 
 # Where an element stands: (first pixel, first channel, pixels of an image, YN, YP, YC, pixels left, channels left).

@@ -1,14 +1,8 @@
-"""The public API on the simulated device, against the definitions: run by test_simulator.py in a process of its own.
-
-With NUMBA_ENABLE_CUDASIM=1: python -m tests.cuda.checks GROUP prints a JSON dict of each check's failure, or null.
-"""
+"""Convolutions on the device, against the definition: shapes, dtypes, epilogues, arrays of the device, errors."""
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
-import warnings
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +10,8 @@ import fastconv as fc
 from fastconv.epilogue import ACTIVATIONS
 from fastconv.geometry.conv import conv_geometry
 from fastconv.kernels.reference import conv as reference
+from tests.cuda.checks.inputs import integers, raises
+from tests.cuda.runtimes import to_device
 
 CONVOLUTIONS = {
     # name: (function, x shape, weight shape, options)
@@ -36,10 +32,6 @@ CONVOLUTIONS = {
         for mode in ("reflect", "replicate", "circular", "symmetric")
     },
 }
-
-
-def integers(shape, seed, dtype="float32", low=-4, high=5):
-    return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
 
 
 def definition(function, x, w, options, bias=None, residual=None, activation=None):
@@ -85,20 +77,17 @@ def check_special_values():
 
 
 def check_device_arrays():
-    from numba import cuda
-
     x, w = integers((2, 3, 5, 5), 1), integers((4, 3, 3, 3), 2)
     expected = definition("conv2d", x, w, {})
-    here, there = cuda.to_device(x), cuda.to_device(w)
+    here, there = to_device(x), to_device(w)
     got = fc.conv2d(here, there)
     assert type(got) is type(here)
     np.testing.assert_array_equal(got.copy_to_host(), expected)
     # A weight of the host is copied; a strided input is read where it lies.
     np.testing.assert_array_equal(fc.conv2d(here, w).copy_to_host(), expected)
-    turned = cuda.to_device(np.ascontiguousarray(x.transpose(0, 1, 3, 2)))
-    strided = turned.transpose((0, 1, 3, 2))
+    strided = to_device(np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2))
     np.testing.assert_array_equal(fc.conv2d(strided, w).copy_to_host(), expected)
-    out = cuda.to_device(np.full(expected.shape, np.nan, np.float32))
+    out = to_device(np.full(expected.shape, np.nan, np.float32))
     assert fc.conv2d(here, there, out=out) is out
     np.testing.assert_array_equal(out.copy_to_host(), expected)
     # The result may stand where the input stands.
@@ -115,36 +104,9 @@ def check_out_of_the_host():
     np.testing.assert_array_equal(out, definition("conv2d", x, w, {}))
 
 
-def raises(error, match, call):
-    message = ""
-    try:
-        call()
-    except error as raised:
-        message = str(raised)
-    assert match in message, message or f"no {error.__name__}"
-    assert "\n" not in message
-
-
-def check_activation(name, dtype):
-    from numba import cuda
-
-    x = np.array([[-np.inf, -20, -1.5, -0.5, -0.0], [0, 0.5, 2.5, np.nan, np.inf]], dtype)
-    with np.errstate(all="ignore"):
-        expected = ACTIVATIONS[name](x.astype("f8"))
-    given = cuda.to_device(x)
-    got = getattr(fc.activations, name)(given)
-    assert type(got) is type(given)
-    accuracy = 2e-3 if dtype == "float16" else 1e-6
-    np.testing.assert_allclose(got.copy_to_host(), expected, accuracy, 1e-6)
-    assert getattr(fc.activations, name)(given, out=given) is given
-    np.testing.assert_array_equal(given.copy_to_host(), got.copy_to_host())
-
-
 def check_errors():
-    from numba import cuda
-
     x, w = integers((1, 2, 4, 4), 1), integers((2, 2, 3, 3), 2)
-    d = cuda.to_device(x)
+    d = to_device(x)
     raises(fc.UnsupportedError, "complex64", lambda: fc.conv2d(x.astype("c8"), w, device="cuda"))
     raises(fc.UnsupportedError, "int16", lambda: fc.conv2d(x.astype("i2"), w.astype("i2"), device="cuda"))
     raises(fc.UnsupportedError, "direct can", lambda: fc.conv2d(x, w, device="cuda", algorithm="winograd"))
@@ -156,37 +118,14 @@ def check_errors():
     raises(fc.UnsupportedError, 'device = "cuda"', lambda: fc.unfold(x, 2, device="cuda"))
 
 
-GROUPS = {
-    "conv": {
-        **{f"{name}-float32": (check_conv, name, "float32") for name in CONVOLUTIONS},
-        **{f"{name}-{d}": (check_conv, name, d) for name in ("plain", "volume_last") for d in ("float64", "float16")},
-        **{f"activation-{name}": (check_epilogue, name) for name in ACTIVATIONS if name},
-        "special_values": (check_special_values,),
-        "device_arrays": (check_device_arrays,),
-        "out_of_the_host": (check_out_of_the_host,),
-        "errors": (check_errors,),
+CHECKS = {
+    **{f"{name}-float32": partial(check_conv, name, "float32") for name in CONVOLUTIONS},
+    **{
+        f"{name}-{d}": partial(check_conv, name, d) for name in ("plain", "volume_last") for d in ("float64", "float16")
     },
-    "activations": {
-        f"{name}-{dtype}": (check_activation, name, dtype)
-        for name in ACTIVATIONS
-        if name
-        for dtype in ("float32", "float16")
-    },
+    **{f"activation-{name}": partial(check_epilogue, name) for name in ACTIVATIONS if name},
+    "special_values": check_special_values,
+    "device_arrays": check_device_arrays,
+    "out_of_the_host": check_out_of_the_host,
+    "errors": check_errors,
 }
-
-
-def main(group: str) -> None:
-    """Print what fails in a group."""
-    warnings.simplefilter("error")
-    results = {}
-    for name, (check, *arguments) in GROUPS[group].items():
-        try:
-            check(*arguments)
-            results[name] = None
-        except Exception:
-            results[name] = traceback.format_exc()
-    print(json.dumps(results))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
