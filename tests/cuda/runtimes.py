@@ -82,8 +82,10 @@ class _HostRuntime:
         self.launched[key] = self.launched.get(key, 0) + 1
         kernel = built(build, *literals)
         flat: list[Any] = []
-        for argument in arguments:
-            flat += argument if isinstance(argument, tuple) else [0 if argument is None else argument]
+        for kind, argument in zip(kernel.types, arguments, strict=True):
+            values = argument if isinstance(argument, tuple) else [0 if argument is None else argument]
+            assert len(values) == (len(kind) if isinstance(argument, tuple) else 1), (key, kind, argument)
+            flat += values
         self.execute(kernel, grid, flat)
 
     def execute(self, kernel: Any, grid: Any, arguments: list) -> None:

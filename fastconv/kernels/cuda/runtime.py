@@ -58,7 +58,9 @@ class Runtime:
         self, build: Callable[..., Kernel], literals: Sequence[Any], grid: Any, arguments: list, stream: Any
     ) -> None:
         """Launch ``build(*literals)``; arguments are what `address` returns, None, and tuples of scalars."""
-        ready, kernel = _compiled(build, *literals)
+        from fastconv.kernels.cuda.compiled import compiled
+
+        ready, kernel = compiled(build, *literals)
         ready[grid, kernel.threads, stream](*[0 if a is None else a for a in arguments])
 
 
@@ -127,15 +129,6 @@ def blocks_of(elements: int, threads: int) -> int:
 def built(build: Callable[..., Kernel], *literals: Any) -> Kernel:
     """Return the record of a kernel, the same for the same literals."""
     return build(*literals)
-
-
-@cache
-def _compiled(build: Callable[..., Kernel], *literals: Any) -> tuple[Any, Kernel]:
-    from numba import cuda, types
-
-    kernel = built(build, *literals)
-    bounds = (kernel.threads, kernel.blocks)
-    return cuda.jit(types.void(*kernel.types), launch_bounds=bounds)(kernel.function), kernel
 
 
 @cache
