@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from fastconv.benchmarks.timing import sample
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools.native import NativeKernel
 from tests.cuda_tools.ptx_emulator.launch import run as emulate
@@ -73,6 +74,10 @@ class _HostRuntime:
     def address(self, array: DeviceArray) -> int:
         """Return the address of an array."""
         return array.values.__array_interface__["data"][0]
+
+    def seconds(self, call: Any, loops: int) -> float:
+        """Return the mean time of calls, on the clock of the host."""
+        return sample(call, loops)
 
     def run(self, build: Any, literals: tuple, grid: Any, arguments: list, stream: Any) -> None:
         """Execute a kernel."""
