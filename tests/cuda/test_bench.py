@@ -29,26 +29,34 @@ def test_suites_of_the_cpu_are_refused():
         run.main(["--device", "cuda", "--suite", "signal"])
 
 
-class TestOnADevice:
-    pytestmark = [*NEEDS_TOOLCHAIN, pytest.mark.skipif(not AVAILABLE, reason="kernels are retargeted to Linux on x86")]
+def on_a_device(test):
+    """Mark what needs kernels that run on the host."""
+    unavailable = pytest.mark.skipif(not AVAILABLE, reason="kernels are retargeted to Linux on x86")
+    for mark in (*NEEDS_TOOLCHAIN, unavailable):
+        test = mark(test)
+    return test
 
-    def test_layers_are_checked_and_timed(self):
-        with installed(Native()):
-            found = device.measure([layer(text) for text in SMALL], lambda items: items, 2)
-        json.dumps(found)
-        assert [record["gate"] for record in found["cuda"]] == ["green", "green"]
-        for record in found["cuda"]:
-            assert {"cuda", "cuda with copies", "cpu"} <= set(record["seconds"])
-            assert len(record["samples"]["cuda"]) == 2
-            assert record["gflops"] == pytest.approx(2e-9 * record["macs"] / record["seconds"]["cuda"])
-        rows, lines = device.table(found)
-        assert len(rows) == 3
-        assert any("beside cpu: geometric mean" in line for line in lines)
 
-    def test_wrong_results_are_not_timed(self, monkeypatch):
-        monkeypatch.setattr(device, "reference", lambda *_, **__: 0)
-        with installed(Native()):
-            found = device.measure([layer(SMALL[0])], lambda items: items, 2)
-        (record,) = found["cuda"]
-        assert "seconds" not in record
-        assert any(line.startswith("WRONG RESULT") for line in device.table(found)[1])
+@on_a_device
+def test_layers_are_checked_and_timed():
+    with installed(Native()):
+        found = device.measure([layer(text) for text in SMALL], lambda items: items, 2)
+    json.dumps(found)
+    assert [record["gate"] for record in found["cuda"]] == ["green", "green"]
+    for record in found["cuda"]:
+        assert {"cuda", "cuda with copies", "cpu"} <= set(record["seconds"])
+        assert len(record["samples"]["cuda"]) == 2
+        assert record["gflops"] == pytest.approx(2e-9 * record["macs"] / record["seconds"]["cuda"])
+    rows, lines = device.table(found)
+    assert len(rows) == 3
+    assert any("beside cpu: geometric mean" in line for line in lines)
+
+
+@on_a_device
+def test_wrong_results_are_not_timed(monkeypatch):
+    monkeypatch.setattr(device, "reference", lambda *_, **__: 0)
+    with installed(Native()):
+        found = device.measure([layer(SMALL[0])], lambda items: items, 2)
+    (record,) = found["cuda"]
+    assert "seconds" not in record
+    assert any(line.startswith("WRONG RESULT") for line in device.table(found)[1])
