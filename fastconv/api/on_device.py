@@ -17,7 +17,7 @@ def wants_device(device: str, *arrays: Any) -> bool:
     if device != "auto":
         return device == "cuda"
     # Written out, since every call on the CPU comes here.
-    for array in arrays:
+    for array in arrays:  # noqa: SIM110
         if type(array) is not np.ndarray and array is not None and on_device(array):
             return True
     return False
