@@ -108,6 +108,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chollet 2017, arXiv:1610.02357; XNNPACK dwconv2d-chw",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "separable",
