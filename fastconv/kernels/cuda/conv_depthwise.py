@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, types, uint32
+from numba.core import cgutils
 
 from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
@@ -30,87 +31,132 @@ from fastconv.kernels.cuda.runtime import SIMULATED, Kernel, blocks_of, launch
 THREADS = 128
 # Outputs of a thread, where there are as many rows, and where there are fewer.
 ROWS = (8, 2)
-# Taps of a kernel's column that are multiplied at once.
-TAPS = 7
+# Taps of a column, and of a whole kernel, that are multiplied at once.
+TAPS, WHOLE = 7, 25
 SIZES = 36
 
 
+class Window(NamedTuple):
+    """TR outputs, STEP rows apart, of a kernel of KB x KC taps; `unit`: elements and weights of a row are neighbours."""
+
+    TR: int
+    KB: int
+    KC: int
+    STEP: int
+    unit: bool
+
+    def meetings(self) -> list[list[tuple[int, int]]]:
+        """Return by row which outputs meet which taps of a column there."""
+        taps = [[(divmod(r - k, self.STEP), k) for k in range(min(r + 1, self.KB))] for r in range(self.rows)]
+        return [[(j, k) for (j, rest), k in pairs if not rest and j < self.TR] for pairs in taps]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the input that the outputs see."""
+        return (self.TR - 1) * self.STEP + self.KB
+
+
 @cache
-def window(code: str, TR: int, KB: int, STEP: int) -> Any:
-    """Return ``f(acc, taps, x, at, h, H, advance, DH)``: acc[j] += x[row j*STEP + k] * taps[k].
+def slide(code: str, stored: str, window: Window) -> Any:
+    """Return ``f(acc, weight, taps, x, start, rows, columns)``, which adds all products of a window.
 
-    Row r is element ``at + r*advance`` of x if ``h + r*DH < H``, else 0.
+    `taps` are (first, row step, column step) of the weights; `start` is (plane, first element from there) of x, `rows`
+    and `columns` are (first, step in rows or columns, limit, step in elements); what lies outside is 0.
     """
-    rows = (TR - 1) * STEP + KB
-    # By row: which outputs meet which taps there.
-    meets = [[((r - k) // STEP, k) for k in range(KB) if r >= k and (r - k) % STEP == 0] for r in range(rows)]
-    meets = [[(j, k) for j, k in pairs if j < TR] for pairs in meets]
-    return _twin(code, meets) if SIMULATED else _intrinsic(code, meets)
+    return _twin(code, window) if SIMULATED else _intrinsic(code, stored, window)
 
 
-def _twin(code: str, meets: list[list[tuple[int, int]]]) -> Any:
-    real = REAL[code]
+def _twin(code: str, window: Window) -> Any:
+    real, meetings, KC = REAL[code], window.meetings(), window.KC
 
-    def slide(acc, taps, x, at, h, H, advance, DH):
-        for r, pairs in enumerate(meets):
-            inside = pairs and uint32(h + uint32(uint32(r) * DH)) < H
-            value = real(x[int(uint32(at + uint32(uint32(r) * advance)))] if inside else 0)
-            for j, k in pairs:
-                acc[j] += value * taps[k]
+    def add(acc, weight, taps, x, start, rows, columns):
+        for r, pairs in enumerate(meetings):
+            for c in range(KC if pairs else 0):
+                inside = uint32(rows[0] + uint32(r) * rows[1]) < rows[2]
+                inside = inside and uint32(columns[0] + uint32(c) * columns[1]) < columns[2]
+                at = uint32(sum(start) + uint32(r) * rows[3] + uint32(c) * columns[3])
+                value = real(x[int(at)] if inside else 0)
+                for j, k in pairs:
+                    acc[j] += value * real(weight[int(taps[0] + uint32(k) * taps[1] + uint32(c) * taps[2])])
 
-    return slide
+    return add
 
 
-def _intrinsic(code: str, meets: list[list[tuple[int, int]]]) -> Any:
+def _intrinsic(code: str, stored: str, window: Window) -> Any:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    from fastconv.kernels.cuda.memory import I64, U32, address, read_only
+    from fastconv.kernels.cuda.memory import I32, I64, U32, read_only
 
-    real = REAL[code]
+    real, meetings = REAL[code], window.meetings()
+    TR, KB, KC, _, unit = window
 
-    @intrinsic
-    def slide(typing, acc, taps, x, at, h, H, advance, DH):
-        def codegen(context, builder, signature, args):
-            sums, weights = (address(context, builder, signature.args[k], args[k]) for k in range(2))
-            place, row, H, advance, DH = args[3:]
-            zero = ir.Constant(sums.type.pointee, None)
-            TR, KB = (1 + max(pair[k] for pairs in meets for pair in pairs) for k in range(2))
-            totals = [builder.load(builder.gep(sums, [I64(j)])) for j in range(TR)]
-            factors = [builder.load(builder.gep(weights, [I64(k)])) for k in range(KB)]
-            for r, pairs in enumerate(meets):
-                if r:
-                    place, row = builder.add(place, advance), builder.add(row, DH)
-                if not pairs:
-                    continue
-                before = builder.block
-                with builder.if_then(builder.icmp_unsigned("<", row, H)):
-                    loaded = read_only(builder, address(context, builder, signature.args[2], args[2], place))
-                    loaded = context.cast(builder, loaded, x.dtype, real)
-                    after = builder.block
-                value = builder.phi(zero.type)
-                value.add_incoming(zero, before)
-                value.add_incoming(loaded, after)
-                for j, k in pairs:
-                    totals[j] = _multiply_add(builder, value, factors[k], totals[j])
-            for j, total in enumerate(totals):
-                builder.store(total, builder.gep(sums, [I64(j)]))
-            return context.get_dummy_value()
-
-        return types.void(acc, taps, x, *[U32] * 5), codegen
-
-    def _multiply_add(builder, a, b, c):
+    def multiply_add(builder, a, b, c):
         if isinstance(a.type, ir.IntType):
             return builder.add(builder.mul(a, b), c)
         fma = builder.module.declare_intrinsic("llvm.fma", [a.type], ir.FunctionType(a.type, [a.type] * 3))
         return builder.call(fma, [a, b, c])
 
-    return slide
+    def column_steps(builder, step):
+        """Return the distances of the columns, in elements."""
+        return [I64(c) if unit else builder.sext(builder.mul(step, I32(c)), I64) for c in range(KC)]
+
+    def factors(context, builder, weight, taps):
+        """Return the weights by tap and column."""
+        first, down, across = taps
+        columns, first = column_steps(builder, across), builder.gep(weight, [builder.zext(first, I64)])
+        found = []
+        for k in range(KB):
+            row = builder.gep(first, [I64(k * KC) if unit else builder.zext(builder.mul(down, I32(k)), I64)])
+            values = [read_only(builder, builder.gep(row, [step])) for step in columns]
+            found.append([context.cast(builder, value, ELEMENT[stored], real) for value in values])
+        return found
+
+    def element(context, builder, place, inside):
+        """Return the element at a place, or 0."""
+        before = builder.block
+        with builder.if_then(inside):
+            loaded = context.cast(builder, read_only(builder, place), ELEMENT[code], real)
+            after = builder.block
+        value = builder.phi(loaded.type)
+        value.add_incoming(ir.Constant(loaded.type, None), before)
+        value.add_incoming(loaded, after)
+        return value
+
+    @intrinsic
+    def add(typing, acc, weight, taps, x, start, rows, columns):
+        def codegen(context, builder, signature, args):
+            unpacked = [cgutils.unpack_tuple(builder, args[k]) for k in (2, 4, 5, 6)]
+            taps, (plane, local), (row, DH, H, down), (column, DW, W, across) = unpacked
+            acc = context.make_array(signature.args[0])(context, builder, args[0]).data
+            weights, steps = factors(context, builder, args[1], taps), column_steps(builder, across)
+            within = [builder.icmp_unsigned("<", builder.add(column, builder.mul(DW, I32(c))), W) for c in range(KC)]
+            totals = [builder.load(builder.gep(acc, [I64(j)])) for j in range(TR)]
+            plane = builder.gep(args[3], [builder.zext(plane, I64)])
+            for r, pairs in enumerate(meetings):
+                # The place may lie before the plane; its distance from it is less than 2**31.
+                line = builder.gep(plane, [builder.sext(local, I64)])
+                inside = builder.icmp_unsigned("<", row, H)
+                for c in range(KC if pairs else 0):
+                    place = builder.gep(line, [steps[c]])
+                    value = element(context, builder, place, builder.and_(inside, within[c]))
+                    for j, k in pairs:
+                        totals[j] = multiply_add(builder, value, weights[k][c], totals[j])
+                local, row = builder.add(local, down), builder.add(row, DH)
+            for j, total in enumerate(totals):
+                builder.store(total, builder.gep(acc, [I64(j)]))
+            return context.get_dummy_value()
+
+        numbers = [types.UniTuple(types.uint32, n) for n in (3, 2, 4, 4)]
+        return types.void(acc, weight, numbers[0], x, *numbers[1:]), codegen
+
+    return add
 
 
-def depthwise(code: str, stored: str, TR: int, KB: int, STEP: int, last: bool, threads: int) -> Kernel:
-    """Return the kernel for TR outputs a thread, KB taps at a time; weights are `stored`; `g` as in `Program.run`."""
-    real, element, slide = REAL[code], ELEMENT[code], window(code, TR, KB, STEP)
+def depthwise(code: str, stored: str, window: Window, last: bool, threads: int) -> Kernel:
+    """Return the kernel of a window; the weights are `stored` so; `g` are the sizes in the order of `Program.run`."""
+    TR, KB, KC, _, _ = window
+    real, element, add = REAL[code], ELEMENT[code], slide(code, stored, window)
 
     def conv_depthwise(x, weight, bias, residual, out, g, clamp):
         total, OW, NS, OD, OC, M, KD, CHUNKS, KW, OSTEP = g[:10]
@@ -118,7 +164,6 @@ def depthwise(code: str, stored: str, TR: int, KB: int, STEP: int, last: bool, t
         OH, YN, YC, YD, YH, YW, WC, WK, flags = g[27:]
         slope, low, high = clamp
         acc = cuda.local.array(TR, real)
-        taps = cuda.local.array(KB, real)
         i = uint32(uint32(uint32(cuda.blockIdx.x) * uint32(threads)) + uint32(cuda.threadIdx.x))
         if i >= total:
             return
@@ -126,13 +171,12 @@ def depthwise(code: str, stored: str, TR: int, KB: int, STEP: int, last: bool, t
         if not last:
             q = i
         ow, q = uint32(q % OW), uint32(q // OW)
-        strip, q = uint32(q % NS), uint32(q // NS)
+        strip, n = uint32(q % NS), uint32(q // NS)
+        if not last:
+            oc, n = uint32(n % OC), uint32(n // OC)
         od = uint32(0)
         if OD > uint32(1):
-            od, q = uint32(q % OD), uint32(q // OD)
-        n = q
-        if not last:
-            oc, n = uint32(q % OC), uint32(q // OC)
+            od, n = uint32(n % OD), uint32(n // OD)
         # Strips between which rows are shared out stand next to each other.
         oh = uint32(strip * uint32(TR))
         if OSTEP > uint32(1):
@@ -141,41 +185,48 @@ def depthwise(code: str, stored: str, TR: int, KB: int, STEP: int, last: bool, t
         ic = oc
         if M > uint32(1):
             ic = uint32(oc // M)
+        first = real(0)
+        if flags & uint32(1):
+            first = real(load(bias, oc))
         for j in range(TR):
-            acc[j] = real(0)
+            acc[j] = first
         d, h0, w0 = uint32(uint32(od * SD) - PF), uint32(uint32(oh * SH) - PT), uint32(uint32(ow * SW) - PL)
-        advance, leap = uint32(DH * XH), uint32(DH * uint32(KB))
-        plane = uint32(uint32(n * XN) + uint32(ic * XC))
-        tap = uint32(oc * WC)
-        for kd in range(uint32(0), KD):
-            first = uint32(uint32(plane + uint32(d * XD)) + uint32(h0 * XH))
-            h = h0
-            for chunk in range(uint32(0), CHUNKS):
-                w = w0
-                for kw in range(uint32(0), KW):
-                    for k in range(KB):
-                        taps[k] = real(load(weight, uint32(tap + uint32(uint32(uint32(k) * KW) * WK))))
-                    rows = H if (w < W) & (d < D) else uint32(0)
-                    slide(acc, taps, x, uint32(first + uint32(w * XW)), h, rows, advance, DH)
-                    tap, w = uint32(tap + WK), uint32(w + DW)
-                tap = uint32(tap + uint32(uint32(uint32(KB - 1) * KW) * WK))
-                h, first = uint32(h + leap), uint32(first + uint32(leap * XH))
-            d = uint32(d + DD)
+        down, across, leap = uint32(DH * XH), uint32(DW * XW), uint32(DH * uint32(KB))
+        plane, tap = uint32(uint32(n * XN) + uint32(ic * XC)), uint32(oc * WC)
+        row = uint32(KW * WK)
+        # Counters of a range would be 64 bits wide.
+        kd = uint32(0)
+        while kd < KD:
+            local, h = uint32(uint32(uint32(d * XD) + uint32(h0 * XH)) + uint32(w0 * XW)), h0
+            rows = H if d < D else uint32(0)
+            chunk = uint32(0)
+            while chunk < CHUNKS:
+                w, at, kw = w0, local, uint32(0)
+                while kw < KW:
+                    taps = (uint32(tap + uint32(kw * WK)), row, WK)
+                    add(acc, weight, taps, x, (plane, at), (h, DH, rows, down), (w, DW, W, across))
+                    kw = uint32(kw + uint32(KC))
+                    w, at = uint32(w + uint32(DW * uint32(KC))), uint32(at + uint32(across * uint32(KC)))
+                tap, chunk = uint32(tap + uint32(row * uint32(KB))), uint32(chunk + uint32(1))
+                h, local = uint32(h + leap), uint32(local + uint32(leap * XH))
+            d, kd = uint32(d + DD), uint32(kd + uint32(1))
         at = uint32(uint32(uint32(n * YN) + uint32(oc * YC)) + uint32(od * YD))
         at = uint32(uint32(at + uint32(oh * YH)) + uint32(ow * YW))
-        added = real(0)
-        if flags & uint32(1):
-            added = real(load(bias, oc))
+        down = uint32(OSTEP * YH)
+        if flags & uint32(2):
+            for j in range(TR):
+                if uint32(oh + uint32(uint32(j) * OSTEP)) < OH:
+                    acc[j] += real(load(residual, uint32(at + uint32(uint32(j) * down))))
+        if flags & uint32(4):
+            for j in range(TR):
+                # Comparisons are false for NaN, which stays.
+                value = real(acc[j] * slope) if acc[j] < real(0) else acc[j]
+                value = low if value < low else value
+                acc[j] = high if value > high else value
         for j in range(TR):
             if oh < OH:
-                value = real(acc[j] + added)
-                if flags & uint32(2):
-                    value = real(value + real(load(residual, at)))
-                # Comparisons are false for NaN, which stays.
-                value = real(value * slope) if value < real(0) else value
-                value = low if value < low else value
-                out[at] = element(high if value > high else value)
-            oh, at = uint32(oh + OSTEP), uint32(at + uint32(OSTEP * YH))
+                out[at] = element(acc[j])
+            oh, at = uint32(oh + OSTEP), uint32(at + down)
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(stored), array, array, array, own, types.UniTuple(real, 3))
@@ -189,11 +240,13 @@ class Program:
         self.geometry, self.activation, self.code = g, activation, code_of(np.dtype(g.dtype))
         self.last = g.layout == "channels_last"
         common = math.gcd(g.SH, g.DH)
-        self.step, self.spacing = g.SH // common, g.DH // common
-        self.rows = ROWS[0] if g.OH >= ROWS[0] * self.spacing else ROWS[1]
-        # Of a kernel's column as many taps at once as divide it; far apart they share no rows.
-        self.taps = max(k for k in range(1, TAPS + 1) if g.KH % k == 0)
-        self.strips = -(-g.OH // (self.rows * self.spacing)) * self.spacing
+        self.spacing = g.DH // common
+        rows = ROWS[0] if g.OH >= ROWS[0] * self.spacing else ROWS[1]
+        # Of a column as many taps at once as divide it.
+        KB = max(k for k in range(1, TAPS + 1) if g.KH % k == 0)
+        KC = g.KW if g.KH * g.KW <= WHOLE and KB == g.KH else 1
+        self.window = Window(rows, KB, KC, g.SH // common, False)
+        self.strips = -(-g.OH // (rows * self.spacing)) * self.spacing
         self.total = g.N * g.OC * g.OD * self.strips * g.OW
         if self.total >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
@@ -214,13 +267,15 @@ class Program:
         if g.padding_mode != "zeros":
             x, g = bordered(stream, x, g)
         XS, YS = (_strides(buffer, g.layout) for buffer in (x, out))
-        K = g.KD * g.KH * g.KW
-        flags = (bias is not None) + 2 * (residual is not None)
-        sizes = (self.total, g.OW, self.strips, g.OD, g.OC, g.OCG, g.KD, g.KH // self.taps, g.KW, self.spacing, *XS)
+        K, window = g.KD * g.KH * g.KW, self.window
+        if not self.last and window.KC == g.KW and g.DW * XS[4] == 1:
+            window = window._replace(unit=True)
+        flags = (bias is not None) + 2 * (residual is not None) + 4 * (self.fused and self.activation is not None)
+        sizes = (self.total, g.OW, self.strips, g.OD, g.OC, g.OCG, g.KD, g.KH // window.KB, g.KW, self.spacing, *XS)
         sizes += (g.D, g.H, g.W, g.SD, g.SH, g.SW, g.PF, g.PT, g.PL, g.DD, g.DH, g.DW, g.OH, *YS)
         sizes += (*((1, g.OC) if self.last else (K, 1)), flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
-        literals = (self.code, self.stored, self.rows, self.taps, self.step, self.last, THREADS)
+        literals = (self.code, self.stored, window, self.last, THREADS)
         arguments = (x, packed, bias, residual, out, numbers, self.clamp)
         launch(stream, depthwise, literals, blocks_of(self.total, THREADS), arguments)
         if not self.fused:
