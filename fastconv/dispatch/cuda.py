@@ -38,3 +38,9 @@ def convolution(function: str, g: ConvGeometry, activation: str | None, algorith
 def kernels(name: str) -> Any:
     """Return an object ``module:attribute`` of the kernels for CUDA."""
     return load(name, "cuda")
+
+
+def missing() -> str | None:
+    """Return what CUDA lacks on this machine, in words, or None."""
+    reason: str | None = kernels("runtime:current")().missing()
+    return reason

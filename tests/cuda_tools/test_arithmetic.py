@@ -40,6 +40,16 @@ def test_fma_rounds_once(kind, bits, lowest):
     )
 
 
+def test_fma_rounds_down():
+    rng = np.random.default_rng(1)
+    x, y, z = (rng.standard_normal(500).astype(F32) for _ in range(3))
+    z[:250] *= F32(2.0**-40)
+    out = computed("fma.rm.f32 %d, %a, %b, %c", [("f32", x), ("f32", y), ("f32", z)], "f32")
+    for a, b, c, got in zip(x, y, z, out, strict=True):
+        exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+        assert Fraction(float(got)) <= exact < Fraction(float(np.nextafter(got, F32(np.inf))))
+
+
 def test_fma_f32_where_rounding_twice_is_wrong():
     # The product is a tie between two float32, and the tiny third operand decides it.
     x, y = F32([1 + 2**-12] * 4 + [2.0**-70]), F32([1 + 2**-12] * 4 + [2.0**-70 * (1 + 2**-20)])

@@ -14,8 +14,8 @@ from numba import cuda, types, uint32
 
 from fastconv.epilogue import LEAKY_SLOPE
 from fastconv.kernels.cuda.buffers import Buffer
-from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.memory import ELEMENT, REAL, code_of, device, pointer
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
 

@@ -19,13 +19,13 @@ from numba import cuda, types, uint32
 
 from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
-from fastconv.kernels.cuda.epilogue import is_fused, limits
 from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer, upload
-from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.epilogue import is_fused, limits
 from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, load, load4, pointer, store4, store_at
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.tile_ops import tile_ops
 
 TILES = {
@@ -179,7 +179,7 @@ class Program:
         XN, XC, XD, XH, XW = channels_first(x.strides, g.layout)
         YN, YC, *_, YP = channels_first(out.strides, g.layout)
         flags = (bias is not None) + 2 * (residual is not None)
-        sizes = (self.MP, self.KP // self.tile.BK, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
+        sizes: tuple[int, ...] = (self.MP, self.KP // self.tile.BK, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
         sizes += (g.OH * g.OW, g.OW, XN, XC * g.ICG, XD, XH, XW, g.D, g.H, g.W, g.SD, g.SH, g.SW)
         sizes += (g.PF, g.PT, g.PL, YN, YC, YP, self.KP * self.MP, flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)

@@ -55,11 +55,11 @@ if SIMULATED:
         FakeCUDAShared.array = lambda self, shape, dtype, alignment=None: _array(self, shape, dtype)
 
     def as_real(bits):
-        """the float32 of 32 bits"""
+        """The float32 of 32 bits"""
         return np.uint32(bits).view(np.float32)
 
     def as_bits(x):
-        """the 32 bits of a float32"""
+        """The 32 bits of a float32"""
         return np.float32(x).view(np.uint32)
 
     def load(array, i):

@@ -14,8 +14,8 @@ import numpy as np
 from numba import cuda, types, uint32
 
 from fastconv.kernels.cuda.buffers import Buffer, empty, upload
-from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.memory import ELEMENT, load, pointer
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 AXES, THREADS = 5, 128
 # NumPy's names of the padding modes.

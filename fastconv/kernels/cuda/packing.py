@@ -8,8 +8,8 @@ import numpy as np
 from numba import cuda, types, uint32
 
 from fastconv.kernels.cuda.buffers import Buffer, empty
-from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.memory import REAL, REAL_CODE, as_dtype, code_of, load, pointer
+from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
 

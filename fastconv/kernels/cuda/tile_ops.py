@@ -10,8 +10,8 @@ from typing import Any
 
 from numba import types
 
-from fastconv.kernels.cuda.runtime import SIMULATED
 from fastconv.kernels.cuda.microkernel import Tile
+from fastconv.kernels.cuda.runtime import SIMULATED
 
 # Where an element stands: (first pixel, first channel, pixels of an image, YN, YP, YC, pixels left, channels left).
 PLACE = 8

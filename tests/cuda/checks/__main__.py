@@ -9,7 +9,7 @@ import json
 import sys
 import traceback
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from fastconv.kernels.cuda import runtime
 from tests.cuda.checks import GROUPS
@@ -19,7 +19,7 @@ from tests.cuda.runtimes import kernel_name
 class Recorded(runtime.Simulator):
     """The simulator, with the names of the kernels."""
 
-    names: set[str] = set()
+    names: ClassVar[set[str]] = set()
 
     def run(self, build: Any, literals: Any, grid: Any, arguments: list, stream: Any) -> None:
         """Run a kernel and note its name."""

