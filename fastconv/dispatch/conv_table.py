@@ -155,6 +155,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Goto and van de Geijn 2008, doi:10.1145/1356052.1356053",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "im2col",

@@ -266,7 +266,7 @@ class Program:
         g = self.geometry
         if g.padding_mode != "zeros":
             x, g = bordered(stream, x, g)
-        XS, YS = (_strides(buffer, g.layout) for buffer in (x, out))
+        XS, YS = (strides_of(buffer, g.layout) for buffer in (x, out))
         K, window = g.KD * g.KH * g.KW, self.window
         if not self.last and window.KC == g.KW and g.DW * XS[4] == 1:
             window = window._replace(unit=True)
@@ -282,7 +282,7 @@ class Program:
             activations.run(stream, self.activation, out, out)
 
 
-def _strides(buffer: Buffer, layout: str) -> tuple[int, ...]:
+def strides_of(buffer: Buffer, layout: str) -> tuple[int, ...]:
     """Return the strides in the order N, C, D, H, W."""
     s = buffer.strides
     return s if layout == "channels_first" else (s[0], s[4], *s[1:4])
