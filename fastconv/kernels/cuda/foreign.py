@@ -95,7 +95,8 @@ def _simulated(array: Any) -> Buffer:
 
     whole = array._ary.flags.c_contiguous
     flat = array.reshape(-1) if whole else cuda.to_device(np.ascontiguousarray(array._ary).reshape(-1))
-    return Buffer(flat, array.shape, steps_of(array.shape), array._ary.dtype, array)
+    shape = tuple(array._ary.shape)
+    return Buffer(flat, shape, steps_of(shape), array._ary.dtype, array)
 
 
 def _from_interface(array: Any, stream: Any) -> Buffer:
