@@ -10,6 +10,7 @@ from fastconv.dispatch.conv_table import TABLE
 from fastconv.dispatch.load import load
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
+from fastconv.geometry.conv_transpose import TransposeGeometry
 
 
 def begin(function: str, **arrays: Any) -> Any:
@@ -33,6 +34,14 @@ def convolution(function: str, g: ConvGeometry, activation: str | None, algorith
             raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
         row = named[0]
     return load(row.kernel, "cuda")(function, g, activation)
+
+
+def transposed(function: str, g: TransposeGeometry, activation: str | None, algorithm: str) -> Any:
+    """Return the program of a transposed convolution on the device."""
+    if algorithm not in ("auto", "measure", "direct"):
+        reason = "this version does not have it for transposed convolutions on CUDA"
+        raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; direct can')
+    return load("conv_transpose:program", "cuda")(function, g, activation)
 
 
 def kernels(name: str) -> Any:

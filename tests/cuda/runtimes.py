@@ -46,10 +46,11 @@ class _HostRuntime:
     """
 
     capability: toolchain.Capability = (8, 0)
+    # One for all: the library keeps tables on the device, whichever that is.
+    memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
 
     def __init__(self) -> None:
         self.launched: dict[tuple[Any, tuple], int] = {}
-        self.memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
 
     def missing(self) -> str | None:
         """Return None: all is there."""

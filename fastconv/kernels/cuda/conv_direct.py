@@ -151,10 +151,10 @@ def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
 class Program:
     """A convolution with its tile and its table, ready to run."""
 
-    def __init__(self, function: str, g: Any, activation: str | None):
+    def __init__(self, function: str, g: Any, activation: str | None, tile: Tile | None = None):
         self.geometry, self.activation, self.code = g, activation, code_of(np.dtype(g.dtype))
         pixels = g.N * g.OD * g.OH * g.OW
-        self.tile = best_tile(self.code, g.OCG, pixels, g.G)
+        self.tile = tile or best_tile(self.code, g.OCG, pixels, g.G)
         self.K = g.ICG * g.KD * g.KH * g.KW
         self.KP, self.MP = (-(-size // step) * step for size, step in ((self.K, self.tile.BK), (g.OCG, self.tile.BM)))
         self.grid = (blocks_of(pixels, self.tile.BN), self.MP // self.tile.BM, g.G)
@@ -170,7 +170,7 @@ class Program:
         return pack(stream, weight, self.geometry.G, self.KP, self.MP)
 
     def run(
-        self, stream: Any, x: Buffer, packed: Buffer, bias: Buffer | None, residual: Buffer | None, out: Buffer
+        self, stream: Any, x: Buffer, packed: Buffer | None, bias: Buffer | None, residual: Buffer | None, out: Buffer
     ) -> None:
         """Fill `out`; it and the input may have any strides, (N, C, D, H, W) or (N, D, H, W, C).
 
