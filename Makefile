@@ -8,12 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find fastconv -name '*.py')
 
-.PHONY: help setup demo test test-full lint format bench performance clean
+.PHONY: help setup demo test test-full test-cuda lint format bench gpu-report performance clean
 
 help:
 	@echo "make demo       install the package and run its demonstration"
 	@echo "make test       the test suite, without what takes long"
 	@echo "make test-full  every test, with every optional dependency"
+	@echo "make test-cuda  the CUDA kernels, compiled and executed without a GPU"
+	@echo "make gpu-report tests and times on this machine's GPU, in gpu-report.json"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      benchmarks against PyTorch, SciPy and OpenCV (ARGS='--suite resnet50')"
@@ -31,6 +33,13 @@ test: $(VENV)/.stamp-test
 
 test-full: $(VENV)/.stamp-test-full
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# The wheels of NVIDIA's compilers take a gigabyte.
+test-cuda: $(VENV)/.stamp-cuda
+	$(BIN)/python -m pytest -n $(JOBS) -m "cuda and not slow" tests/cuda tests/cuda_tools $(ARGS)
+
+gpu-report: $(VENV)/.stamp-gpu
+	$(BIN)/python bench/gpu_report.py
 
 lint: $(VENV)/.stamp-lint
 	$(BIN)/ruff check .
@@ -65,8 +74,10 @@ $(VENV)/.stamp-test: EXTRAS = test
 $(VENV)/.stamp-test-full: EXTRAS = all,bench,test
 $(VENV)/.stamp-lint: EXTRAS = lint
 $(VENV)/.stamp-bench: EXTRAS = bench
+$(VENV)/.stamp-cuda: EXTRAS = test,cuda-dev
+$(VENV)/.stamp-gpu: EXTRAS = test,cuda,torch
 
-$(VENV)/.stamp-test $(VENV)/.stamp-test-full $(VENV)/.stamp-lint $(VENV)/.stamp-bench: pyproject.toml | $(BIN)/python
+$(VENV)/.stamp-test $(VENV)/.stamp-test-full $(VENV)/.stamp-lint $(VENV)/.stamp-bench $(VENV)/.stamp-cuda $(VENV)/.stamp-gpu: pyproject.toml | $(BIN)/python
 	rm -f $(VENV)/.stamp-demo
 	$(PIP) -e ".[$(EXTRAS)]"
 	touch $@

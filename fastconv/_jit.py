@@ -32,7 +32,7 @@ from fastconv import _disk
 from fastconv._compiler import HelperCompiler, KernelCompiler
 from fastconv._disk import hashed
 
-__all__ = ["FASTMATH", "compilations", "helper", "inline", "njit"]
+__all__ = ["FASTMATH", "KernelCache", "compilations", "helper", "inline", "njit", "source_tag"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ def njit(*, fastmath: Collection[str] | bool = FASTMATH) -> Callable[[F], F]:
             no_cfunc_wrapper=True,
         )(function)
         if hasattr(dispatcher, "_cache"):
-            dispatcher._cache = _KernelCache(function.__name__, tag)
+            dispatcher._cache = KernelCache(function.__name__, tag)
         return dispatcher
 
     return decorate
@@ -115,8 +115,12 @@ def compilations() -> int:
     return _compiled
 
 
-class _KernelCache:
-    """What a dispatcher asks before and tells after it compiles: one file per signature and CPU."""
+class KernelCache:
+    """What a dispatcher asks before and tells after it compiles: one file per signature and processor.
+
+    `tag` hashes what the code depends on beside those; None: nothing is stored. `reduce` and `rebuild` are Numba's way
+    from a compilation to bytes and back, and `is_whole` whether that loses nothing.
+    """
 
     def __init__(self, name: str, tag: str | None):
         self._name = re.sub(r"\W", "", name)[:40]
@@ -136,7 +140,7 @@ class _KernelCache:
             path = self._path(sig, target_context.codegen())
             if not _disk.is_private(_disk.root()):
                 return None
-            result = _rebuild(target_context, _read(path))
+            result = self.rebuild(target_context, _read(path))
             # A last guard: code for other types would compute nonsense without any error.
             if tuple(result.signature.args) != _arguments(sig):
                 return None
@@ -152,13 +156,26 @@ class _KernelCache:
         if self._tag is None:
             return
         with contextlib.suppress(Exception):
-            # Addresses of this process are compiled in.
-            if result.library.has_dynamic_globals or result.lifted:
+            if not self.is_whole(result):
                 return
             path = self._path(sig, result.codegen)
             if _make_folder():
-                payload = _reduce(result)
+                payload = self.reduce(result)
                 _disk.put(path, bytes.fromhex(hashed(payload)) + payload)
+
+    def is_whole(self, result: Any) -> bool:
+        """Return whether another process can use a compilation: no addresses of this one are compiled in."""
+        return not (result.library.has_dynamic_globals or result.lifted)
+
+    def reduce(self, result: Any) -> bytes:
+        """Return a compilation as bytes."""
+        return dumps(result._reduce())
+
+    def rebuild(self, target_context: Any, payload: bytes) -> Any:
+        """Return the compilation of these bytes."""
+        from numba.core.compiler import CompileResult
+
+        return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         key = repr((self._tag, codegen.magic_tuple(), _arguments(sig)))
@@ -198,6 +215,14 @@ def _tag(function: Any, flags: set[str]) -> str | None:
             return None
         settings = [str(getattr(config, name, None)) for name in _SETTINGS]
         return hashed(_digest().encode(), repr((sorted(flags), settings)).encode(), _describe(function).encode())
+    except Exception:
+        return None
+
+
+def source_tag(*parts: object) -> str | None:
+    """Hash the sources, and what else tells a kernel apart, by its `repr`; None: nothing can be stored."""
+    try:
+        return None if _disk.root() is None else hashed(_digest().encode(), repr(parts).encode())
     except Exception:
         return None
 
@@ -242,16 +267,12 @@ def _arguments(sig: Any) -> tuple[Any, ...]:
     return tuple(sigutils.normalize_signature(sig)[0])
 
 
-def _reduce(result: Any) -> bytes:
-    from numba.core.serialize import dumps
+def dumps(value: Any) -> bytes:
+    """Return what Numba's pickler makes of a value, which may hold code."""
+    from numba.core.serialize import dumps as numba_dumps
 
-    return dumps(result._reduce())
-
-
-def _rebuild(target_context: Any, payload: bytes) -> Any:
-    from numba.core.compiler import CompileResult
-
-    return CompileResult._rebuild(target_context, *pickle.loads(payload))
+    found: bytes = numba_dumps(value)
+    return found
 
 
 # The disk.

@@ -136,6 +136,8 @@ _TEXTS = {
     **{f"image.{k}x{k}": f"n1ic1h1024w1024_oc1k{k}s1p{k // 2}" for k in range(3, 16, 2)},
     "gaussian.15x15": "n1ic1h1024w1024_oc1k15s1p7",
     "small.8x8": "n1ic8h8w8_oc8k3s1p1",
+    # One layer in batches of 1 to 64: from which on does a device pay, and its copies?
+    **{f"batch.{n}": f"n{n}ic64h28w28_oc64k3s1p1" for n in (1, 2, 4, 8, 16, 32, 64)},
     **{f"series.{i}": text for i, text in enumerate(_SERIES.split())},
     **{f"volume.{i}": text for i, text in enumerate(_VOLUMES.split())},
     **{f"{name}.{i}": f"{text}_{end}" for name, end in _TYPES.items() for i, text in enumerate(_IMAGES.split())},
@@ -164,6 +166,7 @@ _FAMILIES: tuple[str, ...] = (
     "image",
     "gaussian",
     "small",
+    "batch",
 )
 _FAMILIES += ("series", "volume", "last", *_TYPES)
 

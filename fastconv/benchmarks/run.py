@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fastconv as fc
 from fastconv.benchmarks import (
     choice,
     compare,
+    device,
     filters,
     first_call,
     machine,
@@ -63,11 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.compare(*options.compare)
     _check_writable(options.json, options.markdown, options.plot)
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
+    if "cuda" in options.device and (alone := set(ALONE).intersection(options.suite)):
+        raise OptionError(f"suite {min(alone)!r} is of the CPU, got --device {','.join(options.device)}")
     if len(options.suite) == 1 and options.suite[0] in ALONE and not options.problem:
         return _alone(options, command)
     if alone := set(ALONE).intersection(options.suite):
         raise OptionError(f"suite {min(alone)!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
+    if "cuda" in options.device:
+        return _on_device(options, command, host)
     records = _measure_all(options)
     tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
     if (host["load"] or 0) > BUSY:
@@ -103,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     add("--count", type=_positive, metavar="N", default=choice.COUNT, help="problems of choice (default: %(default)s)")
     add("--seed", type=int, metavar="N", default=0, help="of the problems of choice (default: %(default)s)")
     add("--rivals", type=_words, metavar="NAME,...", help=f"beside whom: {', '.join(rivals.RIVALS)}, or none")
+    add(
+        "--device", type=_devices, default=["cpu"], metavar="cpu,cuda", help="cuda: the device, beside the CPU or alone"
+    )
     add("--plan", action=argparse.BooleanOptionalAction, default=True, help="measure the call of a plan too")
     add("--json", metavar="FILE", help="write all samples and the machine")
     add("--markdown", metavar="FILE", help="write the tables")
@@ -123,6 +132,13 @@ def _positive(text: str) -> int:
 
 def _counts(text: str) -> list[int]:
     return [_positive(word) for word in _words(text)] or [_positive(text)]
+
+
+def _devices(text: str) -> list[str]:
+    found = _words(text)
+    if not found or set(found) - {"cpu", "cuda"}:
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cpu,cuda, got {text!r}")
+    return found
 
 
 def _without_files(arguments: Sequence[str]) -> list[str]:
@@ -169,6 +185,15 @@ def _progress(items: list[Any]) -> Iterable[Any]:
         return items
     shown: Iterable[Any] = tqdm(items, unit="layer", disable=None, leave=False, file=sys.stderr)
     return shown
+
+
+def _on_device(options: argparse.Namespace, command: str, host: dict[str, Any]) -> int:
+    layers = [layer(text) for text in options.problem or ()] or [each for name in options.suite for each in suite(name)]
+    with fc.threads(options.threads[0]):
+        found = device.measure(layers, _progress, options.repeats, "cpu" in options.device)
+    rows, lines = device.table(found)
+    _finish(options, [rows], lines, {"command": command, "machine": host, "results": [], **found})
+    return 1 if any(record["gate"] != "green" for record in found["cuda"]) else 0
 
 
 def _alone(options: argparse.Namespace, command: str) -> int:

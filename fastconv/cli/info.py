@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from typing import Any
 
 import fastconv as fc
 from fastconv import _disk
-from fastconv.dispatch import machine
+from fastconv.dispatch import cuda, machine
 
 
 def info() -> str:
@@ -24,13 +25,20 @@ def info() -> str:
         "vectors": f"{cpu['name']}, {cpu['vector_bytes']} bytes, {fma} fused multiply-add",
         "features": " ".join(cpu["features"]) or "none",
         "one core": rates(),
-        "CUDA": ", ".join(map(str, devices["cuda"])) or "no devices",
+        "CUDA": cuda_devices(devices["cuda"]),
         "threads": str(fc.get_num_threads()),
         "cache folder": folder,
         "disk caching": caching,
     }
     width = max(map(len, facts))
     return "\n".join(f"{name.ljust(width)}  {fact}" for name, fact in facts.items())
+
+
+def cuda_devices(found: list[dict[str, Any]]) -> str:
+    """Return the CUDA devices, or why there are none."""
+    if not found:
+        return f"no devices: {cuda.missing()}"
+    return ", ".join(f"{d['number']}: {d['name']}, compute capability {d['capability']}" for d in found)
 
 
 def rates() -> str:

@@ -47,3 +47,9 @@ def transposed(function: str, g: TransposeGeometry, activation: str | None, algo
 def kernels(name: str) -> Any:
     """Return an object ``module:attribute`` of the kernels for CUDA."""
     return load(name, "cuda")
+
+
+def missing() -> str | None:
+    """Return what CUDA lacks on this machine, in words, or None."""
+    reason: str | None = kernels("runtime:current")().missing()
+    return reason

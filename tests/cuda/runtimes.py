@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from fastconv.benchmarks.timing import sample
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools.native import NativeKernel
 from tests.cuda_tools.ptx_emulator.launch import run as emulate
@@ -75,6 +76,10 @@ class _HostRuntime:
         """Return the address of an array."""
         return array.values.__array_interface__["data"][0]
 
+    def seconds(self, call: Any, loops: int) -> float:
+        """Return the mean time of calls, on the clock of the host."""
+        return sample(call, loops)
+
     def run(self, build: Any, literals: tuple, grid: Any, arguments: list, stream: Any) -> None:
         """Execute a kernel."""
         from fastconv.kernels.cuda.runtime import built
@@ -83,8 +88,10 @@ class _HostRuntime:
         self.launched[key] = self.launched.get(key, 0) + 1
         kernel = built(build, *literals)
         flat: list[Any] = []
-        for argument in arguments:
-            flat += argument if isinstance(argument, tuple) else [0 if argument is None else argument]
+        for kind, argument in zip(kernel.types, arguments, strict=True):
+            values = argument if isinstance(argument, tuple) else [0 if argument is None else argument]
+            assert len(values) == (len(kind) if isinstance(argument, tuple) else 1), (key, kind, argument)
+            flat += values
         self.execute(kernel, grid, flat)
 
     def execute(self, kernel: Any, grid: Any, arguments: list) -> None:

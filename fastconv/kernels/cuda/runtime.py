@@ -1,6 +1,6 @@
 """Where kernels run: numba-cuda on a device, or Numba's simulator of one with NUMBA_ENABLE_CUDASIM=1.
 
-Everything that CUDA does for this library goes through the four methods of a `Runtime`, so that tests can put another
+Everything that CUDA does for this library goes through the methods of a `Runtime`, so that tests can put another
 one in its place, which executes the same kernels from their machine code on the host.
 """
 
@@ -58,8 +58,22 @@ class Runtime:
         self, build: Callable[..., Kernel], literals: Sequence[Any], grid: Any, arguments: list, stream: Any
     ) -> None:
         """Launch ``build(*literals)``; arguments are what `address` returns, None, and tuples of scalars."""
-        ready, kernel = _compiled(build, *literals)
+        from fastconv.kernels.cuda.compiled import compiled
+
+        ready, kernel = compiled(build, *literals)
         ready[grid, kernel.threads, stream](*[0 if a is None else a for a in arguments])
+
+    def seconds(self, call: Callable[[], Any], loops: int) -> float:
+        """Return the mean time of calls on the device, by events on the default stream."""
+        from numba import cuda
+
+        first, last = cuda.event(), cuda.event()
+        first.record()
+        for _ in range(loops):
+            call()
+        last.record()
+        last.synchronize()
+        return float(cuda.event_elapsed_time(first, last)) / 1e3 / loops
 
 
 class Simulator(Runtime):
@@ -90,6 +104,37 @@ class Simulator(Runtime):
             ready[grid, kernel.threads](*[_NOTHING if a is None else a for a in arguments])
 
 
+def devices() -> list[dict[str, Any]]:
+    """Return what numba-cuda says of each device; none without one."""
+    if SIMULATED or _missing() is not None:
+        return []
+    from numba import cuda
+
+    return [_described(device.id, device) for device in cuda.gpus.lst]
+
+
+def _described(number: int, device: Any) -> dict[str, Any]:
+    """Return a device in types that JSON has; `peak_gflops` is that of float32 multiply-adds, counted as two."""
+    name = device.name.decode() if isinstance(device.name, bytes) else device.name
+    capability = tuple(device.compute_capability)
+    lanes = _LANES.get(capability, 128)
+    gflops = 2 * lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE / 1e6
+    # Twice the clock: memory moves data on both of its edges.
+    gbytes = 2 * device.MEMORY_CLOCK_RATE * device.GLOBAL_MEMORY_BUS_WIDTH / 8 / 1e6
+    return {
+        "number": number,
+        "name": name,
+        "capability": f"{capability[0]}.{capability[1]}",
+        "multiprocessors": device.MULTIPROCESSOR_COUNT,
+        "clock_mhz": device.CLOCK_RATE / 1e3,
+        "l2_bytes": device.L2_CACHE_SIZE,
+        "peak_gflops": gflops,
+        "peak_gbytes": gbytes,
+    }
+
+
+# float32 lanes of a multiprocessor by compute capability; 128 in all others since 6.1.
+_LANES = {(7, 0): 64, (7, 5): 64, (8, 0): 64}
 _NOTHING = np.zeros(1, np.float32)
 _current: list[Runtime] = [Simulator() if SIMULATED else Runtime()]
 
@@ -127,15 +172,6 @@ def blocks_of(elements: int, threads: int) -> int:
 def built(build: Callable[..., Kernel], *literals: Any) -> Kernel:
     """Return the record of a kernel, the same for the same literals."""
     return build(*literals)
-
-
-@cache
-def _compiled(build: Callable[..., Kernel], *literals: Any) -> tuple[Any, Kernel]:
-    from numba import cuda, types
-
-    kernel = built(build, *literals)
-    bounds = (kernel.threads, kernel.blocks)
-    return cuda.jit(types.void(*kernel.types), launch_bounds=bounds)(kernel.function), kernel
 
 
 @cache
