@@ -188,7 +188,7 @@ class Program:
         sizes += (g.OH * g.OW, g.OW, XN, XC * g.ICG, XD, XH, XW, g.D, g.H, g.W, g.SD, g.SH, g.SW)
         sizes += (g.PF, g.PT, g.PL, YN, YC, YD, YH, YW, self.KP * self.MP, flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
-        table = _table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
+        table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
         arguments = (x, packed, bias, residual, out, table, numbers, self.clamp)
         launch(stream, implicit_gemm, (self.code, self.tile, self.deep, apart), self.grid, arguments)
         if not self.fused:
@@ -201,7 +201,7 @@ def channels_first(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _table(taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int) -> Buffer:
+def tap_table(taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int) -> Buffer:
     """Return for each k (offset in elements, kd*DD, kh*DH, kw*DW) on the device."""
     table = np.full((KP, 4), FAR, np.uint32)
     K = math.prod(taps)
