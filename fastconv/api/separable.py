@@ -224,11 +224,6 @@ def _is_small(weight: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool
 def per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:
     """Return a factor as (C, K)."""
     factor = as_input(function, name, value)
-    factor_shape_check(function, name, factor.shape, channels)
+    if factor.ndim not in (1, 2) or (factor.ndim == 2 and len(factor) != channels):
+        raise ShapeError(f"{function}: {name} has shape {factor.shape}, expected (K,) or (C, K) with C = {channels}")
     return np.ascontiguousarray(np.broadcast_to(factor, (channels, factor.shape[-1])))
-
-
-def factor_shape_check(function: str, name: str, shape: tuple[int, ...], channels: int) -> None:
-    """Raise `ShapeError` unless a factor has shape (K,) or (C, K)."""
-    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != channels):
-        raise ShapeError(f"{function}: {name} has shape {shape}, expected (K,) or (C, K) with C = {channels}")

@@ -76,7 +76,9 @@ def separable_vjp(
     # Half precision is rounded once, at the end.
     wide = summed_dtype(common_dtype(function, x, dw))
     middle = convolve(function, x, dw, depthwise_bias, options[0], None, wide if kind_of(wide) == "f" else None)
-    dmiddle, dpw, dbias, *rest = conv_vjp(function, grad_output, middle, pw.reshape(*pw.shape[:2], 1, 1), bias, options[1], residual)
+    dmiddle, dpw, dbias, *rest = conv_vjp(
+        function, grad_output, middle, pw.reshape(*pw.shape[:2], 1, 1), bias, options[1], residual
+    )
     if dmiddle is None:
         dx = ddw = ddb = None
     else:

@@ -13,13 +13,12 @@ from typing import Any
 from fastconv.api.conv_transpose import TransposeOptions, bias_error, transpose_problem
 from fastconv.api.convolve import Options, checked_activation, problem_of
 from fastconv.api.on_device import begin, volume
-from fastconv.api.separable import factor_shape_check
 from fastconv.dispatch import cuda
 from fastconv.errors import ShapeError
 from fastconv.geometry.conv import ConvGeometry, bias_shape_check, input_shape, output_shape
 from fastconv.grad.conv_job import adjoint
 from fastconv.grad.problem import ConvGradients, gradients_of
-from fastconv.grad.products import check_floats, check_gradient, check_pointwise, is_wanted
+from fastconv.grad.products import check_factor, check_floats, check_gradient, check_pointwise, is_wanted
 
 Shape = tuple[int, ...]
 
@@ -41,7 +40,9 @@ class Pull:
         self.dtypes = {name: a.dtype for name, a in self.call.buffers.items() if is_wanted(a)}
         self.dtype, self.stream = self.call.unify("fd"), self.call.stream
         loose = "grad_output", "input"
-        self.arrays = {name: a if name in loose else self.call.contiguous(name) for name, a in self.call.buffers.items()}
+        self.arrays = {
+            name: a if name in loose else self.call.contiguous(name) for name, a in self.call.buffers.items()
+        }
 
     def new(self, shape: Shape) -> Any:
         """Return a new array of the dtype in which all is computed."""
@@ -52,7 +53,7 @@ class Pull:
         return self.new(self.arrays[name].shape)
 
     def results(self, given: dict[str, Any], gradients: Iterable[Any]) -> tuple[Any, ...]:
-        """Return gradients of the named arrays in their dtypes; None if one is not wanted; no residual if none is given."""
+        """Return the gradients of named arrays in their dtypes: None if one is not wanted, a residual if it is there."""
         pairs = [(name, each) for name, each in zip(given, gradients, strict=True) if _is_listed(name, given[name])]
         return tuple(self.call.finish(d, dtype=self.dtypes[name]) if name in self.dtypes else None for name, d in pairs)
 
@@ -60,9 +61,7 @@ class Pull:
         """Return an array in C order."""
         return a if a.contiguous else cuda.kernels("call:copied")(self.stream, a)
 
-    def forward(
-        self, g: ConvGeometry, activation: str | None, options: Options, arrays: tuple, out: Any = None
-    ) -> Any:
+    def forward(self, g: ConvGeometry, activation: str | None, options: Options, arrays: tuple, out: Any = None) -> Any:
         """Return the convolution of (input, weight, bias, residual), in `out` or batched."""
         program = cuda.convolution(self.function, g, activation, options.algorithm, options.precision)
         x, w, b, r = arrays
@@ -240,7 +239,7 @@ def factors_vjp(
     dy, x, column, row, b, r = pull.arrays.values()
     options = grouped(x.shape, options)
     for name, factor in (("column", column), ("row", row)):
-        factor_shape_check(function, name, factor.shape, options.groups)
+        check_factor(function, name, factor.shape, options.groups)
     weight = pull.new((options.groups, 1, column.shape[-1], row.shape[-1]))
     cuda.kernels("factors:product")(pull.stream, column, row, weight)
     wanted = [name for name in ("input", "bias", "residual") if name in pull.dtypes]

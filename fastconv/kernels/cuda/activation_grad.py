@@ -32,7 +32,7 @@ def derivative(name: str, code: str) -> Any:
 
     @device
     def logistic(z):
-        """the derivative of the sigmoid"""
+        """The derivative of the sigmoid"""
         tail = math.exp(-math.fabs(z))
         return tail / ((one + tail) * (one + tail))
 
@@ -74,7 +74,7 @@ def elementwise(code: str, name: str, threads: int) -> Kernel:
 
 
 def run(stream: Any, name: str, grad: Buffer, x: Buffer, out: Buffer) -> None:
-    """Fill `out` with the gradient of x from that of the activation of x; all are contiguous, `out` none of the others."""
+    """Fill `out` with the gradient of x from that of its activation; all are contiguous, `out` is a third array."""
     if x.size:
         arguments = (grad, x, out, (np.uint32(x.size),))
         launch(stream, elementwise, (code_of(x.dtype), name, THREADS), blocks_of(x.size, THREADS), arguments)

@@ -10,7 +10,6 @@ Source: W. Shi et al. 2016, arXiv:1609.07009.
 from __future__ import annotations
 
 import itertools
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 

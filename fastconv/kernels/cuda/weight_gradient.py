@@ -1,10 +1,10 @@
-"""The gradient of a weight: dw[oc, k] = sum over pixels p of dy[oc, p] * columns[k, p], whose columns are never written.
+"""The gradient of a weight: dw[oc, k] = sum over pixels p of dy[oc, p] * columns[k, p], columns that no one writes.
 
-An implicit GEMM as the convolution's (conv_direct.py), summed over pixels: a block has BM output channels times BN taps
-and adds BK pixels at a time; a thread fetches one pixel of some channels and some taps. It keeps the pixel's coordinates
-and carries from one to the next, so that a step has no division. Rows of the panels in shared memory stand SKEW elements
-apart: the pixels of a warp, which are written below each other, fall on different banks. The pixels are cut in parts,
-whose sums gradient_sums.py adds.
+An implicit GEMM as the convolution's (conv_direct.py), summed over pixels: a block has BM output channels times BN
+taps and adds BK pixels at a time; a thread fetches one pixel of some channels and some taps. It keeps the pixel's
+coordinates and carries from one to the next, so that a step has no division. Rows of the panels in shared memory stand
+SKEW elements apart: the pixels of a warp, which are written below each other, fall on different banks. The pixels are
+cut in parts, whose sums gradient_sums.py adds.
 
 Source: as conv_direct.py; the split sums are CUTLASS's "split-K".
 """
@@ -66,7 +66,10 @@ def correlate(code: str, tile: Tile, deep: bool) -> Kernel:
         channels = uint32(OCG - min(OCG, uint32(m0 + row)))
         kc = uint32(uint32(n0 + row) * uint32(4))
         yc, xg = uint32(uint32(uint32(uint32(group * OCG) + m0) + row) * YC), uint32(group * XG)
-        to_a, to_b = uint32(uint32(pb * uint32(LEFT)) + row), uint32(uint32(pb * uint32(RIGHT)) + uint32(row + uint32(A)))
+        to_a, to_b = (
+            uint32(uint32(pb * uint32(LEFT)) + row),
+            uint32(uint32(pb * uint32(RIGHT)) + uint32(row + uint32(A))),
+        )
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
         fm = uint32(
             uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4))

@@ -25,10 +25,10 @@ CONVOLUTIONS = {
     "one_pixel": (2, (1, 2, 3, 3), (3, 2, 3, 3), {}),
     "unbatched": (2, (2, 4, 4), (3, 2, 1, 1), {}),
     "no_batch": (2, (0, 2, 4, 4), (3, 2, 3, 3), {}),
-    "wide": (2, (1, 8, 4, 4), (33, 8, 3, 3), {}),
+    "wide": (2, (1, 8, 3, 3), (33, 8, 3, 3), {}),
     "series": (1, (2, 3, 9), (2, 3, 3), {"padding": "causal", "dilation": 2}),
     "volume": (3, (1, 2, 3, 4, 3), (2, 2, 2, 3, 2), {"padding": 1, "stride": (1, 2, 1), "dilation": (2, 1, 1)}),
-    "parts": (1, (1, 1, 300), (2, 1, 3), {"padding": 1}),
+    "parts": (1, (1, 1, 258), (2, 1, 3), {"padding": 1}),
     "reflect": (2, (1, 2, 5, 4), (2, 2, 3, 3), {"padding": ((2, 1), (3, 0)), "padding_mode": "reflect"}),
     "circular_last": (
         2,
@@ -83,14 +83,13 @@ def check_each():
 
 
 def check_same_bits():
-    shapes = (1, 1, 260), (2, 1, 3), (1, 2, 258)
+    shapes = (1, 1, 259), (2, 1, 2), (1, 2, 258)
     x, w, dy = (np.random.default_rng(i).normal(size=shape).astype("f4") for i, shape in enumerate(shapes))
-    first, again = (fc.grad.conv1d_vjp(dy, x, w, np.zeros(2, "f4"), device="cuda") for _ in range(2))
-    for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one.view("u4"), other.view("u4"))
-    # <dy, conv(x, dw)> = <dw, weight gradient>: exactly adjoint but for rounding.
-    forward = fc.conv1d(x.astype("f8"), w.astype("f8"))
-    assert math.isclose((forward * dy).sum(), (first[1].astype("f8") * w).sum(), rel_tol=1e-5)
+    first, again = (fc.grad.conv1d_weight(x, w.shape, dy, device="cuda") for _ in range(2))
+    np.testing.assert_array_equal(first.view("u4"), again.view("u4"))
+    # It is the adjoint of the convolution, but for rounding.
+    forward = w[:, :, 0] * x[:, :, :-1] + w[:, :, 1] * x[:, :, 1:]
+    assert math.isclose((forward.astype("f8") * dy).sum(), (first.astype("f8") * w).sum(), rel_tol=1e-5)
 
 
 def compared(function, dy, arrays, **options):
@@ -160,7 +159,7 @@ def _whole(x, w, dy):
 
 CHECKS = {
     **{f"{name}-float32": partial(check_vjp, name, "float32") for name in CONVOLUTIONS},
-    **{f"{name}-{d}": partial(check_vjp, name, d) for name in ("plain",) for d in ("float64", "float16")},
+    **{f"{name}-{d}": partial(check_vjp, name, d) for name in ("plain",) for d in ("float64",)},
     **{
         f"activation-{name}-{dtype}": partial(check_activation, name, dtype)
         for name in ACTIVATIONS
