@@ -49,7 +49,7 @@ def test_tile_is_mostly_multiply_adds(dtype, which, capability):
 
     tile = TILES[dtype][which]
     most, *shares = LEAST[tile.BM, tile.BN]
-    code = code_of(implicit_gemm, (dtype, tile, True), capability)
+    code = code_of(implicit_gemm, (dtype, tile, True, False), capability)
     judged(code, most, shares[capability > (8, 0)])
     assert code.predict().peak >= 0.68
     if tile.BM == 32 and dtype == "f":
@@ -60,7 +60,7 @@ def test_tile_is_mostly_multiply_adds(dtype, which, capability):
 def test_large_tile_of_large_kernels(capability):
     from fastconv.kernels.cuda.conv_direct import TILES, implicit_gemm
 
-    code = code_of(implicit_gemm, ("f", TILES["f"][0], False), capability)
+    code = code_of(implicit_gemm, ("f", TILES["f"][0], False, False), capability)
     judged(code, 128, 0.82 if capability == (8, 0) else 0.81)
     assert code.predict().peak >= 0.70
 
@@ -68,7 +68,7 @@ def test_large_tile_of_large_kernels(capability):
 def forget(conv_direct):
     """Forget what was prepared, and what lies in the memory of another device."""
     conv_direct.program.cache_clear()
-    conv_direct._table.cache_clear()
+    conv_direct.tap_table.cache_clear()
 
 
 @pytest.mark.parametrize(("dtype", "which"), [("float32", n) for n in range(4)] + [("float64", 0), ("float64", 1)])
@@ -78,7 +78,7 @@ def test_shared_memory_has_no_bank_conflicts(dtype, which):
     x, w = np.ones((1, 3, 9, 9), dtype), np.ones((4, 3, 3, 3), dtype)
     forget(conv_direct)
     tile = conv_direct.TILES["f" if dtype == "float32" else "d"][which]
-    with mock.patch.object(conv_direct, "best_tile", lambda *_: tile), installed(Emulated(statistics=True)) as device:
+    with mock.patch.object(conv_direct, "best_tile", return_value=tile), installed(Emulated(statistics=True)) as device:
         np.testing.assert_array_equal(fc.conv2d(x, w, device="cuda"), 27)
     forget(conv_direct)
     (report,) = [report for name, report in device.reports if name == "conv_implicit_gemm"]

@@ -15,13 +15,25 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, int64, types, uint32
+from numba import cuda, types, uint32
 
 from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
 from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer, upload
 from fastconv.kernels.cuda.epilogue import is_fused, limits
-from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, device, load, load2, load4, pointer, store4, store_at
+from fastconv.kernels.cuda.memory import (
+    ALIGNMENT,
+    REAL,
+    REAL_CODE,
+    code_of,
+    device,
+    load,
+    load2,
+    load4,
+    pointer,
+    store4,
+    store_at,
+)
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
@@ -46,18 +58,19 @@ BLOCKS = {64: 6, 128: 4, 256: 2}
 FAR = 0x40000000
 # The bit of a tap that is never inside; as many taps of all axes together are bits.
 NEVER, BITS = 1 << 31, 31
-SIZES = 30
+SIZES = 32
 
 
-def implicit_gemm(code: str, tile: Tile, masked: bool) -> Kernel:
+def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> Kernel:
     """Return the kernel of one tile and storage type; `g` are the sizes in the order of `Program.run`.
 
-    In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction.
+    In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction;
+    `apart` is that of `tile_ops`.
     """
     BM, BN, BK, TM, TN, WM, WN = tile
     threads, ROWS = tile.threads, tile.steps[0]
-    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile)
-    KSTEP, M4, VECTORS, WARPS, LANES = threads // BN, BM // 4, BM * BK // (4 * threads), BN // WN, WN // TN
+    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile, apart)
+    KSTEP, VECTORS, WARPS, LANES = threads // BN, BM * BK // (4 * threads), BN // WN, WN // TN
     TAPS, A, WORDS = BK // KSTEP, BM * BK, 2 if masked else 4
     # A power of two, so that one bit of an index tells the buffers apart.
     PANEL = 1 << (BK * (BM + BN) - 1).bit_length()
@@ -109,7 +122,7 @@ def implicit_gemm(code: str, tile: Tile, masked: bool) -> Kernel:
 
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
         KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:14]
-        SD, SH, SW, PF, PT, PL, KD, KH, KW, DD, DH, DW, YN, YC, YP, flags = g[14:]
+        SD, SH, SW, PF, PT, PL, KD, KH, KW, DD, DH, DW, YN, YC, YD, YH, YW, flags = g[14:]
         panels = cuda.shared.array(BUFFERS, real, alignment=ALIGNMENT)
         acc = cuda.local.array((TM, TN), real)
         a = cuda.local.array((VECTORS, 4), real)
@@ -147,8 +160,9 @@ def implicit_gemm(code: str, tile: Tile, masked: bool) -> Kernel:
             for j in range(TN):
                 acc[i, j] = real(0)
         from_a, from_b, sizes = fm, uint32(fn + uint32(A)), (D, H, W)
-        fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
-        keep(panels, a, b, to_a, to_b)
+        if KT:
+            fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
+            keep(panels, a, b, to_a, to_b)
         cuda.syncthreads()
         step = uint32(0)
         while step < KT:
@@ -163,7 +177,7 @@ def implicit_gemm(code: str, tile: Tile, masked: bool) -> Kernel:
         p, m = uint32(n0 + fn), uint32(m0 + fm)
         oc, columns = uint32(uint32(group * OCG) + m), uint32(P - min(P, p))
         channels = uint32(OCG - min(OCG, m))
-        place = (p, oc, ODHW, YN, YP, YC, columns, channels)
+        place = (p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, columns, channels)
         if flags & uint32(1):
             for i in range(TM):
                 row = uint32((i // 4) * ROWS + i % 4)
@@ -194,10 +208,10 @@ def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
 class Program:
     """A convolution with its tile and its table, ready to run."""
 
-    def __init__(self, function: str, g: Any, activation: str | None):
+    def __init__(self, function: str, g: Any, activation: str | None, tile: Tile | None = None):
         self.geometry, self.activation, self.code = g, activation, code_of(np.dtype(g.dtype))
         pixels = g.N * g.OD * g.OH * g.OW
-        self.tile = best_tile(self.code, g.OCG, pixels, g.G)
+        self.tile = tile or best_tile(self.code, g.OCG, pixels, g.G)
         self.K = g.ICG * g.KD * g.KH * g.KW
         # The kernel fetches one step of taps more than it uses.
         self.KP = (blocks_of(self.K, self.tile.BK) + 1) * self.tile.BK
@@ -214,22 +228,27 @@ class Program:
         return pack(stream, weight, self.geometry.G, self.KP, self.tile.BM)
 
     def run(
-        self, stream: Any, x: Buffer, packed: Buffer, bias: Buffer | None, residual: Buffer | None, out: Buffer
+        self, stream: Any, x: Buffer, packed: Buffer | None, bias: Buffer | None, residual: Buffer | None, out: Buffer
     ) -> None:
-        """Fill `out`, contiguous; the input may have any strides, (N, C, D, H, W) or (N, D, H, W, C)."""
+        """Fill `out`; it and the input may have any strides, (N, C, D, H, W) or (N, D, H, W, C).
+
+        The residual has the strides of `out`, which is contiguous if the activation is not fused.
+        """
         g = self.geometry
         if g.padding_mode != "zeros":
             x, g = bordered(stream, x, g)
         XN, XC, XD, XH, XW = channels_first(x.strides, g.layout)
-        YN, YC, *_, YP = channels_first(out.strides, g.layout)
+        YN, YC, YD, YH, YW = channels_first(out.strides, g.layout)
+        # Rows and planes one after the other are one row.
+        apart = (g.OD > 1 and YD != g.OH * YH) or (g.OH > 1 and YH != g.OW * YW)
         flags = (bias is not None) + 2 * (residual is not None)
         sizes: tuple[int, ...] = (self.KP // self.tile.BK - 1, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
         sizes += (g.OH * g.OW, g.OW, XN, XC * g.ICG, XD, XH, XW, g.D, g.H, g.W, g.SD, g.SH, g.SW)
-        sizes += (g.PF, g.PT, g.PL, g.KD, g.KH, g.KW, g.DD, g.DH, g.DW, YN, YC, YP, flags)
+        sizes += (g.PF, g.PT, g.PL, g.KD, g.KH, g.KW, g.DD, g.DH, g.DW, YN, YC, YD, YH, YW, flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
-        table = _table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP, self.masked)
+        table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP, self.masked)
         arguments = (x, packed, bias, residual, out, table, numbers, self.clamp)
-        launch(stream, implicit_gemm, (self.code, self.tile, self.masked), self.grid, arguments)
+        launch(stream, implicit_gemm, (self.code, self.tile, self.masked, apart), self.grid, arguments)
         if not self.fused:
             activations.run(stream, self.activation, out, out)
 
@@ -240,8 +259,8 @@ def channels_first(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _table(
-    taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int, masked: bool
+def tap_table(
+    taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int, masked: bool = False
 ) -> Buffer:
     """Return for each k (offset in elements, its bits) or (offset, kd*DD, kh*DH, kw*DW) on the device."""
     table = np.full((KP, 2 if masked else 4), NEVER if masked else FAR, np.uint32)
