@@ -195,6 +195,46 @@ def check_plan_owns_its_weight():
     np.testing.assert_array_equal(plan(x), expected)
 
 
+IMAGES = {
+    # name: (in1 shape, in2 shape, arguments)
+    "full": ((7, 6), (3, 2), {}),
+    "same_even": ((5, 6), (2, 4), {"mode": "same", "boundary": "symm"}),
+    "valid_swapped": ((3, 2), (9, 5), {"mode": "valid"}),
+    "wrap": ((4, 5), (3, 3), {"boundary": "wrap"}),
+    "fill": ((9, 5), (3, 3), {"fillvalue": 3}),
+    "empty": ((3, 0), (2, 2), {}),
+}
+
+
+def check_images(name, dtype):
+    first, second, arguments = IMAGES[name]
+    a, b = integers(first, 1, dtype, 0, 9), integers(second, 2, dtype, 0, 9)
+    for function in (fc.signal.correlate2d, fc.signal.convolve2d):
+        expected = function(a, b, **arguments)
+        got = function(to_device(a), b, **arguments).copy_to_host()
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+def check_arrays():
+    for sizes, taps, mode in (((4, 5, 3), (2, 2, 3), "full"), ((11,), (4,), "same"), ((3,), (5,), "full")):
+        a, b = integers(sizes, 1), integers(taps, 2)
+        for function in (fc.signal.correlate, fc.signal.convolve):
+            got = function(to_device(a), to_device(b), mode).copy_to_host()
+            np.testing.assert_array_equal(got, function(a, b, mode))
+
+
+def check_errors_of_images():
+    x = to_device(integers((3, 3), 1))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.signal.fftconvolve(x, x))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.signal.sepfir2d(x, [1.0], [1.0]))
+    raises(fc.UnsupportedError, "method", lambda: fc.signal.convolve(x, x, method="fft"))
+    raises(fc.UnsupportedError, "complex64", lambda: fc.signal.convolve2d(x, np.ones((2, 2), "c8")))
+    raises(fc.UnsupportedError, "3 axes", lambda: fc.signal.convolve(*[to_device(np.ones((2,) * 4, "f4"))] * 2))
+    raises(fc.ShapeError, "2-D", lambda: fc.signal.convolve2d(x, np.ones(3)))
+    raises(fc.OptionError, "mode flags", lambda: fc.signal.convolve2d(x, x, "all"))
+
+
 def check_errors_of_forms():
     x, w = to_device(integers((1, 2, 4, 4), 1)), integers((2, 1, 3, 3), 2)
     raises(fc.ShapeError, "weight has shape", lambda: fc.pointwise_conv2d(x, w))
@@ -224,5 +264,10 @@ CHECKS = {
     "factors_of_device_arrays": check_factors_of_device_arrays,
     "plan": check_plan,
     "plan_owns_its_weight": check_plan_owns_its_weight,
+    **{f"images-{name}-float32": partial(check_images, name, "float32") for name in IMAGES},
+    **{f"images-full-{dtype}": partial(check_images, "full", dtype) for dtype in ("float64", "uint8", "int64")},
+    "images-fill-int16": partial(check_images, "fill", "int16"),
+    "arrays": check_arrays,
+    "errors_of_images": check_errors_of_images,
     "errors_of_forms": check_errors_of_forms,
 }
