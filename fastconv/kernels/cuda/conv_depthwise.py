@@ -29,10 +29,10 @@ from fastconv.kernels.cuda.packing import pack
 from fastconv.kernels.cuda.runtime import SIMULATED, Kernel, blocks_of, launch
 
 THREADS = 128
-# Outputs of a thread, where there are as many rows, and where there are fewer.
-ROWS = (8, 2)
+# Outputs of a thread, unless there are fewer than half of them.
+ROWS = 8
 # Taps of a column, and of a whole kernel, that are multiplied at once.
-TAPS, WHOLE = 7, 25
+TAPS, WHOLE = (7, 5, 3, 1), 25
 SIZES = 36
 
 
@@ -241,11 +241,11 @@ class Program:
         self.last = g.layout == "channels_last"
         common = math.gcd(g.SH, g.DH)
         self.spacing = g.DH // common
-        rows = ROWS[0] if g.OH >= ROWS[0] * self.spacing else ROWS[1]
-        # Of a column as many taps at once as divide it.
-        KB = max(k for k in range(1, TAPS + 1) if g.KH % k == 0)
-        KC = g.KW if g.KH * g.KW <= WHOLE and KB == g.KH else 1
-        self.window = Window(rows, KB, KC, g.SH // common, False)
+        rows = ROWS if 2 * g.OH >= ROWS * self.spacing else 1
+        # Square kernels are the frequent ones; of others a column, and of that as many taps at once as divide it.
+        KB = next(k for k in TAPS if g.KH % k == 0)
+        KC = g.KW if KB == g.KH == g.KW and g.KH * g.KW <= WHOLE else 1
+        self.window = Window(rows, KB, KC, g.SH // common if rows > 1 else 1, False)
         self.strips = -(-g.OH // (rows * self.spacing)) * self.spacing
         self.total = g.N * g.OC * g.OD * self.strips * g.OW
         if self.total >= LIMIT:
@@ -268,7 +268,7 @@ class Program:
             x, g = bordered(stream, x, g)
         XS, YS = (strides_of(buffer, g.layout) for buffer in (x, out))
         K, window = g.KD * g.KH * g.KW, self.window
-        if not self.last and window.KC == g.KW and g.DW * XS[4] == 1:
+        if not self.last and window.KC == g.KW > 1 and g.DW * XS[4] == 1:
             window = window._replace(unit=True)
         flags = (bias is not None) + 2 * (residual is not None) + 4 * (self.fused and self.activation is not None)
         sizes = (self.total, g.OW, self.strips, g.OD, g.OC, g.OCG, g.KD, g.KH // window.KB, g.KW, self.spacing, *XS)
