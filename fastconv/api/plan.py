@@ -209,5 +209,7 @@ def _on_device(
     from fastconv.api.plan_on_device import DevicePlan
 
     if pool is not None:
-        raise UnsupportedError(f'plan_conv2d: pool = {pool} with device = "cuda"; this version pools in plans on the CPU')
+        raise UnsupportedError(
+            f'plan_conv2d: pool = {pool} with device = "cuda"; this version pools in plans on the CPU'
+        )
     return DevicePlan(shape, options, dtype, out_dtype, weight, bias)

@@ -237,13 +237,8 @@ def uniform_filter1d(
 def _uniform_line(call: Any) -> np.ndarray:
     input, size, axis, output, mode, cval, origin = call
     if on_device.is_there(input):
-
-        def means(ndim: int) -> list[Mean]:
-            if size < 1:
-                raise FilterError("incorrect filter size")
-            return [Mean(axis_of(axis, ndim), size, before_of(size, origin, "invalid origin"), padding_mode(mode), 0.0)]
-
-        return on_device.passed("uniform_filter1d", input, output, cval, means)
+        means_of = partial(_means, size=size, axis=axis, mode=mode, origin=origin)
+        return on_device.passed("uniform_filter1d", input, output, cval, means_of)
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("uniform_filter1d", *call))
@@ -262,3 +257,10 @@ def _uniform_line(call: Any) -> np.ndarray:
 
     target.check_writable()
     return in_parts(means, x, np.zeros(0), target, cval)
+
+
+def _means(ndim: int, size: Any, axis: Any, mode: Any, origin: Any) -> list[Mean]:
+    """Return the mean along an axis of an array of so many dimensions, on a device."""
+    if size < 1:
+        raise FilterError("incorrect filter size")
+    return [Mean(axis_of(axis, ndim), size, before_of(size, origin, "invalid origin"), padding_mode(mode), 0.0)]

@@ -51,7 +51,7 @@ class _Filter:
             names = f"{x.dtype} and {self.dtype}"
             raise UnsupportedError(f"{name}: input and output of dtype {names} on a CUDA device, expected real numbers")
         # Products with small integers wrap as they do in the input's own type.
-        self.work = np.dtype("i8") if whole and kinds[0] in "iu" and kinds[1] in "iu" else np.dtype("f8")
+        self.work: np.dtype = np.dtype("i8") if whole and kinds[0] in "iu" and kinds[1] in "iu" else np.dtype("f8")
         if kinds == ("f", "f") and max(x.dtype.itemsize, self.dtype.itemsize) <= 4:
             self.work = np.dtype("f4")
         self.call.dtype = self.dtype

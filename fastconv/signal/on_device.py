@@ -22,7 +22,9 @@ def refuse(name: str, *arrays: Any) -> None:
     """Raise if one of the arrays is on a device, for functions that run on the CPU only."""
     if are_there(*arrays):
         able = "correlate, convolve, correlate2d and convolve2d"
-        raise UnsupportedError(f"{name}: an array is in device memory; of fastconv.signal this version has {able} there")
+        raise UnsupportedError(
+            f"{name}: an array is in device memory; of fastconv.signal this version has {able} there"
+        )
 
 
 def two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fill_of: Any) -> Any:

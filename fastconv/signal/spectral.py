@@ -11,8 +11,8 @@ import scipy.fft
 from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
-from fastconv.signal.on_device import refuse
 from fastconv.signal.modes import check_mode, must_swap
+from fastconv.signal.on_device import refuse
 from fastconv.threads import get_num_threads
 
 

@@ -37,7 +37,7 @@ SIZES = 36
 
 
 class Window(NamedTuple):
-    """TR outputs, STEP rows apart, of a kernel of KB x KC taps; `unit`: elements and weights of a row are neighbours."""
+    """TR outputs, STEP rows apart, of KB x KC taps; `unit`: elements and weights of a row are neighbours."""
 
     TR: int
     KB: int
@@ -86,7 +86,7 @@ def _intrinsic(code: str, stored: str, window: Window) -> Any:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    from fastconv.kernels.cuda.memory import I32, I64, U32, read_only
+    from fastconv.kernels.cuda.memory import I32, I64, read_only
 
     real, meetings = REAL[code], window.meetings()
     TR, KB, KC, _, unit = window
@@ -175,15 +175,15 @@ def depthwise(code: str, stored: str, window: Window, last: bool, threads: int) 
         if not last:
             oc, n = uint32(n % OC), uint32(n // OC)
         od = uint32(0)
-        if OD > uint32(1):
+        if uint32(1) < OD:
             od, n = uint32(n % OD), uint32(n // OD)
         # Strips between which rows are shared out stand next to each other.
         oh = uint32(strip * uint32(TR))
-        if OSTEP > uint32(1):
+        if uint32(1) < OSTEP:
             band = uint32(strip // OSTEP)
             oh = uint32(uint32(uint32(band * uint32(TR - 1)) * OSTEP) + strip)
         ic = oc
-        if M > uint32(1):
+        if uint32(1) < M:
             ic = uint32(oc // M)
         first = real(0)
         if flags & uint32(1):
@@ -241,7 +241,7 @@ class Program:
         self.last = g.layout == "channels_last"
         common = math.gcd(g.SH, g.DH)
         self.spacing = g.DH // common
-        rows = ROWS if 2 * g.OH >= ROWS * self.spacing else 1
+        rows = ROWS if ROWS * self.spacing <= 2 * g.OH else 1
         # Square kernels are the frequent ones; of others a column, and of that as many taps at once as divide it.
         KB = next(k for k in TAPS if g.KH % k == 0)
         KC = g.KW if KB == g.KH == g.KW and g.KH * g.KW <= WHOLE else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-
 import scipy.ndimage
 import scipy.signal
 
@@ -21,7 +20,12 @@ DEPTHWISE = {
     "stride": ("conv2d", (1, 3, 17, 9), (3, 1, 3, 3), {"stride": 2, "padding": 1}),
     "stride_over_kernel": ("conv2d", (1, 2, 18, 8), (2, 1, 2, 1), {"stride": (5, 3)}),
     "dilation": ("conv2d", (1, 2, 20, 7), (2, 1, 3, 3), {"dilation": (2, 3), "padding": 2}),
-    "stride_and_dilation": ("conv2d", (1, 2, 25, 9), (2, 1, 3, 3), {"dilation": (3, 1), "stride": (2, 2), "padding": 3}),
+    "stride_and_dilation": (
+        "conv2d",
+        (1, 2, 25, 9),
+        (2, 1, 3, 3),
+        {"dilation": (3, 1), "stride": (2, 2), "padding": 3},
+    ),
     "tall": ("conv2d", (1, 1, 13, 5), (2, 1, 9, 2), {"padding": "same"}),
     "crop": ("conv2d", (1, 2, 7, 8), (2, 1, 3, 3), {"padding": ((-1, 1), (2, -2))}),
     "one_pixel": ("conv2d", (2, 3, 1, 1), (3, 1, 1, 1), {}),
