@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import Options, convolve
+from fastconv.api.factored import channels_of, pointwise_shape
 from fastconv.api.forms_on_device import depthwise_on_device, pointwise_on_device
 from fastconv.api.on_device import wants_device
-from fastconv.api.factored import channels_of, pointwise_shape
 from fastconv.geometry.arrays import as_input
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 

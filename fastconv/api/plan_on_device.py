@@ -13,7 +13,6 @@ from fastconv.api.plan import ConvPlan
 from fastconv.dispatch import cuda
 from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry.arrays import dtype_of, working_dtype
-from fastconv.geometry.conv import ConvGeometry
 
 NAME = "plan_conv2d"
 
@@ -53,7 +52,7 @@ class DevicePlan(ConvPlan):
         return self._geometry.problem
 
     def __call__(self, x: Any, out: Any = None, *, residual: Any = None) -> Any:
-        """Return the convolution of `x`, an array of the host or the device, as one of the same place; see `ConvPlan`."""
+        """Return the convolution of `x`, of the host or the device, in the same place; see `ConvPlan`."""
         call = begin(NAME, input=x, residual=residual)
         self._check(call, "input", self._shape, self._dtype)
         self._check(call, "residual", self._out_shape, self._result)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError
-from fastconv.ndimage import others
+from fastconv.ndimage import on_device, others
 from fastconv.ndimage.arguments import (
     Target,
     as_array,
@@ -47,7 +48,9 @@ def correlate(
     Parameters
     ----------
     input : array_like of any shape
-        bool, integers of up to 64 bits, float32, float64, complex64 or complex128.
+        bool, integers of up to 64 bits, float32, float64, complex64 or complex128. If it is on a CUDA device, so is the
+        result; there are real numbers there, floats are summed in their own type, and weights that count as 0 make NaN
+        of infinities.
     weights : array_like of as many dimensions as there are axes to filter
         Used as float64; those below 2.2e-16 count as 0.
     output : ndarray of the shape of `input`, or dtype, optional
@@ -114,6 +117,9 @@ def convolve(
 def _filtered(
     name: str, input: Any, weights: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> np.ndarray:
+    if on_device.is_there(input):
+        kernel_of = partial(_kernel, origin=origin, axes=axes, flips=name == "convolve")
+        return on_device.correlation(name, (input, weights), output, mode, cval, kernel_of)
     x, w = as_array(input), as_array(weights)
     call = (name, input, weights, output, mode, cval, origin)
     if others.is_foreign(x.dtype):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.ndimage import others
+from fastconv.ndimage import on_device, others
 from fastconv.ndimage.arguments import (
     Target,
     as_array,
@@ -84,20 +85,28 @@ def prewitt(input: ArrayLike, axis: int = -1, output: Any = None, mode: Any = "r
 
 def _derivative(name: str, call: Any, smooth: Sequence[float]) -> np.ndarray:
     input, axis, output, mode, cval = call
+    passes_of = partial(_passes, axis=axis, mode=mode, smooth=smooth)
+    if on_device.is_there(input):
+        return on_device.passed(name, input, output, cval, passes_of, whole=True)
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
-    along = axis_of(axis, x.ndim)
+    axis_of(axis, x.ndim)
     target = target_of(output, x)
     if others.is_foreign(target.dtype, x.dtype.kind == "c"):
         return np.asarray(others.ask_scipy(name, *call))
-    modes = sequence_of(mode, x.ndim)
-    order = [along, *(other for other in range(x.ndim) if other != along)]
+    return filtered(name, x, target, cval, passes_of(x.ndim), passed)
+
+
+def _passes(ndim: int, axis: Any, mode: Any, smooth: Sequence[float]) -> list[Pass]:
+    """Return the passes of a derivative along `axis` over an array of so many dimensions."""
+    along, modes = axis_of(axis, ndim), sequence_of(mode, ndim)
+    order = [along, *(other for other in range(ndim) if other != along)]
     passes = []
     for other in order:
         weights = np.array((-1.0, 0.0, 1.0) if other == along else smooth)
         passes.append(Pass(other, weights, 1, padding_mode(modes[other]), 0.0))
-    return filtered(name, x, target, cval, passes, passed)
+    return passes
 
 
 def laplace(
@@ -139,24 +148,33 @@ def laplace(
            [ 1, -4,  1],
            [ 0,  1,  0]])
     """
+    if on_device.is_there(input):
+        return on_device.summed("laplace", input, output, cval, partial(_differences, axes=axes, mode=mode))
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("laplace", input, output, mode, cval, axes=axes))
     target = target_of(output, x)
     if others.is_foreign(target.dtype, x.dtype.kind == "c"):
         return np.asarray(others.ask_scipy("laplace", input, output, mode, cval, axes=axes))
-    along = axes_of(axes, x.ndim)
-    return _laplace(x, target, along, mode, cval) if along else target.copied(x)
+    return _laplace(x, target, axes, mode, cval) if axes_of(axes, x.ndim) else target.copied(x)
 
 
-def _laplace(x: np.ndarray, target: Target, along: Sequence[int], mode: Any, cval: Any) -> np.ndarray:
-    modes = [padding_mode(outside) for outside in sequence_of(mode, len(along))]
+def _laplace(x: np.ndarray, target: Target, axes: Any, mode: Any, cval: Any) -> np.ndarray:
+    passes = _differences(x.ndim, axes, mode)
     check_complex(target.dtype, x.dtype.kind == "c")
 
     def differences(a: np.ndarray, _: np.ndarray, dtype: np.dtype, fill: Any) -> np.ndarray:
-        value, weights = real_number(fill), np.array((1.0, -2.0, 1.0))
-        passes = [Pass(axis, weights, 1, outside, value) for axis, outside in zip(along, modes, strict=True)]
-        return summed("laplace", a, dtype, passes) if a.size else np.zeros(a.shape, dtype)
+        value = real_number(fill)
+        there = [p._replace(cval=value) for p in passes]
+        return summed("laplace", a, dtype, there) if a.size else np.zeros(a.shape, dtype)
 
     target.check_writable()
     return in_parts(differences, x, np.zeros(0), target, cval)
+
+
+def _differences(ndim: int, axes: Any, mode: Any) -> list[Pass]:
+    """Return the second differences over an array of so many dimensions."""
+    along = axes_of(axes, ndim)
+    modes = [padding_mode(outside) for outside in sequence_of(mode, len(along))]
+    weights = np.array((1.0, -2.0, 1.0))
+    return [Pass(axis, weights, 1, outside, 0.0) for axis, outside in zip(along, modes, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.errors import DtypeError, OptionError
-from fastconv.ndimage import others
+from fastconv.ndimage import on_device, others
 from fastconv.ndimage.arguments import (
     Target,
     as_array,
@@ -188,6 +188,7 @@ def minimum_filter1d(
 
 def _filter1d(name: str, call: Any) -> np.ndarray:
     input, size, axis, output, mode, cval, origin = call
+    on_device.refuse(name, input)
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
@@ -212,6 +213,7 @@ def _filter(
         size = None
     call = (input, size, footprint, output, mode, cval, origin)
     size, mask = _size_or_mask(size, footprint)
+    on_device.refuse(name, input)
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call, axes=axes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numbers
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.errors import OptionError
-from fastconv.ndimage import others
+from fastconv.errors import OptionError, UnsupportedError
+from fastconv.ndimage import on_device, others
 from fastconv.ndimage.arguments import (
     as_array,
     axis_of,
@@ -98,6 +99,9 @@ def convolve1d(
 
 
 def _line(name: str, call: Any, w: np.ndarray, origin: Any) -> np.ndarray:
+    if on_device.is_there(call[0]):
+        passes_of = partial(_passes, w=w, axis=call[2], mode=call[4], origin=origin)
+        return on_device.passed(name, call[0], call[3], call[5], passes_of)
     x, (axis, output, mode, cval) = as_array(call[0]), call[2:6]
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
@@ -118,6 +122,15 @@ def _line(name: str, call: Any, w: np.ndarray, origin: Any) -> np.ndarray:
 
     target.check_writable()
     return in_parts(real_sums, x, w, target, cval)
+
+
+def _passes(ndim: int, w: np.ndarray, axis: Any, mode: Any, origin: Any) -> list[Pass]:
+    """Return the pass along an axis of an array of so many dimensions, on a device."""
+    if w.ndim != 1 or w.shape[0] < 1:
+        raise FilterError("no filter weights given")
+    if w.dtype.kind == "c":
+        raise UnsupportedError(f"weights of dtype {w.dtype} on a CUDA device, expected real numbers")
+    return [Pass(axis_of(axis, ndim), w, before_of(len(w), origin, _ORIGIN), padding_mode(mode), 0.0)]
 
 
 def gaussian_filter1d(
@@ -223,6 +236,9 @@ def uniform_filter1d(
 
 def _uniform_line(call: Any) -> np.ndarray:
     input, size, axis, output, mode, cval, origin = call
+    if on_device.is_there(input):
+        means_of = partial(_means, size=size, axis=axis, mode=mode, origin=origin)
+        return on_device.passed("uniform_filter1d", input, output, cval, means_of)
     x = as_array(input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("uniform_filter1d", *call))
@@ -241,3 +257,10 @@ def _uniform_line(call: Any) -> np.ndarray:
 
     target.check_writable()
     return in_parts(means, x, np.zeros(0), target, cval)
+
+
+def _means(ndim: int, size: Any, axis: Any, mode: Any, origin: Any) -> list[Mean]:
+    """Return the mean along an axis of an array of so many dimensions, on a device."""
+    if size < 1:
+        raise FilterError("incorrect filter size")
+    return [Mean(axis_of(axis, ndim), size, before_of(size, origin, "invalid origin"), padding_mode(mode), 0.0)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.ndimage import others
+from fastconv.ndimage import on_device, others
 from fastconv.ndimage.arguments import (
     as_array,
     axes_of,
@@ -80,6 +81,9 @@ def gaussian_filter(
     >>> fc.ndimage.gaussian_filter([0, 0, 80, 0, 0], sigma=1)
     array([ 4, 19, 31, 19,  4])
     """
+    passes_of = partial(_gaussians, axes=axes, settings=(order, sigma, mode, radius), truncate=truncate)
+    if on_device.is_there(input):
+        return on_device.passed("gaussian_filter", input, output, cval, passes_of)
     x = as_array(input)
     call = (input, sigma, order, output, mode, cval, truncate)
     if others.is_foreign(x.dtype):
@@ -87,14 +91,20 @@ def gaussian_filter(
     target = target_of(output, x)
     if others.is_foreign(target.dtype, x.dtype.kind == "c"):
         return np.asarray(others.ask_scipy("gaussian_filter", *call, radius=radius, axes=axes))
-    along = axes_of(axes, x.ndim)
-    orders, sigmas, modes, radii = (sequence_of(value, len(along)) for value in (order, sigma, mode, radius))
+    passes = passes_of(x.ndim)
+    return filtered("gaussian_filter", x, target, cval, passes, passed)
+
+
+def _gaussians(ndim: int, axes: Any, settings: tuple[Any, ...], truncate: Any) -> list[Pass]:
+    """Return the passes of order, sigma, mode and radius over an array of so many dimensions."""
+    along = axes_of(axes, ndim)
+    orders, sigmas, modes, radii = (sequence_of(value, len(along)) for value in settings)
     items = [item for item in zip(along, sigmas, orders, modes, radii, strict=True) if item[1] > 1e-15]
     passes = []
     for axis, deviation, derivative, outside, reach in items:
         weights = gaussian_weights(deviation, derivative, truncate, reach)
         passes.append(Pass(axis, np.ascontiguousarray(weights), len(weights) // 2, padding_mode(outside), 0.0))
-    return filtered("gaussian_filter", x, target, cval, passes, passed)
+    return passes
 
 
 def uniform_filter(
@@ -147,6 +157,9 @@ def uniform_filter(
            [4, 5],
            [6, 6]])
     """
+    means_of = partial(_means, axes=axes, size=size, origin=origin, mode=mode)
+    if on_device.is_there(input):
+        return on_device.passed("uniform_filter", input, output, cval, means_of)
     x = as_array(input)
     call = (input, size, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
@@ -155,14 +168,19 @@ def uniform_filter(
     target = target_of(output, x, is_complex)
     if others.is_foreign(target.dtype, is_complex):
         return np.asarray(others.ask_scipy("uniform_filter", *call, axes=axes))
-    along = axes_of(axes, x.ndim)
+    return filtered("uniform_filter", x, target, cval, means_of(x.ndim), averaged)
+
+
+def _means(ndim: int, axes: Any, size: Any, origin: Any, mode: Any) -> list[Mean]:
+    """Return the running means over an array of so many dimensions."""
+    along = axes_of(axes, ndim)
     sizes, origins, modes = (sequence_of(value, len(along)) for value in (size, origin, mode))
     items = [item for item in zip(along, sizes, origins, modes, strict=True) if item[1] > 1]
     means = []
     for axis, length, shift, outside in items:
         before = before_of(int(length), shift, "invalid origin")
         means.append(Mean(axis, int(length), before, padding_mode(outside), 0.0))
-    return filtered("uniform_filter", x, target, cval, means, averaged)
+    return means
 
 
 def filtered(name: str, x: np.ndarray, target: Any, cval: Any, passes: Any, run: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
+from fastconv.signal import on_device
 from fastconv.signal.modes import check_mode, must_swap, pads_of
 from fastconv.signal.others import ask_scipy, is_foreign
 from fastconv.signal.spectral import fftconvolve
@@ -27,7 +28,8 @@ def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = 
     Parameters
     ----------
     in1, in2 : array_like
-        Integers of up to 64 bits, floating point or complex; longdouble and objects are left to SciPy.
+        Integers of up to 64 bits, floating point or complex; longdouble and objects are left to SciPy. If one is on a
+        CUDA device, so is the result, by direct sums, of kernels that reach along at most three axes.
     mode : {"full", "valid", "same"}
         Size along each axis: ``n + k - 1``; ``n - k + 1``, or ``k - n + 1`` where in2 is the larger one; n.
     method : {"auto", "direct", "fft"}
@@ -50,6 +52,8 @@ def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = 
     >>> fc.signal.correlate([1, 2, 3], [1, 10], mode="valid")
     array([21, 32])
     """
+    if on_device.are_there(in1, in2):
+        return on_device.any_d("correlate", in1, in2, mode, method)
     a, b = np.asarray(in1), np.asarray(in2)
     if a.ndim == b.ndim == 0:
         return a * (b.conj() if b.dtype.kind == "c" else b)
@@ -77,6 +81,8 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
     >>> fc.signal.convolve([1, 2, 3], [1, 10])
     array([ 1, 12, 23, 30])
     """
+    if on_device.are_there(in1, in2):
+        return on_device.any_d("convolve", in1, in2, mode, method)
     a, b = np.asarray(in1), np.asarray(in2)
     if a.ndim == b.ndim == 0:
         return a * b
@@ -115,6 +121,7 @@ def choose_conv_method(in1: ArrayLike, in2: ArrayLike, mode: str = "full", measu
     >>> fc.signal.choose_conv_method(np.ones((100, 100)), np.ones((3, 3)))
     'direct'
     """
+    on_device.refuse("choose_conv_method", in1, in2)
     a, b = np.asarray(in1), np.asarray(in2)
     if is_foreign(a, b):
         return ask_scipy("choose_conv_method", a, b, mode, measure)

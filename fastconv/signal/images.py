@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastconv.api.convolve import Options, convolve
 from fastconv.errors import DtypeError, OptionError, ShapeError
+from fastconv.signal import on_device
 from fastconv.signal.modes import check_mode, must_swap, padding_mode, pads_of
 from fastconv.signal.others import ask_scipy, is_foreign
 from fastconv.signal.sums import sums_of_products
@@ -24,7 +26,8 @@ def correlate2d(
     Parameters
     ----------
     in1, in2 : array_like of shapes (H, W) and (KH, KW)
-        Integers of up to 64 bits, float32, float64, complex64 or complex128; longdouble is left to SciPy.
+        Integers of up to 64 bits, float32, float64, complex64 or complex128; longdouble is left to SciPy. If one is on
+        a CUDA device, so is the result; there are no uint64 and no complex numbers there.
     mode : {"full", "valid", "same"}
         Shape of the result: (H + KH - 1, W + KW - 1); (H - KH + 1, W - KW + 1), or with H and KH, W and KW swapped
         where in2 is the larger one; (H, W).
@@ -77,6 +80,8 @@ def convolve2d(
 
 
 def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
+    if on_device.are_there(in1, in2):
+        return on_device.two_d(name, in1, in2, mode, boundary, partial(_fill, fillvalue))
     flips = name == "convolve2d"
     a, b = np.asarray(in1), np.asarray(in2)
     if not a.ndim == b.ndim == 2:
@@ -162,6 +167,7 @@ def sepfir2d(input: ArrayLike, hrow: ArrayLike, hcol: ArrayLike) -> np.ndarray:
     >>> fc.signal.sepfir2d([[1.0, 2.0, 4.0]], [1.0, 1.0, 1.0], [1.0])
     array([[ 4.,  7., 10.]])
     """
+    on_device.refuse("sepfir2d", input)
     x = np.asarray(input)
     if is_foreign(x):
         return np.asarray(ask_scipy("sepfir2d", input, hrow, hcol))

@@ -29,15 +29,15 @@ from fastconv.kernels.cuda.packing import pack
 from fastconv.kernels.cuda.runtime import SIMULATED, Kernel, blocks_of, launch
 
 THREADS = 128
-# Outputs of a thread, where there are as many rows, and where there are fewer.
-ROWS = (8, 2)
+# Outputs of a thread, unless there are fewer than half of them.
+ROWS = 8
 # Taps of a column, and of a whole kernel, that are multiplied at once.
-TAPS, WHOLE = 7, 25
+TAPS, WHOLE = (7, 5, 3, 1), 25
 SIZES = 36
 
 
 class Window(NamedTuple):
-    """TR outputs, STEP rows apart, of a kernel of KB x KC taps; `unit`: elements and weights of a row are neighbours."""
+    """TR outputs, STEP rows apart, of KB x KC taps; `unit`: elements and weights of a row are neighbours."""
 
     TR: int
     KB: int
@@ -86,7 +86,7 @@ def _intrinsic(code: str, stored: str, window: Window) -> Any:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    from fastconv.kernels.cuda.memory import I32, I64, U32, read_only
+    from fastconv.kernels.cuda.memory import I32, I64, read_only
 
     real, meetings = REAL[code], window.meetings()
     TR, KB, KC, _, unit = window
@@ -175,15 +175,15 @@ def depthwise(code: str, stored: str, window: Window, last: bool, threads: int) 
         if not last:
             oc, n = uint32(n % OC), uint32(n // OC)
         od = uint32(0)
-        if OD > uint32(1):
+        if uint32(1) < OD:
             od, n = uint32(n % OD), uint32(n // OD)
         # Strips between which rows are shared out stand next to each other.
         oh = uint32(strip * uint32(TR))
-        if OSTEP > uint32(1):
+        if uint32(1) < OSTEP:
             band = uint32(strip // OSTEP)
             oh = uint32(uint32(uint32(band * uint32(TR - 1)) * OSTEP) + strip)
         ic = oc
-        if M > uint32(1):
+        if uint32(1) < M:
             ic = uint32(oc // M)
         first = real(0)
         if flags & uint32(1):
@@ -241,11 +241,11 @@ class Program:
         self.last = g.layout == "channels_last"
         common = math.gcd(g.SH, g.DH)
         self.spacing = g.DH // common
-        rows = ROWS[0] if g.OH >= ROWS[0] * self.spacing else ROWS[1]
-        # Of a column as many taps at once as divide it.
-        KB = max(k for k in range(1, TAPS + 1) if g.KH % k == 0)
-        KC = g.KW if g.KH * g.KW <= WHOLE and KB == g.KH else 1
-        self.window = Window(rows, KB, KC, g.SH // common, False)
+        rows = ROWS if ROWS * self.spacing <= 2 * g.OH else 1
+        # Square kernels are the frequent ones; of others a column, and of that as many taps at once as divide it.
+        KB = next(k for k in TAPS if g.KH % k == 0)
+        KC = g.KW if KB == g.KH == g.KW and g.KH * g.KW <= WHOLE else 1
+        self.window = Window(rows, KB, KC, g.SH // common if rows > 1 else 1, False)
         self.strips = -(-g.OH // (rows * self.spacing)) * self.spacing
         self.total = g.N * g.OC * g.OD * self.strips * g.OW
         if self.total >= LIMIT:
@@ -268,7 +268,7 @@ class Program:
             x, g = bordered(stream, x, g)
         XS, YS = (strides_of(buffer, g.layout) for buffer in (x, out))
         K, window = g.KD * g.KH * g.KW, self.window
-        if not self.last and window.KC == g.KW and g.DW * XS[4] == 1:
+        if not self.last and window.KC == g.KW > 1 and g.DW * XS[4] == 1:
             window = window._replace(unit=True)
         flags = (bias is not None) + 2 * (residual is not None) + 4 * (self.fused and self.activation is not None)
         sizes = (self.total, g.OW, self.strips, g.OD, g.OC, g.OCG, g.KD, g.KH // window.KB, g.KW, self.spacing, *XS)

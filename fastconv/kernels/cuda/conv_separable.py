@@ -119,7 +119,8 @@ class Program:
         self.code = code_of(np.dtype(g.dtype))
         self.seen = (ROWS * WARPS - 1) * g.SH + (g.KH - 1) * g.DH + 1
         last = g.layout == "channels_last"
-        self.beside, self.planes = (g.OC, 1) if last else (1, g.OC)
+        self.beside: int = g.OC if last else 1
+        self.planes: int = 1 if last else g.OC
         self.tiles, self.bands = blocks_of(g.OW * self.beside, LANES), blocks_of(g.OH, ROWS * WARPS)
         self.blocks = self.tiles * self.bands * self.planes * g.N
         if self.blocks >= 2**31:
@@ -145,9 +146,9 @@ class Program:
             return
         (XN, XC, _, XH, XW), (YN, YC, _, YH, YW) = (strides_of(buffer, g.layout) for buffer in (x, out))
         flags = (bias is not None) + 2 * (residual is not None)
-        sizes = (g.OW * self.beside, self.tiles, self.bands, self.beside, self.planes, g.OH, g.KH, g.KW, self.seen)
-        sizes += (XN, XC, XH, XW, g.H, g.W, g.SH, g.SW, g.PT, g.PL, g.DH, g.DW, YN, YC, YH, YW)
-        sizes += (*factors[0].strides, *factors[1].strides, flags)
+        sizes = [g.OW * self.beside, self.tiles, self.bands, self.beside, self.planes, g.OH, g.KH, g.KW, self.seen]
+        sizes += [XN, XC, XH, XW, g.H, g.W, g.SH, g.SW, g.PT, g.PL, g.DH, g.DW, YN, YC, YH, YW]
+        sizes += [*factors[0].strides, *factors[1].strides, flags]
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
         arguments = (x, *factors, bias, residual, out, numbers, self.clamp)
         launch(stream, two_passes, (self.code, THREADS), self.blocks, arguments)

@@ -19,8 +19,10 @@ def is_fused(activation: str | None) -> bool:
     return activation == "leaky_relu" or clamp_limits(activation) is not None
 
 
-def limits(activation: str | None, code: str) -> tuple[np.floating, ...]:
+def limits(activation: str | None, code: str) -> tuple[np.number, ...]:
     """Return (slope, low, high): negative sums times slope, then between low and high; NaN stays."""
     real = as_dtype(REAL_CODE[code]).type
     low, high = clamp_limits(activation) or (-math.inf, math.inf)
+    if np.dtype(real).kind == "i":
+        low, high = max(low, np.iinfo(real).min), min(high, np.iinfo(real).max)
     return real(LEAKY_SLOPE if activation == "leaky_relu" else 1.0), real(low), real(high)

@@ -14,20 +14,20 @@ import numpy as np
 from numba import cuda, types, uint32
 
 from fastconv.kernels.cuda.buffers import Buffer, empty, upload
-from fastconv.kernels.cuda.memory import ELEMENT, load, pointer
+from fastconv.kernels.cuda.memory import ELEMENT, as_dtype, load, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 AXES, THREADS = 5, 128
 # NumPy's names of the padding modes.
 _MODES: dict[str, Any] = {"replicate": "edge", "circular": "wrap", "reflect": "reflect", "symmetric": "symmetric"}
-_BITS = {2: "H", 4: "I", 8: "L"}
+_BITS = {1: "B", 2: "H", 4: "I", 8: "L"}
 
 
 def gather(code: str, threads: int) -> Kernel:
-    """Return the kernel ``target[i] = source[table[i]]`` for elements of so many bits."""
+    """Return the kernel ``target[i] = source[table[i]]`` for elements of so many bits; `outside` is what -1 means."""
     element = ELEMENT[code]
 
-    def gather_elements(source, target, tables, sizes, steps, places):
+    def gather_elements(source, target, tables, sizes, steps, places, outside):
         i = uint32(uint32(uint32(cuda.blockIdx.x) * uint32(threads)) + uint32(cuda.threadIdx.x))
         total, rest = sizes[0], i
         if i >= total:
@@ -44,19 +44,20 @@ def gather(code: str, threads: int) -> Kernel:
             inside = inside and found != uint32(0xFFFFFFFF)
             read = uint32(read + uint32(found * steps[axis]))
             write = uint32(write + uint32(at * places[axis]))
-        value = element(0)
+        value = outside[0]
         if inside:
             value = load(source, read)
         target[write] = value
 
     numbers = types.UniTuple(types.uint32, AXES)
     array, table = pointer(code), pointer("I")
-    arguments = (array, array, table, types.UniTuple(types.uint32, 1 + AXES), numbers, numbers)
+    fill = types.UniTuple(element, 1)
+    arguments = (array, array, table, types.UniTuple(types.uint32, 1 + AXES), numbers, numbers, fill)
     return Kernel(gather_elements, arguments, threads)
 
 
-def move(stream: Any, source: Buffer, target: Buffer, indices: Sequence[np.ndarray]) -> None:
-    """Fill `target`: along each axis its elements come from those at `indices`; -1: zeros."""
+def move(stream: Any, source: Buffer, target: Buffer, indices: Sequence[np.ndarray], fill: Any = 0) -> None:
+    """Fill `target`: along each axis its elements come from those at `indices`; -1: `fill`."""
     total = int(np.prod(target.shape, dtype=np.int64))
     if not total:
         return
@@ -67,8 +68,9 @@ def move(stream: Any, source: Buffer, target: Buffer, indices: Sequence[np.ndarr
     steps, places = ([*reversed(buffer.strides), *[0] * missing] for buffer in (source, target))
     numbers = (tuple(map(np.uint32, each)) for each in (sizes, steps, places))
     code = _BITS[target.dtype.itemsize]
+    outside = (np.full(1, fill, target.dtype).view(as_dtype(code))[0],)
     bits = (buffer._replace(pointer=_as_bits(buffer.pointer, code)) for buffer in (source, target))
-    launch(stream, gather, (code, THREADS), blocks_of(total, THREADS), (*bits, tables, *numbers))
+    launch(stream, gather, (code, THREADS), blocks_of(total, THREADS), (*bits, tables, *numbers, outside))
 
 
 def copy(stream: Any, source: Buffer, target: Buffer) -> None:
@@ -87,18 +89,22 @@ def _as_bits(array: Any, code: str) -> Any:
     return array if isinstance(array, int) else type(array)(array._ary.view(code))
 
 
-def bordered(stream: Any, x: Buffer, g: Any) -> tuple[Buffer, Any]:
-    """Return the input (five axes) with its border, cropped where the padding is negative, and what is left to do."""
+def bordered(stream: Any, x: Buffer, g: Any, fill: Any = 0) -> tuple[Buffer, Any]:
+    """Return the input (five axes) with its border, cropped where the padding is negative, and what is left to do.
+
+    `fill` is what stands in the padding of mode "zeros".
+    """
     ends = ((g.D, g.PF, g.PK), (g.H, g.PT, g.PB), (g.W, g.PL, g.PR))
     spatial = [_indices(g.padding_mode, *axis) for axis in ends]
     own = np.arange(g.N), np.arange(g.IC)
     indices = [*own, *spatial] if g.layout == "channels_first" else [own[0], *spatial, own[1]]
     padded = empty(tuple(map(len, indices)), x.dtype, stream)
-    move(stream, x, padded, indices)
+    move(stream, x, padded, indices, fill)
     D, H, W = map(len, spatial)
     return padded, g._replace(D=D, H=H, W=W, PF=0, PK=0, PT=0, PB=0, PL=0, PR=0, padding_mode="zeros")
 
 
 def _indices(mode: str, n: int, before: int, after: int) -> np.ndarray:
     kept = np.arange(n)[max(0, -before) : n - max(0, -after)]
-    return np.pad(kept, (max(0, before), max(0, after)), _MODES[mode])
+    widths = max(0, before), max(0, after)
+    return np.pad(kept, widths, constant_values=-1) if mode == "zeros" else np.pad(kept, widths, _MODES[mode])

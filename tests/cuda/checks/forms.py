@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import scipy.ndimage
+import scipy.signal
 
 import fastconv as fc
 from tests.cuda.checks.conv import definition
@@ -14,25 +16,25 @@ from tests.cuda.runtimes import to_device
 DEPTHWISE = {
     # name: (function, x shape, weight shape, options)
     "plain": ("conv2d", (2, 3, 9, 7), (3, 1, 3, 3), {"padding": 1}),
-    "multiplier": ("conv2d", (1, 2, 5, 6), (6, 1, 2, 3), {"padding": ((2, 0), (0, 1))}),
+    "multiplier": ("conv2d", (1, 2, 9, 6), (6, 1, 3, 3), {"padding": ((2, 0), (0, 1))}),
     "stride": ("conv2d", (1, 3, 17, 9), (3, 1, 3, 3), {"stride": 2, "padding": 1}),
-    "stride_over_kernel": ("conv2d", (1, 2, 9, 8), (2, 1, 2, 1), {"stride": (4, 3)}),
+    "stride_over_kernel": ("conv2d", (1, 2, 18, 8), (2, 1, 2, 1), {"stride": (5, 3)}),
     "dilation": ("conv2d", (1, 2, 20, 7), (2, 1, 3, 3), {"dilation": (2, 3), "padding": 2}),
     "stride_and_dilation": (
         "conv2d",
-        (1, 2, 25, 7),
-        (2, 1, 3, 2),
-        {"dilation": (3, 2), "stride": (2, 2), "padding": 3},
+        (1, 2, 25, 9),
+        (2, 1, 3, 3),
+        {"dilation": (3, 1), "stride": (2, 2), "padding": 3},
     ),
-    "tall": ("conv2d", (1, 1, 13, 5), (2, 1, 11, 2), {"padding": "same"}),
+    "tall": ("conv2d", (1, 1, 13, 5), (2, 1, 9, 2), {"padding": "same"}),
     "crop": ("conv2d", (1, 2, 7, 8), (2, 1, 3, 3), {"padding": ((-1, 1), (2, -2))}),
     "one_pixel": ("conv2d", (2, 3, 1, 1), (3, 1, 1, 1), {}),
     "no_batch": ("conv2d", (0, 2, 5, 5), (2, 1, 3, 3), {}),
-    "unbatched": ("conv2d", (2, 5, 5), (4, 1, 3, 3), {}),
+    "unbatched": ("conv2d", (2, 6, 5), (4, 1, 3, 3), {}),
     "last": ("conv2d", (2, 5, 9, 3), (3, 1, 3, 3), {"padding": 1, "layout": "channels_last"}),
-    "last_multiplier": ("conv2d", (1, 9, 5, 2), (6, 1, 3, 2), {"stride": (1, 2), "layout": "channels_last"}),
+    "last_multiplier": ("conv2d", (1, 9, 5, 2), (6, 1, 3, 3), {"stride": (1, 2), "layout": "channels_last"}),
     "series": ("conv1d", (2, 3, 9), (3, 1, 3), {"padding": "causal", "dilation": 2}),
-    "volume": ("conv3d", (1, 2, 4, 9, 3), (2, 1, 2, 3, 2), {"padding": 1, "stride": (2, 1, 1), "dilation": (2, 1, 1)}),
+    "volume": ("conv3d", (1, 2, 4, 9, 3), (2, 1, 2, 3, 3), {"padding": 1, "stride": (2, 1, 1), "dilation": (2, 1, 1)}),
     "reflect": ("conv2d", (1, 2, 9, 4), (2, 1, 3, 3), {"padding": ((2, 1), (3, 0)), "padding_mode": "reflect"}),
 }
 
@@ -115,22 +117,35 @@ def check_separable(name, dtype, whole=True):
     x, dw, pw = integers(x_shape, 1, dtype), integers(dw_shape, 2, dtype, -2, 3), integers((5, dw_shape[0]), 3, dtype)
     bias = integers((5,), 4, dtype)
     rest = {"depthwise_bias": integers(dw_shape[:1], 5, dtype), "depthwise_activation": "relu"} if whole else {}
-    expected = fc.separable_conv2d(x, dw, pw, bias, activation="relu6", **rest, **options)
+    expected = both(x, dw, pw, bias, "relu6", rest, options)
     got = fc.separable_conv2d(x, dw, pw, bias, activation="relu6", device="cuda", **rest, **options)
     assert got.dtype == x.dtype
     np.testing.assert_array_equal(got, expected)
 
 
+def both(x, dw, pw, bias, activation, between, options):
+    """Return the definition of a separable convolution."""
+    C = channels(x.shape, "conv2d", options)
+    layout = {"layout": options.get("layout", "channels_first")}
+    if not C:
+        return np.broadcast_to(bias[:, None, None].clip(0, 6), (1, len(pw), 2, 2))
+    given = between.get("depthwise_bias"), None, between.get("depthwise_activation")
+    middle = definition("conv2d", x, dw, {**options, "groups": C}, *given)
+    return definition("conv2d", middle, pw.reshape(*pw.shape[:2], 1, 1), layout, bias, activation=activation)
+
+
 def check_separable_device_arrays():
     x, dw, pw = integers((1, 3, 5, 5), 1), integers((3, 1, 3, 3), 2), integers((4, 3, 1, 1), 3)
     residual = integers((1, 4, 3, 3), 4)
-    expected = fc.separable_conv2d(x, dw, pw, residual=residual)
+    middle = definition("conv2d", x, dw, {"groups": 3})
+    expected = definition("conv2d", middle, pw, {}, residual=residual)
     here = to_device(x)
     got = fc.separable_conv2d(here, dw, to_device(pw), residual=residual)
     assert type(got) is type(here)
     np.testing.assert_array_equal(got.copy_to_host(), expected)
-    got = fc.separable_conv2d(here, dw, pw, residual=residual, depthwise_activation="gelu", activation="tanh")
-    expected = fc.separable_conv2d(x, dw, pw, residual=residual, depthwise_activation="gelu", activation="tanh")
+    got = fc.separable_conv2d(here, dw, pw, residual=residual, depthwise_activation="silu", activation="silu")
+    middle = definition("conv2d", x, dw, {"groups": 3}, activation="silu")
+    expected = definition("conv2d", middle, pw, {}, None, residual, "silu")
     np.testing.assert_allclose(got.copy_to_host(), expected, 1e-5, 1e-6)
 
 
@@ -190,14 +205,109 @@ def check_plan():
 
 
 def check_plan_owns_its_weight():
-    x, w, bias = integers((3, 9, 4), 1, "int8"), integers((3, 1, 3, 3), 2), integers((3,), 3)
-    expected = definition("conv2d", x.astype("f4"), w, {"groups": 3, "padding": 1}, bias)
+    x, w, bias = integers((3, 9, 4), 1), integers((3, 1, 3, 3), 2), integers((3,), 3)
+    expected = definition("conv2d", x, w, {"groups": 3, "padding": 1}, bias)
     weight, added = to_device(w), to_device(bias)
     plan = fc.plan_conv2d(x.shape, weight, added, padding=1, groups=3, device="cuda")
     assert plan.algorithm == "depthwise"
     for array in (weight, added):
         fc.activations.relu(array, out=array)
     np.testing.assert_array_equal(plan(x), expected)
+
+
+IMAGES = {
+    # name: (in1 shape, in2 shape, arguments)
+    "full": ((7, 6), (3, 2), {}),
+    "same_even": ((5, 6), (2, 4), {"mode": "same", "boundary": "symm"}),
+    "valid_swapped": ((3, 2), (9, 5), {"mode": "valid"}),
+    "wrap": ((4, 5), (3, 3), {"boundary": "wrap"}),
+    "fill": ((9, 5), (3, 3), {"fillvalue": 3}),
+    "empty": ((3, 0), (2, 2), {}),
+}
+
+
+def check_images(name, dtype):
+    first, second, arguments = IMAGES[name]
+    a, b = integers(first, 1, dtype, 0, 9), integers(second, 2, dtype, 0, 9)
+    for function in (fc.signal.correlate2d, fc.signal.convolve2d):
+        expected = getattr(scipy.signal, function.__name__)(a, b, **arguments)
+        got = function(to_device(a), b, **arguments).copy_to_host()
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+def check_arrays():
+    for sizes, taps, mode in (((4, 5, 3), (2, 2, 3), "full"), ((11,), (4,), "same"), ((3,), (5,), "full")):
+        a, b = integers(sizes, 1), integers(taps, 2)
+        for function in (fc.signal.correlate, fc.signal.convolve):
+            got = function(to_device(a), to_device(b), mode).copy_to_host()
+            np.testing.assert_array_equal(got, getattr(scipy.signal, function.__name__)(a, b, mode, "direct"))
+
+
+FILTERS = {
+    # name: (function, shape, dtype, arguments, keywords)
+    "correlate": ("correlate", (9, 6), "float32", ([[1, 2, 0], [3, 1, 2]],), {"mode": "mirror", "origin": (0, -1)}),
+    "convolve_axes": ("convolve", (3, 9, 5), "float64", ([[1.0, 2], [3, 4]],), {"axes": (0, 2), "mode": "nearest"}),
+    "correlate1d": ("correlate1d", (3, 9, 2), "float32", ([1, 3, 2],), {"axis": 1, "mode": "constant", "cval": 2}),
+    "convolve1d": ("convolve1d", (9, 5), "uint8", ([0.5, 1, 2],), {"mode": "wrap"}),
+    "gaussian": ("gaussian_filter", (4, 9, 6), "float32", (1,), {"order": (0, 1, 0)}),
+    "gaussian_modes": ("gaussian_filter", (9, 6), "float64", ((1, 0),), {"mode": ("wrap", "mirror")}),
+    "gaussian_integers": ("gaussian_filter", (9, 6), "uint8", (1,), {}),
+    "gaussian_line": ("gaussian_filter1d", (3, 9), "float32", (1,), {"axis": 0}),
+    "uniform": ("uniform_filter", (9, 6), "float32", ((3, 2),), {"mode": "grid-wrap"}),
+    "uniform_line": ("uniform_filter1d", (9,), "float64", (4,), {"origin": 1}),
+    "sobel": ("sobel", (9, 5), "uint8", (0,), {}),
+    "prewitt": ("prewitt", (2, 9, 4), "float32", (), {}),
+    "laplace": ("laplace", (9, 6), "uint8", (), {"mode": ("nearest", "constant"), "cval": 3}),
+    "unfiltered": ("gaussian_filter", (3, 4), "float32", (0,), {}),
+    "empty": ("correlate", (0, 4), "float32", ([[1, 2]],), {}),
+}
+
+
+def check_filter(name):
+    function, shape, dtype, arguments, keywords = FILTERS[name]
+    x = integers(shape, 1, dtype, 0, 100)
+    expected = getattr(scipy.ndimage, function)(x, *arguments, **keywords)
+    given = to_device(x)
+    got = getattr(fc.ndimage, function)(given, *arguments, **keywords)
+    assert type(got) is type(given)
+    assert got is not given
+    values = got.copy_to_host()
+    assert values.dtype == expected.dtype
+    np.testing.assert_allclose(values, expected, 1e-6, 1e-4 if expected.dtype.kind == "f" else 0)
+
+
+def check_filter_in_place():
+    x, w = integers((9, 4), 1), integers((2, 3), 2)
+    given = to_device(x)
+    expected = scipy.ndimage.convolve(x, w)
+    assert fc.ndimage.convolve(given, to_device(w), given) is given
+    np.testing.assert_array_equal(given.copy_to_host(), expected)
+    strided = to_device(np.ascontiguousarray(x.T).T)
+    np.testing.assert_array_equal(fc.ndimage.sobel(strided).copy_to_host(), scipy.ndimage.sobel(x))
+
+
+def check_errors_of_filters():
+    x = to_device(integers((3, 4), 1))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.ndimage.maximum_filter(x, 3))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.ndimage.minimum_filter1d(x, 3))
+    whole = to_device(integers((3, 4), 1, "uint8"))
+    raises(fc.UnsupportedError, "dtype uint8", lambda: fc.ndimage.uniform_filter(whole, 3))
+    raises(fc.UnsupportedError, "and complex64", lambda: fc.ndimage.sobel(x, output="complex64"))
+    raises(fc.OptionError, "boundary mode", lambda: fc.ndimage.sobel(x, mode="zeros"))
+    raises(fc.ShapeError, "out has shape", lambda: fc.ndimage.sobel(x, output=to_device(integers((3, 3), 1))))
+    raises(fc.ShapeError, "weights.ndim", lambda: fc.ndimage.correlate(x, [1.0]))
+
+
+def check_errors_of_images():
+    x = to_device(integers((3, 3), 1))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.signal.fftconvolve(x, x))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.signal.sepfir2d(x, [1.0], [1.0]))
+    raises(fc.UnsupportedError, "method", lambda: fc.signal.convolve(x, x, method="fft"))
+    raises(fc.UnsupportedError, "complex64", lambda: fc.signal.convolve2d(x, np.ones((2, 2), "c8")))
+    raises(fc.UnsupportedError, "3 axes", lambda: fc.signal.convolve(*[to_device(np.ones((2,) * 4, "f4"))] * 2))
+    raises(fc.ShapeError, "2-D", lambda: fc.signal.convolve2d(x, np.ones(3)))
+    raises(fc.OptionError, "mode flags", lambda: fc.signal.convolve2d(x, x, "all"))
 
 
 def check_errors_of_forms():
@@ -213,21 +323,28 @@ def check_errors_of_forms():
 
 CHECKS = {
     **{f"depthwise-{name}-float32": partial(check_depthwise, name, "float32") for name in DEPTHWISE},
-    **{f"depthwise-{n}-{d}": partial(check_depthwise, n, d) for n in ("plain", "last") for d in ("float64", "float16")},
+    "depthwise-float64": partial(check_depthwise, "last", "float64"),
+    "depthwise-float16": partial(check_depthwise, "plain", "float16"),
     "depthwise_function": check_depthwise_function,
     "depthwise_special_values": check_depthwise_special_values,
     "pointwise": check_pointwise,
     **{f"separable-{name}": partial(check_separable, name, "float32") for name in SEPARABLE},
     "separable-float16": partial(check_separable, "plain", "float16", False),
-    "separable-float64": partial(check_separable, "last", "float64"),
     "separable_device_arrays": check_separable_device_arrays,
     **{f"factors-{name}": partial(check_factors, name, "float32") for name in FACTORS},
     "factors-float64": partial(check_factors, "last", "float64"),
-    "factors-float16": partial(check_factors, "plain", "float16"),
     "factors-strict": partial(check_factors, "each", "float32", precision="strict"),
     "factors-direct": partial(check_factors, "last", "float32", algorithm="direct"),
     "factors_of_device_arrays": check_factors_of_device_arrays,
     "plan": check_plan,
     "plan_owns_its_weight": check_plan_owns_its_weight,
+    **{f"images-{name}-float32": partial(check_images, name, "float32") for name in IMAGES},
+    **{f"images-full-{dtype}": partial(check_images, "full", dtype) for dtype in ("float64", "uint8")},
+    "images-fill-uint8": partial(check_images, "fill", "uint8"),
+    "arrays": check_arrays,
+    **{f"filter-{name}": partial(check_filter, name) for name in FILTERS},
+    "filter_in_place": check_filter_in_place,
+    "errors_of_filters": check_errors_of_filters,
+    "errors_of_images": check_errors_of_images,
     "errors_of_forms": check_errors_of_forms,
 }
