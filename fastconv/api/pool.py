@@ -14,7 +14,7 @@ _Size = int | tuple[int, ...]
 
 
 def max_pool1d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -24,7 +24,7 @@ def max_pool1d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool1d`.
 
@@ -58,7 +58,7 @@ def max_pool1d(
 
 
 def max_pool2d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -68,7 +68,7 @@ def max_pool2d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool2d`.
 
@@ -91,7 +91,7 @@ def max_pool2d(
     return_indices : bool
         Return (out, indices); `max_unpool2d` takes them back.
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -105,7 +105,7 @@ def max_pool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; complex numbers; CUDA.
+        Bad sizes; bad keyword values; wrong types; complex numbers; a device that is not there.
 
     Notes
     -----
@@ -127,7 +127,7 @@ def max_pool2d(
 
 
 def max_pool3d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -137,7 +137,7 @@ def max_pool3d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool3d`.
 
@@ -172,7 +172,7 @@ def max_pool3d(
 
 
 def avg_pool1d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -182,8 +182,8 @@ def avg_pool1d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool1d`.
 
     Parameters
@@ -215,7 +215,7 @@ def avg_pool1d(
 
 
 def avg_pool2d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -225,8 +225,8 @@ def avg_pool2d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool2d`.
 
     ``out[n, c, oh, ow] = sum over kh, kw of input[n, c, oh*SH + kh - PT, ow*SW + kw - PL] / divisor``
@@ -271,7 +271,7 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -281,8 +281,8 @@ def avg_pool3d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool3d`.
 
     Parameters

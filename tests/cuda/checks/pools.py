@@ -1,0 +1,151 @@
+"""Pools on the device, against their definition: windows, adaptive and global ones, norms, dtypes, indices, errors."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import fastconv as fc
+from fastconv.kernels.reference import pool as definition
+from tests import pools
+from tests.cuda.checks.inputs import integers, raises
+from tests.cuda.runtimes import to_device
+from tests.pools import Drawn
+
+# name: (function, shape in channels_first, keywords).
+WINDOWS = {
+    "plain": ("max_pool2d", (2, 3, 6, 4), {"kernel_size": 2, "return_indices": True}),
+    "overlapping": ("max_pool2d", (1, 2, 9, 7), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "rows_with_indices": ("max_pool2d", (1, 2, 10, 5), {"kernel_size": 3, "stride": 2, "return_indices": True}),
+    "apart": ("max_pool2d", (1, 2, 7, 8), {"kernel_size": 2, "stride": (3, 4), "return_indices": True}),
+    "ceil": ("max_pool1d", (2, 2, 9), {"kernel_size": 2, "padding": ((1, 0),), "ceil_mode": True}),
+    "dilated": ("max_pool2d", (1, 1, 6, 7), {"kernel_size": (2, 3), "stride": 1, "dilation": (3, 2)}),
+    "empty_windows": (
+        "max_pool1d",
+        (1, 2, 3),
+        {"kernel_size": 2, "dilation": 6, "padding": ((3, 3),), "stride": 1, "return_indices": True},
+    ),
+    "volume": ("max_pool3d", (1, 2, 3, 4, 5), {"kernel_size": (2, 3, 2), "stride": (1, 2, 2), "return_indices": True}),
+    "same": ("avg_pool2d", (1, 3, 5, 7), {"kernel_size": 3, "stride": 2, "padding": "same"}),
+    "exclusive": ("avg_pool2d", (2, 1, 5, 6), {"kernel_size": 2, "padding": 1, "count_include_pad": False}),
+    "overridden": ("avg_pool2d", (1, 2, 8, 4), {"kernel_size": (3, 2), "stride": 1, "divisor_override": -3}),
+    "average_volume": ("avg_pool3d", (1, 2, 3, 4, 3), {"kernel_size": 2, "ceil_mode": True}),
+    "unbatched": ("avg_pool1d", (3, 8), {"kernel_size": 4}),
+    "no_batch": ("max_pool2d", (0, 2, 4, 4), {"kernel_size": 2, "return_indices": True}),
+    "adaptive": ("adaptive_max_pool2d", (1, 2, 7, 5), {"output_size": (3, 4), "return_indices": True}),
+    "adaptive_average": ("adaptive_avg_pool3d", (1, 2, 3, 4, 5), {"output_size": (2, None, 3)}),
+    "one_output": ("adaptive_max_pool2d", (2, 3, 9, 15), {"output_size": 1, "return_indices": True}),
+    "global_average": ("global_avg_pool", (2, 3, 8, 9), {}),
+    "global_max": ("global_max_pool", (1, 3, 3, 5, 6), {"keepdims": False}),
+    "global_small": ("global_avg_pool", (2, 3, 7), {}),
+}
+OTHERS = ("float64", "float16", "int8", "int64", "uint32")
+
+
+def drawn(name, dtype="float32"):
+    function, shape, keywords = WINDOWS[name]
+    return Drawn(function, integers(shape, 1, dtype, *((0, 99) if dtype[0] == "u" else (-50, 50))), keywords)
+
+
+def same(got, expected):
+    got, expected = (a if isinstance(a, tuple) else (a,) for a in (got, expected))
+    for one, other in zip(got, expected, strict=True):
+        assert type(one) is np.ndarray
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def check_windows(name, dtype, layout):
+    a = drawn(name, dtype)
+    same(a.run(layout, device="cuda"), pools.expected(a))
+
+
+def check_special_values():
+    x = np.array([[[np.nan, 1, 2, np.nan, 3, 3, -np.inf, -np.inf, np.inf, -0.0, 0.0, np.nan]]], np.float32)
+    for size, stride in ((2, 2), (3, 1), (4, 2)):
+        keywords = {"kernel_size": (1, size), "stride": (1, stride), "return_indices": True}
+        for shape in ((1, 1, 1, 12), (1, 1, 4, 3)) if size < 4 else ((1, 1, 1, 12),):
+            a = Drawn("max_pool2d", x.reshape(shape), keywords)
+            for layout in ("channels_first", "channels_last"):
+                same(a.run(layout, device="cuda"), pools.expected(a))
+    tall = np.full((1, 2, 12, 8), -np.inf, np.float32)
+    tall[0, 1, 7, 3] = tall[0, 1, 9, 6] = np.nan
+    for layout in ("channels_first", "channels_last"):
+        a = Drawn("adaptive_max_pool2d", tall, {"output_size": 1, "return_indices": True})
+        same(a.run(layout, device="cuda"), pools.expected(a))
+
+
+def norm(values, p, size, whole=False):
+    """Return PyTorch's norm of windows, the last axis, of which a whole one has `size` elements."""
+    with np.errstate(all="ignore"):
+        if np.isinf(p):
+            return np.abs(values).max(-1) if p > 0 else np.abs(values).min(-1)
+        mean = (values.astype(float) ** p).mean(-1)
+        return ((np.trunc(mean) if whole else mean) * size) ** (1 / p)
+
+
+def check_norms():
+    x = integers((1, 1, 6, 5), 3) / 2
+    taps = [definition.regular(6, 3, 3, 2), definition.regular(5, 3, 2, 2)]
+    for p in (1, 2, 3, 2.5, -1, np.inf, -np.inf):
+        given = np.abs(x) + 1 if p in (2.5, -1) else x
+        got = fc.lp_pool2d(given, p, (3, 2), 2, ceil_mode=True, device="cuda")
+        expected = definition.pool(given[0], taps, lambda values, _, p=p: norm(values, p, 6))
+        np.testing.assert_allclose(got[0], expected, 1e-5, 1e-6)
+    for dtype, p in (("int16", 2), ("int32", 3), ("uint8", np.inf), ("float16", 2)):
+        given = integers((2, 6, 2), 4, dtype, 1)
+        got = fc.lp_pool1d(given, p, 3, layout="channels_last", device="cuda")
+        assert got.dtype == ("float16" if dtype == "float16" else "float32")
+        windows = given.reshape(2, 2, 3, 2).transpose(0, 1, 3, 2)
+        np.testing.assert_allclose(got, norm(windows, p, 3, dtype != "float16"), 1e-3 if dtype == "float16" else 1e-6)
+
+
+def check_device_arrays():
+    x = integers((2, 3, 6, 5), 1)
+    given = to_device(x)
+    a = Drawn("max_pool2d", x, {"kernel_size": 3, "stride": 2, "return_indices": True})
+    got = fc.max_pool2d(given, **a.keywords)
+    assert all(type(each) is type(given) for each in got)
+    same(tuple(each.copy_to_host() for each in got), pools.expected(a))
+    # Strided inputs are read where they lie; what has no common step for planes is copied.
+    for order in ((0, 1, 3, 2), (1, 0, 2, 3), (2, 1, 0, 3)):
+        back = tuple(np.argsort(order))
+        strided = to_device(np.ascontiguousarray(x.transpose(order)).transpose(back))
+        same(tuple(each.copy_to_host() for each in fc.max_pool2d(strided, **a.keywords)), pools.expected(a))
+        same(fc.global_max_pool(strided).copy_to_host(), x.max((2, 3), keepdims=True))
+    out = to_device(np.full((2, 3, 2, 2), np.nan, np.float32))
+    assert fc.max_pool2d(given, 3, 2, out=out) is out
+    same(out.copy_to_host(), pools.expected(a)[0])
+    # The result may stand where the input stands.
+    assert fc.avg_pool2d(given, 1, out=given) is given
+    same(given.copy_to_host(), x)
+
+
+def check_errors():
+    x = to_device(integers((1, 2, 4, 4), 1))
+    raises(fc.ShapeError, "padding", lambda: fc.max_pool2d(x, 2, padding=2))
+    raises(fc.ShapeError, "out has shape", lambda: fc.max_pool2d(x, 2, out=x))
+    raises(fc.DtypeError, "complex64", lambda: fc.max_pool2d(np.ones((1, 2, 2), "c8"), 2, device="cuda"))
+    raises(fc.OptionError, "device", lambda: fc.max_pool2d(x, 2, device="gpu"))
+    raises(fc.UnsupportedError, "device memory", lambda: fc.max_pool2d(x, 2, device="cpu"))
+
+
+CHECKS = {
+    **{
+        f"{name}-{layout}": partial(check_windows, name, "float32", layout)
+        for name in WINDOWS
+        for layout in ("channels_first", "channels_last")
+    },
+    **{
+        f"{name}-{dtype}": partial(check_windows, name, dtype, "channels_first")
+        for dtype in OTHERS
+        for name in ("plain", "exclusive", "overridden")
+        if (name, dtype) != ("overridden", "uint32")
+    },
+    "empty_windows-int8": partial(check_windows, "empty_windows", "int8", "channels_last"),
+    "special_values": check_special_values,
+    "norms": check_norms,
+    "device_arrays": check_device_arrays,
+    "errors": check_errors,
+}
