@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fastconv.api import pooling
 from fastconv.api.pooling import adaptive_avg_pool, adaptive_max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Any
 
 from fastconv.api.pooling import lp_averaged, pool_input, shape_of
 from fastconv.geometry.pool import flag, pool_geometry

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fastconv.api.pooling import avg_pool, max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag
 

@@ -54,7 +54,7 @@ def norms(call: Any, out: Any, g: PoolGeometry, p: int | float) -> Any:
     target = call.target(out, g.out_shape, dtype)
     if math.isinf(p):
         # A search for the smallest magnitude is one for the largest of their negatives.
-        pool(call, "largest" if p > 0 else "smallest", g, target)
+        pool(call, "magnitude", g, target, divisor=1 if p > 0 else -1)
     else:
         op = "whole_norm" if whole and isinstance(p, int) and p > 0 else "square" if p == 2 else "norm"
         pool(call, op, g, target, divisor=pooling.window_counts(g, True), p=p)

@@ -60,10 +60,10 @@ def pool(
     divisor: Divisor | None = None,
     lowest: float = -math.inf,
     p: float = 1,
+    root: float | None = None,
     index: str = "l",
-    x: Any = None,
 ) -> None:
-    """Fill `target`, and `indices`, with what the kernels for windows make of a call's input, or of x.
+    """Fill `target`, and `indices`, with what the kernels for windows make of a call's input.
 
     Parameters
     ----------
@@ -73,15 +73,17 @@ def pool(
         Of averages.
     lowest : float
         Where a search for the maximum starts.
-    p : float
-        Of norms.
+    p, root : float
+        Of norms: ``sum(x ** p) ** root``, by default 1/p.
     """
-    source = as_planes(call, "input", len(g.axes), g.layout) if x is None else planes_of(x, len(g.axes), g.layout)
+    source = as_planes(call, "input", len(g.axes), g.layout)
     if 0 in target.shape:
         return
-    searched = op in ("max", "largest", "smallest")
-    reals = (lowest if searched else 0, divisor if isinstance(divisor, int) else 1, p)
-    reals += (1 / p if source.dtype.kind == "f" else 0, math.prod(axis.kernel for axis in g.axes))
+    reals = (lowest if op in ("max", "magnitude") else 0, divisor if isinstance(divisor, int) else 1, p)
+    reals += (
+        (1 / p if root is None else root) if source.dtype.kind == "f" else 0,
+        math.prod(axis.kernel for axis in g.axes),
+    )
     if _is_everything(g) and _evenly(source):
         kernels("plane_sums:run")(call.stream, op, source, target, indices, index if indices else "", reals)
         return
@@ -103,4 +105,4 @@ def _evenly(x: Any) -> bool:
     """Return whether the elements of a plane stand at equal steps."""
     _, D, H, W, _ = x.shape
     _, XD, XH, XW, _ = x.strides
-    return (H == 1 or W == 1 or XH == W * XW) and (D == 1 or H * W == 1 or XD == H * W * (XW if W > 1 else XH))
+    return (H == 1 or W == 1 or XH == W * XW) and (D == 1 or H * W == 1 or H * W * (XW if W > 1 else XH) == XD)

@@ -32,6 +32,6 @@ def numbers(values: Iterable[int]) -> tuple[np.uint32, ...]:
 
 @device
 def quotient(n, multiplier, shift):
-    """n // divisor"""
+    """N // divisor"""
     high = uint64(uint64(uint64(n) * uint64(multiplier)) >> uint64(32))
     return uint32(uint64(uint64(high + uint64(n)) >> uint64(shift)))

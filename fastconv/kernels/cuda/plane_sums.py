@@ -17,7 +17,7 @@ from fastconv.kernels.cuda.buffers import Buffer
 from fastconv.kernels.cuda.division import numbers
 from fastconv.kernels.cuda.memory import REAL, code_of, device, load, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
-from fastconv.kernels.cuda.windows import REALS, finish_of, tap_of
+from fastconv.kernels.cuda.windows import REALS, SEARCHES, finish_of, tap_of
 
 THREADS, LANES = 128, 32
 SIZES = 7
@@ -25,8 +25,8 @@ SIZES = 7
 
 def plane_sums(code: str, op: str, index: str, TL: int, threads: int) -> Kernel:
     """Return the kernel; `op` and `index` are those of kernels/cuda/windows.py."""
-    real, tap, finish = REAL[code], device(tap_of(op)), device(finish_of(op, code))
-    MAX, INDEXED = op in ("max", "largest", "smallest"), index != ""
+    real, tap, finish = REAL[code], device(tap_of(op, code)), device(finish_of(op, code))
+    MAX, INDEXED = op in SEARCHES, index != ""
     number_of = types.int64 if index == "l" else types.uint32
     TK = threads // TL
 

@@ -18,6 +18,7 @@ from fastconv.kernels.cuda.buffers import Buffer
 from fastconv.kernels.cuda.division import magics, numbers, quotient
 from fastconv.kernels.cuda.memory import REAL, code_of, device, load, load4, pointer
 from fastconv.kernels.cuda.pairs import load2
+from fastconv.kernels.cuda.powers import power_of
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
@@ -25,6 +26,7 @@ SIZES, REALS = 24, 5
 # Rows of outputs of a thread whose windows overlap.
 ROWS = 4
 NOTHING = 0xFFFFFFFF
+SEARCHES = ("max", "magnitude")
 
 
 def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -> Kernel:
@@ -32,14 +34,14 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
 
     Parameters
     ----------
-    op : {"max", "largest", "smallest", "sum", "square", "norm", "whole_norm"}
-        Maxima of the elements, or of their magnitudes; averages; the root of the average of squares or powers, times
+    op : {"max", "magnitude", "sum", "square", "norm", "whole_norm"}
+        Maxima of the elements, or of their magnitudes times a sign, the `divisor`; averages; the root of the average of squares or powers, times
         the size of a window ("whole_norm": averages are truncated, as those of integers are).
     index : {"", "l", "I"}
         Also write which element is the maximum: for users, or as uint32, where an empty window has `NOTHING`.
     """
-    real, tap, finish = REAL[code], device(tap_of(op)), device(finish_of(op, code))
-    MAX, INDEXED, SENTINEL = op in ("max", "largest", "smallest"), index != "", NOTHING if index == "I" else 0
+    real, tap, finish = REAL[code], device(tap_of(op, code)), device(finish_of(op, code))
+    MAX, INDEXED, SENTINEL = op in SEARCHES, index != "", NOTHING if index == "I" else 0
     number_of = types.int64 if index == "l" else types.uint32
 
     def pool_windows(x, out, indices, table, g, reals):
@@ -126,23 +128,23 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
     return Kernel(pool_windows, arguments, threads)
 
 
-def tap_of(op: str) -> Any:
+def tap_of(op: str, code: str) -> Any:
     """Return what is reduced of an element; `n` are (start, divisor, p, 1/p, size of a window)."""
+    power = power_of(code)
     return {
-        "largest": lambda v, n: abs(v),
-        "smallest": lambda v, n: -abs(v),
+        "magnitude": lambda v, n: abs(v) * n[1],
         "square": lambda v, n: v * v,
-        "norm": lambda v, n: v ** n[2],
-        "whole_norm": lambda v, n: v ** n[2],
+        "norm": lambda v, n: power(v, n[2]),
+        "whole_norm": lambda v, n: power(v, n[2]),
     }.get(op, lambda v, n: v)
 
 
 def finish_of(op: str, code: str) -> Any:
     """Return what is made of the reduced window, of which an average counts so many elements."""
-    real = REAL[code]
-    if op == "smallest":
-        return lambda v, count, n: -v
-    if op in ("max", "largest"):
+    real, power = REAL[code], power_of(code)
+    if op == "magnitude":
+        return lambda v, count, n: v * n[1]
+    if op == "max":
         return lambda v, count, n: v
     if code == "l":
         return _truncated
@@ -150,8 +152,8 @@ def finish_of(op: str, code: str) -> Any:
     return {
         "sum": lambda v, count, n: v / (n[1] * real(count)),
         "square": lambda v, count, n: math.sqrt(v / (n[1] * real(count)) * n[4]),
-        "norm": lambda v, count, n: (v / (n[1] * real(count)) * n[4]) ** n[3],
-        "whole_norm": lambda v, count, n: (whole(v / (n[1] * real(count))) * n[4]) ** n[3],
+        "norm": lambda v, count, n: power(v / (n[1] * real(count)) * n[4], n[3]),
+        "whole_norm": lambda v, count, n: power(whole(v / (n[1] * real(count))) * n[4], n[3]),
     }[op]
 
 

@@ -13,34 +13,41 @@ from tests.cuda.checks.inputs import integers, raises
 from tests.cuda.runtimes import to_device
 from tests.pools import Drawn
 
-# name: (function, shape in channels_first, keywords).
+# name: (function, shape in channels_first, keywords). Each other kernel costs a second, so widths are odd, and maxima
+# have indices, but where pairs and values alone are meant.
+_BOTH = {"return_indices": True}
 WINDOWS = {
-    "plain": ("max_pool2d", (2, 3, 6, 4), {"kernel_size": 2, "return_indices": True}),
-    "overlapping": ("max_pool2d", (1, 2, 9, 7), {"kernel_size": 3, "stride": 1, "padding": 1}),
-    "rows_with_indices": ("max_pool2d", (1, 2, 10, 5), {"kernel_size": 3, "stride": 2, "return_indices": True}),
-    "apart": ("max_pool2d", (1, 2, 7, 8), {"kernel_size": 2, "stride": (3, 4), "return_indices": True}),
-    "ceil": ("max_pool1d", (2, 2, 9), {"kernel_size": 2, "padding": ((1, 0),), "ceil_mode": True}),
-    "dilated": ("max_pool2d", (1, 1, 6, 7), {"kernel_size": (2, 3), "stride": 1, "dilation": (3, 2)}),
+    "pairs": ("max_pool2d", (2, 3, 6, 4), {"kernel_size": 2, **_BOTH}),
+    "pairs_at_odd_places": ("max_pool2d", (1, 2, 5, 8), {"kernel_size": 3, "stride": (3, 2), "padding": 1, **_BOTH}),
+    "overlapping": ("max_pool2d", (1, 2, 10, 7), {"kernel_size": 3, "stride": (2, 1), "padding": 1, **_BOTH}),
+    "apart": ("max_pool2d", (1, 2, 7, 9), {"kernel_size": 2, "stride": (3, 4), **_BOTH}),
+    "ceil": ("max_pool1d", (2, 2, 9), {"kernel_size": 2, "padding": ((1, 0),), "ceil_mode": True, **_BOTH}),
+    "dilated": ("max_pool2d", (1, 1, 6, 7), {"kernel_size": (2, 3), "stride": 1, "dilation": (3, 2), **_BOTH}),
     "empty_windows": (
         "max_pool1d",
         (1, 2, 3),
-        {"kernel_size": 2, "dilation": 6, "padding": ((3, 3),), "stride": 1, "return_indices": True},
+        {"kernel_size": 2, "dilation": 6, "padding": ((3, 3),), "stride": 1, **_BOTH},
     ),
-    "volume": ("max_pool3d", (1, 2, 3, 4, 5), {"kernel_size": (2, 3, 2), "stride": (1, 2, 2), "return_indices": True}),
-    "same": ("avg_pool2d", (1, 3, 5, 7), {"kernel_size": 3, "stride": 2, "padding": "same"}),
-    "exclusive": ("avg_pool2d", (2, 1, 5, 6), {"kernel_size": 2, "padding": 1, "count_include_pad": False}),
-    "overridden": ("avg_pool2d", (1, 2, 8, 4), {"kernel_size": (3, 2), "stride": 1, "divisor_override": -3}),
+    "volume": ("max_pool3d", (1, 2, 3, 4, 5), {"kernel_size": (2, 3, 2), "stride": (1, 3, 2), **_BOTH}),
+    "no_batch": ("max_pool2d", (0, 2, 4, 4), {"kernel_size": 2, **_BOTH}),
+    "adaptive": ("adaptive_max_pool2d", (1, 2, 7, 5), {"output_size": (3, 4), **_BOTH}),
+    "same": ("avg_pool2d", (1, 3, 5, 7), {"kernel_size": 3, "stride": (3, 2), "padding": "same"}),
+    "exclusive": ("avg_pool2d", (2, 1, 5, 7), {"kernel_size": 2, "padding": 1, "count_include_pad": False}),
+    "overridden": ("avg_pool2d", (1, 2, 8, 5), {"kernel_size": (3, 2), "stride": 1, "divisor_override": -3}),
     "average_volume": ("avg_pool3d", (1, 2, 3, 4, 3), {"kernel_size": 2, "ceil_mode": True}),
-    "unbatched": ("avg_pool1d", (3, 8), {"kernel_size": 4}),
-    "no_batch": ("max_pool2d", (0, 2, 4, 4), {"kernel_size": 2, "return_indices": True}),
-    "adaptive": ("adaptive_max_pool2d", (1, 2, 7, 5), {"output_size": (3, 4), "return_indices": True}),
+    "unbatched": ("avg_pool1d", (3, 9), {"kernel_size": 4}),
     "adaptive_average": ("adaptive_avg_pool3d", (1, 2, 3, 4, 5), {"output_size": (2, None, 3)}),
-    "one_output": ("adaptive_max_pool2d", (2, 3, 9, 15), {"output_size": 1, "return_indices": True}),
+    "one_output": ("adaptive_max_pool2d", (2, 3, 9, 15), {"output_size": 1, **_BOTH}),
     "global_average": ("global_avg_pool", (2, 3, 8, 9), {}),
-    "global_max": ("global_max_pool", (1, 3, 3, 5, 6), {"keepdims": False}),
+    "global_max": ("global_max_pool", (1, 3, 3, 3, 5), {"keepdims": False}),
     "global_small": ("global_avg_pool", (2, 3, 7), {}),
 }
-OTHERS = ("float64", "float16", "int8", "int64", "uint32")
+# What is run in other dtypes: one kernel of each.
+OTHERS = (
+    *(("apart", dtype) for dtype in ("float64", "float16", "int8", "int64", "uint32")),
+    *(("empty_windows", dtype) for dtype in ("int8",)),
+    *(("exclusive", dtype) for dtype in ("int8", "uint8", "int64", "float16")),
+)
 
 
 def drawn(name, dtype="float32"):
@@ -65,10 +72,8 @@ def check_special_values():
     x = np.array([[[np.nan, 1, 2, np.nan, 3, 3, -np.inf, -np.inf, np.inf, -0.0, 0.0, np.nan]]], np.float32)
     for size, stride in ((2, 2), (3, 1), (4, 2)):
         keywords = {"kernel_size": (1, size), "stride": (1, stride), "return_indices": True}
-        for shape in ((1, 1, 1, 12), (1, 1, 4, 3)) if size < 4 else ((1, 1, 1, 12),):
-            a = Drawn("max_pool2d", x.reshape(shape), keywords)
-            for layout in ("channels_first", "channels_last"):
-                same(a.run(layout, device="cuda"), pools.expected(a))
+        a = Drawn("max_pool2d", x[..., : 12 - size % 2], keywords)
+        same(a.run(device="cuda"), pools.expected(a))
     tall = np.full((1, 2, 12, 8), -np.inf, np.float32)
     tall[0, 1, 7, 3] = tall[0, 1, 9, 6] = np.nan
     for layout in ("channels_first", "channels_last"):
@@ -88,12 +93,12 @@ def norm(values, p, size, whole=False):
 def check_norms():
     x = integers((1, 1, 6, 5), 3) / 2
     taps = [definition.regular(6, 3, 3, 2), definition.regular(5, 3, 2, 2)]
-    for p in (1, 2, 3, 2.5, -1, np.inf, -np.inf):
+    for p in (2, 3, 2.5, -1, np.inf, -np.inf):
         given = np.abs(x) + 1 if p in (2.5, -1) else x
         got = fc.lp_pool2d(given, p, (3, 2), 2, ceil_mode=True, device="cuda")
         expected = definition.pool(given[0], taps, lambda values, _, p=p: norm(values, p, 6))
         np.testing.assert_allclose(got[0], expected, 1e-5, 1e-6)
-    for dtype, p in (("int16", 2), ("int32", 3), ("uint8", np.inf), ("float16", 2)):
+    for dtype, p in (("int16", 2), ("int16", 3), ("float16", 2)):
         given = integers((2, 6, 2), 4, dtype, 1)
         got = fc.lp_pool1d(given, p, 3, layout="channels_last", device="cuda")
         assert got.dtype == ("float16" if dtype == "float16" else "float32")
@@ -102,9 +107,9 @@ def check_norms():
 
 
 def check_device_arrays():
-    x = integers((2, 3, 6, 5), 1)
+    x = integers((2, 3, 6, 7), 1)
     given = to_device(x)
-    a = Drawn("max_pool2d", x, {"kernel_size": 3, "stride": 2, "return_indices": True})
+    a = Drawn("max_pool2d", x, {"kernel_size": 2, "stride": 3, "return_indices": True})
     got = fc.max_pool2d(given, **a.keywords)
     assert all(type(each) is type(given) for each in got)
     same(tuple(each.copy_to_host() for each in got), pools.expected(a))
@@ -113,9 +118,8 @@ def check_device_arrays():
         back = tuple(np.argsort(order))
         strided = to_device(np.ascontiguousarray(x.transpose(order)).transpose(back))
         same(tuple(each.copy_to_host() for each in fc.max_pool2d(strided, **a.keywords)), pools.expected(a))
-        same(fc.global_max_pool(strided).copy_to_host(), x.max((2, 3), keepdims=True))
     out = to_device(np.full((2, 3, 2, 2), np.nan, np.float32))
-    assert fc.max_pool2d(given, 3, 2, out=out) is out
+    assert fc.max_pool2d(given, 2, 3, out=out) is out
     same(out.copy_to_host(), pools.expected(a)[0])
     # The result may stand where the input stands.
     assert fc.avg_pool2d(given, 1, out=given) is given
@@ -137,13 +141,7 @@ CHECKS = {
         for name in WINDOWS
         for layout in ("channels_first", "channels_last")
     },
-    **{
-        f"{name}-{dtype}": partial(check_windows, name, dtype, "channels_first")
-        for dtype in OTHERS
-        for name in ("plain", "exclusive", "overridden")
-        if (name, dtype) != ("overridden", "uint32")
-    },
-    "empty_windows-int8": partial(check_windows, "empty_windows", "int8", "channels_last"),
+    **{f"{name}-{dtype}": partial(check_windows, name, dtype, "channels_first") for name, dtype in OTHERS},
     "special_values": check_special_values,
     "norms": check_norms,
     "device_arrays": check_device_arrays,
