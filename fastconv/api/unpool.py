@@ -109,7 +109,8 @@ def max_unpool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; an index out of range, a duplicate with "error", bad keyword values; wrong types; a device that is not there.
+        Bad sizes; an index out of range, a duplicate with "error", bad keyword values; wrong types; a
+        device that is not there.
 
     Notes
     -----

@@ -79,13 +79,22 @@ def pool(
     source = as_planes(call, "input", len(g.axes), g.layout)
     if 0 in target.shape:
         return
-    reals = (lowest if op in ("max", "magnitude") else 0, divisor if isinstance(divisor, int) else 1, p)
+    reals: tuple[float, ...] = (
+        lowest if op in ("max", "magnitude") else 0,
+        divisor if isinstance(divisor, int) else 1,
+        p,
+    )
     reals += (
         (1 / p if root is None else root) if source.dtype.kind == "f" else 0,
         math.prod(axis.kernel for axis in g.axes),
     )
     if _is_everything(g) and _evenly(source):
         kernels("plane_sums:run")(call.stream, op, source, target, indices, index if indices else "", reals)
+        return
+    if not indices and _slides(op, g, divisor):
+        h, w = g.axes
+        arguments = (op, source, target, (h.out, w.out), (h.kernel, h.stride), (h.before, w.before), reals[:2])
+        kernels("sliding_windows:run")(call.stream, *arguments)
         return
     table = _table(g.axes, divisor if isinstance(divisor, tuple) else None)
     steps = three([axis.dilation for axis in g.axes])
@@ -99,6 +108,14 @@ def _is_everything(g: PoolGeometry) -> bool:
     """Return whether each plane is one large window."""
     whole = all(axis.out == 1 and window_inputs(axis)[1][0] == axis.n and axis.dilation == 1 for axis in g.axes)
     return whole and math.prod(axis.n for axis in g.axes) >= SHARED
+
+
+def _slides(op: str, g: PoolGeometry, divisor: Divisor | None) -> bool:
+    """Return whether windows are of the few kinds that have a kernel of their own."""
+    if len(g.axes) != 2 or op not in ("max", "sum") or isinstance(divisor, tuple):
+        return False
+    h, w = ((axis.kernel, axis.stride, axis.dilation, axis.mode) for axis in g.axes)
+    return h == w and h[0] in (2, 3) and h[1] in (1, 2) and h[2:] == (1, "clip")
 
 
 def _evenly(x: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Pullbacks on a CUDA device of pools, unpooling, resizing and folding: gathers, without a float that is added twice."""
+"""Pullbacks on a CUDA device of pools, unpooling, resizing and folding: all of them gather, so no two threads add up."""
 
 from __future__ import annotations
 

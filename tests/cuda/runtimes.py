@@ -47,10 +47,11 @@ class _HostRuntime:
     """
 
     capability: toolchain.Capability = (8, 0)
+    # Of all of them: the library keeps tables on the device, whichever it was.
+    memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
 
     def __init__(self) -> None:
         self.launched: dict[tuple[Any, tuple], int] = {}
-        self.memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
 
     def missing(self) -> str | None:
         """Return None: all is there."""

@@ -1,4 +1,4 @@
-"""Division of uint32 by numbers that the host knows: a multiplication and a shift, not the 20 instructions of a division.
+"""Division of uint32 by numbers that the host knows: a multiplication and a shift, not 20 instructions.
 
 Source: T. Granlund, P. Montgomery, Division by invariant integers using multiplication, 1994, doi:10.1145/178243.178249
 (the multiplier has 33 bits, of which the first is added).

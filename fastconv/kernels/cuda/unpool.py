@@ -37,7 +37,7 @@ def zeros(threads: int) -> Kernel:
 
 
 def chains(linked: bool, threads: int) -> Kernel:
-    """Return the kernel that notes at each place its last element, or makes lists; numbers are those in a plane, + 1."""
+    """Return the kernel that notes at each place its last element, or makes lists, of numbers in a plane, + 1."""
 
     def note_places(indices, heads, links, g):
         total, n, L, size = g[:4]

@@ -17,7 +17,7 @@ from numba import cuda, types, uint32, uint64
 from fastconv.kernels.cuda.buffers import Buffer
 from fastconv.kernels.cuda.division import magics, numbers, quotient
 from fastconv.kernels.cuda.memory import REAL, code_of, device, load, load4, pointer
-from fastconv.kernels.cuda.pairs import load2
+from fastconv.kernels.cuda.pairs import in_pairs, load2
 from fastconv.kernels.cuda.powers import power_of
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
@@ -35,8 +35,9 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
     Parameters
     ----------
     op : {"max", "magnitude", "sum", "square", "norm", "whole_norm"}
-        Maxima of the elements, or of their magnitudes times a sign, the `divisor`; averages; the root of the average of squares or powers, times
-        the size of a window ("whole_norm": averages are truncated, as those of integers are).
+        Maxima of the elements, or of their magnitudes times a sign, the `divisor`; averages; the root of the average
+        of squares or powers, times the size of a window ("whole_norm": averages are truncated, as those of integers
+        are).
     index : {"", "l", "I"}
         Also write which element is the maximum: for users, or as uint32, where an empty window has `NOTHING`.
     """
@@ -195,16 +196,9 @@ def run(
     total = P * OD * OG * OW * L
     if not total:
         return
-    pairs = L == 1 and steps[2] == 1 and _in_pairs(x)
+    pairs = L == 1 and steps[2] == 1 and in_pairs(x)
     XP, XD, XH, XW, XL = x.strides
     sizes = (total, L, OW, OG, OD, OH, H, W, XP, XD, XH, XW, XL, *steps, *magics((L, OW, OG, OD)))
     kind = x.dtype.type
     arguments = (x, target, indices, table, numbers(sizes), tuple(map(kind, reals)))
     launch(stream, windows, (code, op, index, R, pairs, THREADS), blocks_of(total, THREADS), arguments)
-
-
-def _in_pairs(x: Buffer) -> bool:
-    """Return whether rows are made of aligned pairs of elements."""
-    even = all(step % 2 == 0 or n == 1 for n, step in zip(x.shape[:3], x.strides[:3], strict=True))
-    aligned = not isinstance(x.pointer, int) or x.pointer % (2 * x.dtype.itemsize) == 0
-    return x.strides[3] == 1 and x.shape[3] % 2 == 0 and even and aligned

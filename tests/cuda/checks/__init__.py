@@ -6,6 +6,6 @@ Each module has ``CHECKS``, a dict of functions without arguments; one that comp
 
 from __future__ import annotations
 
-from tests.cuda.checks import activations, conv, pools
+from tests.cuda.checks import activations, conv, pools, resizing
 
-GROUPS = {module.__name__.rpartition(".")[2]: module for module in (activations, conv, pools)}
+GROUPS = {module.__name__.rpartition(".")[2]: module for module in (activations, conv, pools, resizing)}

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 import fastconv as fc
+from fastconv.kernels.reference import grad as pulling
 from fastconv.kernels.reference import pool as definition
 from tests import pools
 from tests.cuda.checks.inputs import integers, raises
@@ -106,6 +107,86 @@ def check_norms():
         np.testing.assert_allclose(got, norm(windows, p, 3, dtype != "float16"), 1e-3 if dtype == "float16" else 1e-6)
 
 
+GRADIENTS = (
+    *("pairs", "overlapping", "apart", "dilated", "empty_windows", "volume", "adaptive", "one_output", "global_max"),
+    *(
+        "same",
+        "exclusive",
+        "overridden",
+        "average_volume",
+        "unbatched",
+        "adaptive_average",
+        "global_average",
+        "no_batch",
+    ),
+)
+
+
+def check_gradient(name, dtype, layout):
+    a = drawn(name, dtype)
+    axes, keep = pools.axes_of(a.name, a.x), a.keywords.get("keepdims", True)
+    batched = a.x.ndim == axes + 2
+    keywords = {k: v for k, v in a.keywords.items() if k != "return_indices"} | {"layout": layout, "device": "cuda"}
+    expected = pools.expected(a)
+    indices = None
+    if "max" in name + a.name:
+        with_indices = a._replace(keywords=a.keywords | {"return_indices": True})
+        expected, indices = pools.expected(with_indices)
+    grad = integers(expected.shape, 2, dtype)
+    turn = (lambda array: pools.to_last(array, batched)) if layout == "channels_last" else np.asarray
+    (got,) = getattr(fc.grad, f"{a.name}_vjp")(turn(grad) if keep else grad, turn(a.x), **keywords)
+    assert got.dtype == dtype
+    sizes = a.x.shape[-axes:]
+    if indices is None:
+        wanted = averaged_back(a, grad, axes)
+    else:
+        # Windows that hold nothing have no maximum.
+        grad = np.where(expected == (-np.inf if dtype[0] == "f" else 0), 0, grad)
+        flat = (-1, 1, *grad.shape[grad.ndim - axes :]) if keep else (-1, 1, *(1,) * axes)
+        wanted = pulling.scattered(grad.reshape(flat), indices.reshape(flat), sizes).reshape(a.x.shape)
+    np.testing.assert_allclose(got, turn(wanted), 1e-2 if dtype == "float16" else 1e-6, 1e-6)
+
+
+def averaged_back(a, grad, axes):
+    """Return the gradient of averages: each shared by what its window counts."""
+    if "output_size" in a.keywords or a.name.startswith("global"):
+        taps, counts = pools.grid(a.x, axes, a.keywords.get("output_size", 1))
+    else:
+        taps, counts = pools.windows(a.x, axes, a.keywords)
+    shape = [len(each) for each in taps]
+    wanted = grad.reshape(-1, *shape).astype("f8")
+    if a.keywords.get("divisor_override"):
+        wanted, counts = wanted / a.keywords["divisor_override"], [np.ones(n) for n in shape]
+    for axis, (found, count) in enumerate(zip(taps, counts, strict=True)):
+        shares = np.zeros((a.x.shape[axis - axes], len(found)))
+        for o, window in enumerate(found):
+            for i in window:
+                if 0 <= i < len(shares):
+                    shares[i, o] += 1 / count[o]
+        wanted = np.moveaxis(np.tensordot(shares, wanted, (1, axis + 1)), 0, axis + 1)
+    return wanted.reshape(a.x.shape)
+
+
+def check_gradients_of_norms():
+    x = integers((1, 1, 4, 5), 3, low=1) / 2
+    grad = integers((1, 1, 2, 4), 4)
+    for p in (2, 3, -1.5, np.inf, -np.inf):
+        (got,) = fc.grad.lp_pool2d_vjp(grad, x, p, 2, (2, 1), device="cuda")
+        wanted = np.zeros(x.shape)
+        for oh, ow in np.ndindex(2, 4):
+            seen = x[0, 0, 2 * oh : 2 * oh + 2, ow : ow + 2].astype("f8")
+            if np.isinf(p):
+                slopes = np.zeros(4)
+                slopes[np.argmax(seen) if p > 0 else np.argmin(seen)] = 1
+            else:
+                slopes = (seen / (seen**p).sum() ** (1 / p)) ** (p - 1)
+            wanted[0, 0, 2 * oh : 2 * oh + 2, ow : ow + 2] += grad[0, 0, oh, ow] * slopes.reshape(2, 2)
+        np.testing.assert_allclose(got, wanted, 1e-4, 1e-5)
+    assert fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.ones((1, 4), "i4"), 2, 2, device="cuda") == (None,)
+    (zero,) = fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.zeros((1, 4), "f4"), 2, 2, device="cuda")
+    np.testing.assert_array_equal(zero, np.zeros((1, 4)))
+
+
 def check_device_arrays():
     x = integers((2, 3, 6, 7), 1)
     given = to_device(x)
@@ -143,7 +224,18 @@ CHECKS = {
     },
     **{f"{name}-{dtype}": partial(check_windows, name, dtype, "channels_first") for name, dtype in OTHERS},
     "special_values": check_special_values,
+    **{
+        f"gradient-{name}-{layout}": partial(check_gradient, name, "float32", layout)
+        for name in GRADIENTS
+        for layout in ("channels_first", "channels_last")
+    },
+    **{
+        f"gradient-{name}-float64": partial(check_gradient, name, "float64", "channels_first")
+        for name in ("apart", "same")
+    },
+    "gradient-adaptive-float16": partial(check_gradient, "adaptive", "float16", "channels_first"),
     "norms": check_norms,
+    "gradients_of_norms": check_gradients_of_norms,
     "device_arrays": check_device_arrays,
     "errors": check_errors,
 }
