@@ -61,18 +61,20 @@ def pool(
     lowest: float = -math.inf,
     p: float = 1,
     root: float | None = None,
-    index: str = "l",
+    empty_index: int = 0,
 ) -> None:
     """Fill `target`, and `indices`, with what the kernels for windows make of a call's input.
 
     Parameters
     ----------
-    op, index : str
+    op : str
         As in kernels/cuda/windows.py.
     divisor : int or tuple of Counts, optional
         Of averages.
     lowest : float
         Where a search for the maximum starts.
+    empty_index : int
+        Of windows of nothing.
     p, root : float
         Of norms: ``sum(x ** p) ** root``, by default 1/p.
     """
@@ -89,18 +91,18 @@ def pool(
         math.prod(axis.kernel for axis in g.axes),
     )
     if _is_everything(g) and _evenly(source):
-        kernels("plane_sums:run")(call.stream, op, source, target, indices, index if indices else "", reals)
+        kernels("plane_sums:run")(call.stream, op, source, target, indices, reals)
         return
     if not indices and _slides(op, g, divisor):
         h, w = g.axes
-        arguments = (op, source, target, (h.out, w.out), (h.kernel, h.stride), (h.before, w.before), reals[:2])
-        kernels("sliding_windows:run")(call.stream, *arguments)
+        sizes = (h.out, w.out), (h.kernel, h.stride), (h.before, w.before)
+        kernels("sliding_windows:run")(call.stream, op, source, target, *sizes, reals[:2])
         return
     table = _table(g.axes, divisor if isinstance(divisor, tuple) else None)
     steps = three([axis.dilation for axis in g.axes])
     overlapping = len(g.axes) > 1 and g.axes[-2].mode != "adaptive" and g.axes[-2].stride < g.axes[-2].kernel
     outs = three([axis.out for axis in g.axes])
-    arguments = (op, source, target, indices, index if indices else "", table, outs, steps, overlapping, reals)
+    arguments = (op, source, target, indices, empty_index, table, outs, steps, overlapping, reals)
     kernels("windows:run")(call.stream, *arguments)
 
 

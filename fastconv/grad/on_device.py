@@ -1,4 +1,4 @@
-"""Pullbacks on a CUDA device of pools, unpooling, resizing and folding: all of them gather, so no two threads add up."""
+"""Pullbacks on a CUDA device of pools, unpooling, resizing and folding: all of them gather."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from fastconv.geometry.planes import Planes, three
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.geometry.resize import Resize
 
+# The index that no element has.
+NOTHING = 2**32 - 1
 Result = tuple[Any, ...]
 Shape = tuple[int, ...]
 
@@ -75,8 +77,8 @@ def maxima(call: Any, g: PoolGeometry) -> Any:
 
 
 def _to_maxima(call: Any, op: str, g: PoolGeometry, target: Any, sign: int | None) -> None:
-    values, indices = _empty(call, g.out_shape, target.dtype), _empty(call, g.out_shape, np.uint32)
-    pool(call, op, g, values, indices, divisor=sign, index="I")
+    values, indices = _empty(call, g.out_shape, target.dtype), _empty(call, g.out_shape, np.int64)
+    pool(call, op, g, values, indices, divisor=sign, empty_index=NOTHING)
     grad, out = call.contiguous("grad_output"), planes_of(target, len(g.axes), g.layout)
     kernels("max_pool_grad:run")(call.stream, grad, indices, out, windows_over(g.axes), outs_of(g.axes))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -48,7 +48,7 @@ class _HostRuntime:
 
     capability: toolchain.Capability = (8, 0)
     # Of all of them: the library keeps tables on the device, whichever it was.
-    memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
+    memory: ClassVar[WeakValueDictionary[int, DeviceArray]] = WeakValueDictionary()
 
     def __init__(self) -> None:
         self.launched: dict[tuple[Any, tuple], int] = {}

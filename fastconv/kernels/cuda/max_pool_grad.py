@@ -53,7 +53,7 @@ def max_pool_grad(code: str, threads: int) -> Kernel:
                 place = uint32(uint32(uint32(uint32(line * OW) + w0) * L) + lane)
                 c = uint32(0)
                 while c < wn:
-                    if load(indices, place) == number:
+                    if load(indices, place) == types.int64(number):
                         acc += real(load(grad, place))
                     place, c = uint32(place + L), uint32(c + uint32(1))
                 b = uint32(b + uint32(1))
@@ -61,7 +61,7 @@ def max_pool_grad(code: str, threads: int) -> Kernel:
         out[i] = acc
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
-    return Kernel(gather_maxima, (array, pointer("I"), array, pointer("I"), own), threads)
+    return Kernel(gather_maxima, (array, pointer("l"), array, pointer("I"), own), threads)
 
 
 def run(stream: Any, grad: Buffer, indices: Buffer, out: Buffer, table: Buffer, outs: tuple[int, int, int]) -> None:

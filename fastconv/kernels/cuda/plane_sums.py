@@ -23,12 +23,10 @@ THREADS, LANES = 128, 32
 SIZES = 7
 
 
-def plane_sums(code: str, op: str, index: str, TL: int, threads: int) -> Kernel:
-    """Return the kernel; `op` and `index` are those of kernels/cuda/windows.py."""
+def plane_sums(code: str, op: str, indexed: bool, TL: int, threads: int) -> Kernel:
+    """Return the kernel; `op` and `indexed` are those of kernels/cuda/windows.py."""
     real, tap, finish = REAL[code], device(tap_of(op, code)), device(finish_of(op, code))
-    MAX, INDEXED = op in SEARCHES, index != ""
-    number_of = types.int64 if index == "l" else types.uint32
-    TK = threads // TL
+    MAX, TK = op in SEARCHES, threads // TL
 
     def reduce_planes(x, out, indices, g, reals):
         K, L, BL, XP, XK, XL, OK = g
@@ -70,17 +68,15 @@ def plane_sums(code: str, op: str, index: str, TL: int, threads: int) -> Kernel:
             here = uint32(uint32(plane * L) + lane)
             # How many elements an average has is part of `reals`.
             out[here] = finish(values[t], uint32(1), reals)
-            if INDEXED:
-                indices[here] = number_of(places[t])
+            if indexed:
+                indices[here] = types.int64(places[t])
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
-    arguments = (array, array, pointer(index or "I"), own, types.UniTuple(real, REALS))
+    arguments = (array, array, pointer("l"), own, types.UniTuple(real, REALS))
     return Kernel(reduce_planes, arguments, threads)
 
 
-def run(
-    stream: Any, op: str, x: Buffer, target: Buffer, indices: Buffer | None, index: str, reals: tuple[float, ...]
-) -> None:
+def run(stream: Any, op: str, x: Buffer, target: Buffer, indices: Buffer | None, reals: tuple[float, ...]) -> None:
     """Fill `target`, and `indices` if there are any, from x (P, D, H, W, L) whose planes have one step."""
     code, (P, D, H, W, L), (XP, XD, XH, XW, XL) = code_of(x.dtype), x.shape, x.strides
     if P * L == 0:
@@ -90,4 +86,4 @@ def run(
     BL = blocks_of(L, TL)
     sizes = (D * H * W, L, BL, XP, step, XL, step * (THREADS // TL))
     arguments = (x, target, indices, numbers(sizes), tuple(map(x.dtype.type, reals)))
-    launch(stream, plane_sums, (code, op, index, TL, THREADS), P * BL, arguments)
+    launch(stream, plane_sums, (code, op, indices is not None, TL, THREADS), P * BL, arguments)

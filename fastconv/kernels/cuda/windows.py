@@ -22,14 +22,13 @@ from fastconv.kernels.cuda.powers import power_of
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
-SIZES, REALS = 24, 5
+SIZES, REALS = 25, 5
 # Rows of outputs of a thread whose windows overlap.
 ROWS = 4
-NOTHING = 0xFFFFFFFF
 SEARCHES = ("max", "magnitude")
 
 
-def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -> Kernel:
+def windows(code: str, op: str, indexed: bool, R: int, pairs: bool, threads: int) -> Kernel:
     """Return the kernel of one reduction.
 
     Parameters
@@ -38,12 +37,11 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
         Maxima of the elements, or of their magnitudes times a sign, the `divisor`; averages; the root of the average
         of squares or powers, times the size of a window ("whole_norm": averages are truncated, as those of integers
         are).
-    index : {"", "l", "I"}
-        Also write which element is the maximum: for users, or as uint32, where an empty window has `NOTHING`.
+    indexed : bool
+        Also write which element is the maximum; `g` says what an empty window has.
     """
     real, tap, finish = REAL[code], device(tap_of(op, code)), device(finish_of(op, code))
-    MAX, INDEXED, SENTINEL = op in SEARCHES, index != "", NOTHING if index == "I" else 0
-    number_of = types.int64 if index == "l" else types.uint32
+    MAX = op in SEARCHES
 
     def pool_windows(x, out, indices, table, g, reals):
         total, L, OW, OG, OD, OH, H, W, XP, XD, XH, XW, XL, DD, DH, DW = g[:16]
@@ -66,8 +64,8 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
         for r in range(R):
             row = uint32(uint32(OD + min(uint32(oh + uint32(r)), uint32(OH - uint32(1)))) * uint32(4))
             h0[r], hn[r], hc[r], _ = load4(table, row, 0)
-            acc[r], at[r] = reals[0], uint32(SENTINEL)
-            if INDEXED and dn > 0 and hn[r] > 0 and wn > 0:
+            acc[r], at[r] = reals[0], g[24]
+            if indexed and dn > 0 and hn[r] > 0 and wn > 0:
                 at[r] = uint32(uint32(uint32(uint32(d0 * H) + h0[r]) * W) + w0)
         first, rows = h0[0], uint32(uint32(h0[R - 1] + hn[R - 1]) - h0[0])
         place = uint32(uint32(plane * XP) + uint32(lane * XL))
@@ -121,11 +119,11 @@ def windows(code: str, op: str, index: str, R: int, pairs: bool, threads: int) -
             if R == 1 or uint32(oh + uint32(r)) < OH:
                 here = uint32(to + uint32(uint32(r) * uint32(OW * L)))
                 out[here] = finish(acc[r], uint32(uint32(dc * hc[r]) * wc), reals)
-                if INDEXED:
-                    indices[here] = number_of(at[r])
+                if indexed:
+                    indices[here] = types.int64(at[r])
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
-    arguments = (array, array, pointer(index or "I"), pointer("I"), own, types.UniTuple(real, REALS))
+    arguments = (array, array, pointer("l"), pointer("I"), own, types.UniTuple(real, REALS))
     return Kernel(pool_windows, arguments, threads)
 
 
@@ -179,7 +177,7 @@ def run(
     x: Buffer,
     target: Buffer,
     indices: Buffer | None,
-    index: str,
+    empty_index: int,
     table: Buffer,
     outs: tuple[int, int, int],
     steps: tuple[int, int, int],
@@ -188,6 +186,7 @@ def run(
 ) -> None:
     """Fill `target`, and `indices` if there are any, from x (P, D, H, W, L) of any strides.
 
+    Windows of nothing have the index `empty_index`.
     `table` is that of `fastconv.dispatch.cuda_windows`, `outs` the outputs of D, H, W, `steps` the dilation.
     """
     code, (P, _, H, W, L), (OD, OH, OW) = code_of(x.dtype), x.shape, outs
@@ -198,7 +197,7 @@ def run(
         return
     pairs = L == 1 and steps[2] == 1 and in_pairs(x)
     XP, XD, XH, XW, XL = x.strides
-    sizes = (total, L, OW, OG, OD, OH, H, W, XP, XD, XH, XW, XL, *steps, *magics((L, OW, OG, OD)))
+    sizes = (total, L, OW, OG, OD, OH, H, W, XP, XD, XH, XW, XL, *steps, *magics((L, OW, OG, OD)), empty_index)
     kind = x.dtype.type
     arguments = (x, target, indices, table, numbers(sizes), tuple(map(kind, reals)))
-    launch(stream, windows, (code, op, index, R, pairs, THREADS), blocks_of(total, THREADS), arguments)
+    launch(stream, windows, (code, op, indices is not None, R, pairs, THREADS), blocks_of(total, THREADS), arguments)

@@ -20,6 +20,9 @@ _BOTH = {"return_indices": True}
 WINDOWS = {
     "pairs": ("max_pool2d", (2, 3, 6, 4), {"kernel_size": 2, **_BOTH}),
     "pairs_at_odd_places": ("max_pool2d", (1, 2, 5, 8), {"kernel_size": 3, "stride": (3, 2), "padding": 1, **_BOTH}),
+    "in_registers": ("max_pool2d", (1, 2, 10, 8), {"kernel_size": 3, "stride": 1, "padding": 1}),
+    "in_registers_apart": ("max_pool2d", (2, 1, 7, 9), {"kernel_size": 2, "ceil_mode": True}),
+    "average_in_registers": ("avg_pool2d", (1, 2, 9, 7), {"kernel_size": 3, "stride": 2, "padding": ((1, 0), (1, 1))}),
     "overlapping": ("max_pool2d", (1, 2, 10, 7), {"kernel_size": 3, "stride": (2, 1), "padding": 1, **_BOTH}),
     "apart": ("max_pool2d", (1, 2, 7, 9), {"kernel_size": 2, "stride": (3, 4), **_BOTH}),
     "ceil": ("max_pool1d", (2, 2, 9), {"kernel_size": 2, "padding": ((1, 0),), "ceil_mode": True, **_BOTH}),
@@ -45,9 +48,9 @@ WINDOWS = {
 }
 # What is run in other dtypes: one kernel of each.
 OTHERS = (
-    *(("apart", dtype) for dtype in ("float64", "float16", "int8", "int64", "uint32")),
+    *(("apart", dtype) for dtype in ("float64", "float16", "int8", "uint32")),
     *(("empty_windows", dtype) for dtype in ("int8",)),
-    *(("exclusive", dtype) for dtype in ("int8", "uint8", "int64", "float16")),
+    *(("exclusive", dtype) for dtype in ("int8", "float16")),
 )
 
 
@@ -182,9 +185,9 @@ def check_gradients_of_norms():
                 slopes = (seen / (seen**p).sum() ** (1 / p)) ** (p - 1)
             wanted[0, 0, 2 * oh : 2 * oh + 2, ow : ow + 2] += grad[0, 0, oh, ow] * slopes.reshape(2, 2)
         np.testing.assert_allclose(got, wanted, 1e-4, 1e-5)
-    assert fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.ones((1, 4), "i4"), 2, 2, device="cuda") == (None,)
-    (zero,) = fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.zeros((1, 4), "f4"), 2, 2, device="cuda")
-    np.testing.assert_array_equal(zero, np.zeros((1, 4)))
+    assert fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.ones((1, 5), "i4"), 2, 2, device="cuda") == (None,)
+    (zero,) = fc.grad.lp_pool1d_vjp(np.ones((1, 2), "f4"), np.zeros((1, 5), "f4"), 2, 2, device="cuda")
+    np.testing.assert_array_equal(zero, np.zeros((1, 5)))
 
 
 def check_device_arrays():
@@ -229,10 +232,7 @@ CHECKS = {
         for name in GRADIENTS
         for layout in ("channels_first", "channels_last")
     },
-    **{
-        f"gradient-{name}-float64": partial(check_gradient, name, "float64", "channels_first")
-        for name in ("apart", "same")
-    },
+    **{f"gradient-{name}-float64": partial(check_gradient, name, "float64", "channels_first") for name in ("same",)},
     "gradient-adaptive-float16": partial(check_gradient, "adaptive", "float16", "channels_first"),
     "norms": check_norms,
     "gradients_of_norms": check_gradients_of_norms,

@@ -9,7 +9,6 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.kernels.reference import fold as folding
-from fastconv.kernels.reference import grad as pulling
 from fastconv.kernels.reference import resize as definition
 from fastconv.kernels.reference import unpool as unpooling
 from tests.cuda.checks.inputs import integers, raises
