@@ -29,7 +29,7 @@ demo: $(VENV)/.stamp-demo
 	$(BIN)/fastconv demo $(ARGS)
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not gpu and not cuda" $(ARGS)
 
 test-full: $(VENV)/.stamp-test-full
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)

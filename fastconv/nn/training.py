@@ -14,6 +14,7 @@ from fastconv.nn import activations, losses, metrics, random
 from fastconv.nn.history import History, listed
 from fastconv.nn.interrupts import Deferred
 from fastconv.nn.layers.arguments import flag, number
+from fastconv.nn.pace import Pace
 from fastconv.nn.progress import Progress, level
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def fit(model: Sequential, data: Data, settings: Settings) -> History:
     for callback in callbacks:
         callback.set_model(model)
         callback.on_train_begin()
-    guard = Deferred()
+    guard, pace = Deferred(), Pace(batches.size)
     guard.install()
     try:
         with np.errstate(all="ignore"):
@@ -202,7 +203,7 @@ def fit(model: Sequential, data: Data, settings: Settings) -> History:
                 for callback in callbacks:
                     callback.on_epoch_begin(epoch)
                 bar = Progress(verbose, f"Epoch {epoch + 1}/{epochs}", len(batches))
-                logs = _epoch(compiled, batches, shuffle, epoch, bar, guard, validation)
+                logs = _epoch(compiled, batches, shuffle, epoch, bar, guard, pace, validation)
                 history.append(epoch, logs)
                 for callback in callbacks:
                     callback.on_epoch_end(epoch, logs)
@@ -223,6 +224,7 @@ def _epoch(
     epoch: int,
     bar: Progress,
     guard: Deferred,
+    pace: Pace,
     validation: Batches | None,
 ) -> dict[str, float]:
     """Train over all samples once; return the means, and those of the validation data."""
@@ -232,7 +234,8 @@ def _epoch(
     logs = None
     try:
         for i, batch in enumerate(batches.shuffled(order)):
-            found = compiled.step(batch, guard)
+            with pace.step(len(batch.y)):
+                found = compiled.step(batch, guard)
             if not losses.is_finite(found[0]):
                 when = f" in epoch {epoch + 1}, batch {i + 1}"
                 raise NonFiniteError(_diagnosis("fit", compiled, found[0], batch, when))

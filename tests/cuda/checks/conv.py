@@ -53,6 +53,13 @@ def check_conv(name, dtype):
     np.testing.assert_array_equal(got, expected)
 
 
+def check_layer(x_shape, w_shape, options, dtype="float32"):
+    x, w = integers(x_shape, 1, dtype), integers(w_shape, 2, dtype)
+    # The kernels of the CPU are compared with the definition elsewhere.
+    expected = fc.conv2d(x, w, device="cpu", precision="strict", **options)
+    np.testing.assert_array_equal(fc.conv2d(x, w, device="cuda", **options), expected)
+
+
 def check_epilogue(activation):
     x, w, bias, residual = (integers(s, i) for i, s in enumerate([(1, 2, 5, 5), (3, 2, 3, 3), (3,), (1, 3, 3, 3)]))
     x, w = x / 8, w / 8
@@ -128,4 +135,16 @@ CHECKS = {
     "device_arrays": check_device_arrays,
     "out_of_the_host": check_out_of_the_host,
     "errors": check_errors,
+}
+
+# Each tile of the menu, on sizes that do not fill it.
+LARGE = {
+    "128x128": partial(check_layer, (9, 5, 61, 63), (124, 5, 3, 3), {"padding": 1}),
+    "128x64": partial(check_layer, (2, 8, 91, 93), (125, 8, 3, 3), {"padding": 2, "dilation": 2}),
+    "64x64": partial(check_layer, (2, 32, 95, 95), (62, 32, 3, 3), {"padding": 1}),
+    "32x64": partial(check_layer, (1, 3, 224, 224), (24, 3, 7, 7), {"padding": 3, "stride": 2}),
+    "groups": partial(check_layer, (1, 64, 56, 56), (96, 16, 3, 3), {"padding": 1, "groups": 4}),
+    "channels_last": partial(check_layer, (1, 56, 57, 48), (72, 48, 3, 3), {"padding": 1, "layout": "channels_last"}),
+    "pointwise": partial(check_layer, (1, 256, 28, 28), (128, 256, 1, 1), {}),
+    "float64": partial(check_layer, (2, 24, 41, 41), (70, 24, 3, 3), {"padding": 1}, "float64"),
 }
