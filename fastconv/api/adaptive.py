@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fastconv.api import pooling
 from fastconv.api.pooling import adaptive_avg_pool, adaptive_max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag
 
 
 def adaptive_avg_pool1d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool1d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -53,13 +50,13 @@ def adaptive_avg_pool1d(
 
 
 def adaptive_max_pool1d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     return_indices: bool = False,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window of a grid of windows, as `torch.nn.functional.adaptive_max_pool1d`.
 
@@ -97,13 +94,13 @@ def adaptive_max_pool1d(
 
 
 def adaptive_avg_pool2d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool2d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -137,13 +134,13 @@ def adaptive_avg_pool2d(
 
 
 def adaptive_max_pool2d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     return_indices: bool = False,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window of a grid of windows, as `torch.nn.functional.adaptive_max_pool2d`.
 
@@ -181,13 +178,13 @@ def adaptive_max_pool2d(
 
 
 def adaptive_avg_pool3d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool3d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -222,13 +219,13 @@ def adaptive_avg_pool3d(
 
 
 def adaptive_max_pool3d(
-    input: ArrayLike,
+    input: Any,
     output_size: Any,
     return_indices: bool = False,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window of a grid of windows, as `torch.nn.functional.adaptive_max_pool3d`.
 
@@ -267,13 +264,13 @@ def adaptive_max_pool3d(
 
 
 def global_avg_pool(
-    input: ArrayLike,
+    input: Any,
     *,
     keepdims: bool = True,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average over all spatial axes of each channel.
 
     Parameters
@@ -306,13 +303,13 @@ def global_avg_pool(
 
 
 def global_max_pool(
-    input: ArrayLike,
+    input: Any,
     *,
     keepdims: bool = True,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the maximum over all spatial axes of each channel.
 
     Parameters

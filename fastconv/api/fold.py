@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, remembered
+from fastconv.api import resizing_on_device
+from fastconv.api.moving import array_input, execute, filled, form_of, remembered
 from fastconv.dispatch import load
 from fastconv.dispatch.resampling import moving_seconds
 from fastconv.errors import ShapeError
@@ -23,7 +23,7 @@ _SUM_SECONDS = 0.5e-9
 
 
 def unfold(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     dilation: _Size = 1,
     padding: Any = 0,
@@ -31,7 +31,7 @@ def unfold(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Return the sliding blocks of images as columns, as `torch.nn.functional.unfold`: im2col.
 
@@ -49,7 +49,7 @@ def unfold(
     stride : int or (int, int)
     layout : {"channels_first", "channels_last"}
         Of the input; columns are the same in both.
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -61,7 +61,7 @@ def unfold(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; CUDA.
+        Bad sizes; bad keyword values; wrong types; a device that is not there.
 
     Notes
     -----
@@ -83,13 +83,15 @@ def unfold(
     """
     name = "unfold"
     x = array_input(name, input, device)
-    plan = _unfold_plan(x.shape, x.dtype, kernel_size, dilation, padding, stride, layout)
+    plan = _unfold_plan(*form_of(x), kernel_size, dilation, padding, stride, layout)
+    if type(x) is not np.ndarray:
+        return resizing_on_device.unfolded(x, out, plan.shape, plan.blocks, layout)
     source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if plan.planes.batched else 0)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _unfold(plan, source, target))
 
 
 def fold(
-    input: ArrayLike,
+    input: Any,
     output_size: _Size,
     kernel_size: _Size,
     dilation: _Size = 1,
@@ -98,7 +100,7 @@ def fold(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Return images that are the sums of sliding blocks, as `torch.nn.functional.fold`: col2im.
 
@@ -143,7 +145,9 @@ def fold(
     """
     name = "fold"
     x = array_input(name, input, device)
-    plan = _fold_plan(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride, layout)
+    plan = _fold_plan(*form_of(x), output_size, kernel_size, dilation, padding, stride, layout)
+    if type(x) is not np.ndarray:
+        return resizing_on_device.folded(x, out, plan.shape, plan.blocks, plan.planes)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _fold(plan, x, target))
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Any
 
-from fastconv.api.pooling import lp_averaged, pool_input
+from fastconv.api.pooling import lp_averaged, pool_input, shape_of
 from fastconv.geometry.pool import flag, pool_geometry
 
 _Size = int | tuple[int, ...]
 
 
 def lp_pool1d(
-    input: ArrayLike,
+    input: Any,
     norm_type: float,
     kernel_size: _Size,
     stride: _Size | None = None,
@@ -20,8 +19,8 @@ def lp_pool1d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool1d`.
 
     Parameters
@@ -46,12 +45,12 @@ def lp_pool1d(
     array([[ 5., 13.]])
     """
     x, ceil = pool_input("lp_pool1d", input, device), flag("lp_pool1d", "ceil_mode", ceil_mode)
-    g = pool_geometry("lp_pool1d", 1, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
+    g = pool_geometry("lp_pool1d", 1, shape_of(x), kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool1d", x, g, norm_type, out)
 
 
 def lp_pool2d(
-    input: ArrayLike,
+    input: Any,
     norm_type: float,
     kernel_size: _Size,
     stride: _Size | None = None,
@@ -59,8 +58,8 @@ def lp_pool2d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool2d`.
 
     ``out[n, c, oh, ow] = (sum over kh, kw of input[n, c, oh*SH + kh, ow*SW + kw] ** p) ** (1 / p)``
@@ -93,12 +92,12 @@ def lp_pool2d(
     array([[[5.]]])
     """
     x, ceil = pool_input("lp_pool2d", input, device), flag("lp_pool2d", "ceil_mode", ceil_mode)
-    g = pool_geometry("lp_pool2d", 2, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
+    g = pool_geometry("lp_pool2d", 2, shape_of(x), kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool2d", x, g, norm_type, out)
 
 
 def lp_pool3d(
-    input: ArrayLike,
+    input: Any,
     norm_type: float,
     kernel_size: _Size,
     stride: _Size | None = None,
@@ -106,8 +105,8 @@ def lp_pool3d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool3d`.
 
     Parameters
@@ -133,5 +132,5 @@ def lp_pool3d(
     array([[[[8.]]]])
     """
     x, ceil = pool_input("lp_pool3d", input, device), flag("lp_pool3d", "ceil_mode", ceil_mode)
-    g = pool_geometry("lp_pool3d", 3, x.shape, kernel_size, stride, ceil_mode=ceil, layout=layout)
+    g = pool_geometry("lp_pool3d", 3, shape_of(x), kernel_size, stride, ceil_mode=ceil, layout=layout)
     return lp_averaged("lp_pool3d", x, g, norm_type, out)

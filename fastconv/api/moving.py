@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastconv.api.convolve import DEVICES
-from fastconv.errors import UnsupportedError
+from fastconv.api.on_device import begin, wants_device
 from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.arrays import address, as_input, check_out, usable_in_place
 from fastconv.threads import run
@@ -49,12 +49,16 @@ def _typed(value: Any) -> Any:
     return None if None in key else key
 
 
-def array_input(function: str, value: Any, device: str) -> np.ndarray:
-    """Return the input, C-contiguous, once the device is checked."""
+def array_input(function: str, value: Any, device: str) -> Any:
+    """Return the input, C-contiguous, once the device is checked; on the device the call that has it."""
     check_keyword(function, "device", device, DEVICES)
-    if device == "cuda":
-        raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
-    return as_input(function, "input", value)
+    return begin(function, input=value) if wants_device(device, value) else as_input(function, "input", value)
+
+
+def form_of(x: Any) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and dtype of what `array_input` returns."""
+    array = x if type(x) is np.ndarray else x.buffers["input"]
+    return array.shape, array.dtype
 
 
 def filled(

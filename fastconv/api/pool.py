@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from fastconv.api.pooling import avg_pool, max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag
 
@@ -14,7 +11,7 @@ _Size = int | tuple[int, ...]
 
 
 def max_pool1d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -24,7 +21,7 @@ def max_pool1d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool1d`.
 
@@ -58,7 +55,7 @@ def max_pool1d(
 
 
 def max_pool2d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -68,7 +65,7 @@ def max_pool2d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool2d`.
 
@@ -91,7 +88,7 @@ def max_pool2d(
     return_indices : bool
         Return (out, indices); `max_unpool2d` takes them back.
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -105,7 +102,7 @@ def max_pool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; complex numbers; CUDA.
+        Bad sizes; bad keyword values; wrong types; complex numbers; a device that is not there.
 
     Notes
     -----
@@ -127,7 +124,7 @@ def max_pool2d(
 
 
 def max_pool3d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -137,7 +134,7 @@ def max_pool3d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> Any:
     """Return the maximum of each window, as `torch.nn.functional.max_pool3d`.
 
@@ -172,7 +169,7 @@ def max_pool3d(
 
 
 def avg_pool1d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -182,8 +179,8 @@ def avg_pool1d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool1d`.
 
     Parameters
@@ -215,7 +212,7 @@ def avg_pool1d(
 
 
 def avg_pool2d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -225,8 +222,8 @@ def avg_pool2d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool2d`.
 
     ``out[n, c, oh, ow] = sum over kh, kw of input[n, c, oh*SH + kh - PT, ow*SW + kw - PL] / divisor``
@@ -271,7 +268,7 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    input: ArrayLike,
+    input: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -281,8 +278,8 @@ def avg_pool3d(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    out: Any = None,
+) -> Any:
     """Return the average of each window, as `torch.nn.functional.avg_pool3d`.
 
     Parameters

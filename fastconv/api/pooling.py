@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.api.convolve import DEVICES, is_simple
+from fastconv.api.on_device import begin, wants_device
 from fastconv.dispatch.pooling import Counts, Divisor, Prepared, is_usual, prepare
-from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, UnsupportedError
+from fastconv.errors import ArgumentTypeError, DtypeError, OptionError
 from fastconv.geometry.arguments import LIMIT, check_keyword, integer, shown
 from fastconv.geometry.arrays import SUPPORTED, as_input, check_out, kind_of, usable_in_place
 from fastconv.geometry.pool import PoolGeometry, adaptive_geometry, global_geometry, pool_geometry
@@ -19,15 +20,25 @@ from fastconv.geometry.windows import Axis
 _FLOAT32, _FLOAT64, _INT32, _INT64 = (SUPPORTED[np.dtype(d)] for d in ("float32", "float64", "int32", "int64"))
 
 
-def pool_input(function: str, value: Any, device: str) -> np.ndarray:
-    """Return the input of a pool: real numbers, C-contiguous."""
+def pool_input(function: str, value: Any, device: str) -> Any:
+    """Return the input of a pool: real numbers, C-contiguous; on the device the call that has it."""
     check_keyword(function, "device", device, DEVICES)
-    if device == "cuda":
-        raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
-    x = as_input(function, "input", value)
-    if kind_of(x.dtype) == "c":
-        raise DtypeError(f"{function}: input has dtype {x.dtype}, expected real numbers, which can be compared")
+    there = wants_device(device, value)
+    x: Any = begin(function, input=value) if there else as_input(function, "input", value)
+    check_real(function, x.buffers["input"].dtype if there else x.dtype)
     return x
+
+
+def check_real(function: str, dtype: np.dtype) -> None:
+    """Raise for an input of complex numbers."""
+    if kind_of(dtype) == "c":
+        raise DtypeError(f"{function}: input has dtype {dtype}, expected real numbers, which can be compared")
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """Return the shape of what `pool_input` returns."""
+    shape: tuple[int, ...] = (x if type(x) is np.ndarray else x.buffers["input"]).shape
+    return shape
 
 
 class Pool(NamedTuple):
@@ -72,12 +83,16 @@ _SEEN_LIMIT = 1024
 def pooled(
     function: str,
     make: Callable[..., Pool],
-    x: np.ndarray,
-    out: np.ndarray | None,
+    x: Any,
+    out: Any,
     given: tuple[Any, ...],
     *flags: bool,
 ) -> Any:
     """Run ``make(function, x.dtype, x.shape, *given, *flags)``, which is remembered; flags were checked before."""
+    if type(x) is not np.ndarray:
+        from fastconv.api import pooling_on_device
+
+        return pooling_on_device.pooled(x, make, out, given, *flags)
     # True == 1 == 1.0, so only arguments of the plainest types may be looked up.
     if not all(map(is_simple, given)):
         return make(function, x.dtype, x.shape, *given, *flags).run(function, x, out)
@@ -214,9 +229,13 @@ def _merged(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     return (Axis(n, 1, mode="adaptive" if n > 1 else "clip"),)
 
 
-def lp_averaged(function: str, x: np.ndarray, g: PoolGeometry, norm_type: Any, out: np.ndarray | None) -> np.ndarray:
+def lp_averaged(function: str, x: Any, g: PoolGeometry, norm_type: Any, out: Any) -> Any:
     """Return PyTorch's Lp pooling: the root of the average of ``x ** p`` times the size of a whole window."""
     p = norm(function, norm_type)
+    if type(x) is not np.ndarray:
+        from fastconv.api import pooling_on_device
+
+        return pooling_on_device.norms(x, out, g, p)
     result = x.dtype if kind_of(x.dtype) == "f" else _FLOAT32
     if out is not None:
         check_out(function, out, g.out_shape, result)

@@ -6,9 +6,9 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, moved_as, remembered, rounded
+from fastconv.api import resizing_on_device
+from fastconv.api.moving import array_input, execute, filled, form_of, moved_as, remembered, rounded
 from fastconv.dispatch.resampling import Problem, program
 from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
@@ -17,7 +17,7 @@ from fastconv.geometry.taps import area
 
 
 def interpolate(
-    input: ArrayLike,
+    input: Any,
     size: int | tuple[int, ...] | None = None,
     scale_factor: float | tuple[float, ...] | None = None,
     mode: str = "nearest",
@@ -27,7 +27,7 @@ def interpolate(
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Resize series, images or volumes, as `torch.nn.functional.interpolate`.
 
@@ -55,7 +55,7 @@ def interpolate(
         Stretch the kernel where an axis shrinks, so that every input counts, as Pillow does. For "bilinear" and
         "bicubic" (then a = -0.5).
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -66,7 +66,7 @@ def interpolate(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; CUDA.
+        Bad sizes; bad keyword values; wrong types; a device that is not there.
 
     Notes
     -----
@@ -94,7 +94,9 @@ def interpolate(
     name = "interpolate"
     x = array_input(name, input, device)
     sizes = (size, scale_factor, recompute_scale_factor)
-    plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
+    plan = _plan(*form_of(x), layout, sizes, mode, align_corners, antialias)
+    if type(x) is not np.ndarray:
+        return resizing_on_device.interpolated(x, out, plan.shape, plan.problem.resize, layout)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _interpolate(plan, x, target))
 
 

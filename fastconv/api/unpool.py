@@ -6,14 +6,16 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from fastconv.api import resizing_on_device
 from fastconv.api.moving import array_input, execute, filled, moved_as, remembered
+from fastconv.api.on_device import begin, wants_device
 from fastconv.dispatch import load
+from fastconv.dispatch.cuda import kernels
 from fastconv.dispatch.resampling import moving_seconds
 from fastconv.errors import DtypeError, OptionError, ShapeError
 from fastconv.geometry.arguments import check_keyword, per_axis, shown
-from fastconv.geometry.arrays import as_input, check_out, element_dtype, kind_of
+from fastconv.geometry.arrays import as_input, check_out, element_dtype, kind_of, on_device
 from fastconv.geometry.padding import resolve
 from fastconv.geometry.planes import Planes, planes
 from fastconv.geometry.resize import unpooled_sizes
@@ -24,8 +26,8 @@ DUPLICATES = ("last", "max", "sum", "error")
 
 
 def max_unpool1d(
-    input: ArrayLike,
-    indices: ArrayLike,
+    input: Any,
+    indices: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -34,7 +36,7 @@ def max_unpool1d(
     duplicates: str = "last",
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Put maxima back to their places among zeros, as `torch.nn.functional.max_unpool1d`.
 
@@ -65,8 +67,8 @@ def max_unpool1d(
 
 
 def max_unpool2d(
-    input: ArrayLike,
-    indices: ArrayLike,
+    input: Any,
+    indices: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -75,7 +77,7 @@ def max_unpool2d(
     duplicates: str = "last",
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Put maxima back to their places among zeros, as `torch.nn.functional.max_unpool2d`.
 
@@ -95,7 +97,7 @@ def max_unpool2d(
         What stands where several indices are the same: the last element in row-major order; the largest, or NaN; the
         sum; or raise.
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap the inputs. After an error it is as before.
 
@@ -107,7 +109,8 @@ def max_unpool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; an index out of range, a duplicate with "error", bad keyword values; wrong types; CUDA.
+        Bad sizes; an index out of range, a duplicate with "error", bad keyword values; wrong types; a
+        device that is not there.
 
     Notes
     -----
@@ -129,8 +132,8 @@ def max_unpool2d(
 
 
 def max_unpool3d(
-    input: ArrayLike,
-    indices: ArrayLike,
+    input: Any,
+    indices: Any,
     kernel_size: _Size,
     stride: _Size | None = None,
     padding: Any = 0,
@@ -139,7 +142,7 @@ def max_unpool3d(
     duplicates: str = "last",
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Put maxima back to their places among zeros, as `torch.nn.functional.max_unpool3d`.
 
@@ -184,6 +187,8 @@ def _max_unpool(
     out: np.ndarray | None,
 ) -> np.ndarray:
     """Return the unpooled array; `sizes` are kernel_size, stride, padding and output_size."""
+    if wants_device(device, input, indices):
+        return unpooled_on_device(function, axes, (input, indices), sizes, duplicates, layout, out)
     x = array_input(function, input, device)
     where = index_input(function, indices, x)
     plan = unpooling_plan(x.shape, x.dtype, function, axes, sizes, duplicates, layout)
@@ -200,6 +205,37 @@ def _max_unpool(
             check_range(function, where, plan.size)
 
     return filled(function, out, plan.shape, x.dtype, (x, where), fill)
+
+
+def unpooled_on_device(
+    function: str, axes: int, arrays: tuple[Any, Any], sizes: tuple[Any, ...], duplicates: str, layout: str, out: Any
+) -> Any:
+    """Return the unpooled array of the device; indices there are read only where "error" asks for them."""
+    call, plan = unpooling_call(function, axes, arrays, sizes, duplicates, layout)
+    return resizing_on_device.unpooled(call, out, plan.shape, plan.planes, plan.size, plan.merge)
+
+
+def unpooling_call(
+    function: str,
+    axes: int,
+    arrays: tuple[Any, Any],
+    sizes: tuple[Any, ...],
+    duplicates: str,
+    layout: str,
+    **more: Any,
+) -> tuple[Any, Unpooling]:
+    """Return the call that has input and indices, as int64, on the device, and what to do with them."""
+    call = begin(function, input=arrays[0], indices=arrays[1], **more)
+    x, indices = call.buffers["input"], call.buffers["indices"]
+    check_indices(function, indices, x)
+    plan = unpooling_plan(x.shape, x.dtype, function, axes, sizes, duplicates, layout)
+    call.buffers["indices"] = kernels("casts:cast")(call.stream, indices, np.dtype(np.int64))
+    if duplicates == "error" or not on_device(arrays[1]):
+        where = call.values("indices") if on_device(arrays[1]) else as_input(function, "indices", arrays[1])
+        check_range(function, where, plan.size)
+        if duplicates == "error":
+            check_unique(function, plan.planes, where)
+    return call, plan
 
 
 class Unpooling(NamedTuple):
@@ -234,11 +270,16 @@ def unpooling_plan(
 def index_input(function: str, value: Any, x: np.ndarray) -> np.ndarray:
     """Return the indices as int64."""
     indices = as_input(function, "indices", value)
+    check_indices(function, indices, x)
+    return indices.astype(np.int64, copy=False)
+
+
+def check_indices(function: str, indices: Any, x: Any) -> None:
+    """Raise unless indices are integers, one for each element of x."""
     if kind_of(indices.dtype) != "i":
         raise DtypeError(f"{function}: indices has dtype {indices.dtype}, expected integers")
     if indices.shape != x.shape:
         raise ShapeError(f"{function}: indices has shape {indices.shape}, expected that of input, {x.shape}")
-    return indices.astype(np.int64, copy=False)
 
 
 def _output_sizes(

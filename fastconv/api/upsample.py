@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastconv.api.moving import array_input, execute, filled, moved_as, remembered
+from fastconv.api import resizing_on_device
+from fastconv.api.moving import array_input, execute, filled, form_of, moved_as, remembered
 from fastconv.dispatch.resampling import moving_seconds, nails, repeats
 from fastconv.errors import OptionError
 from fastconv.geometry.arguments import integer, per_axis, shown
@@ -17,12 +17,12 @@ _Size = int | tuple[int, ...]
 
 
 def nearest_unpool1d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Repeat the elements of series: each becomes a run of equal ones.
 
@@ -51,12 +51,12 @@ def nearest_unpool1d(
 
 
 def nearest_unpool2d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Repeat the pixels of images: each becomes a block of equal ones, nearest-neighbour upsampling.
 
@@ -69,7 +69,7 @@ def nearest_unpool2d(
     scale_factor : int or (int, int)
         At least 1; `fastconv.interpolate` takes fractions.
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -80,7 +80,7 @@ def nearest_unpool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; CUDA.
+        Bad sizes; bad keyword values; wrong types; a device that is not there.
 
     Notes
     -----
@@ -97,12 +97,12 @@ def nearest_unpool2d(
 
 
 def nearest_unpool3d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Repeat the elements of volumes: each becomes a block of equal ones.
 
@@ -132,13 +132,13 @@ def nearest_unpool3d(
 
 
 def bed_of_nails_unpool1d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     position: int = 0,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Stand the elements of series on a bed of zeros, `scale_factor` apart.
 
@@ -167,13 +167,13 @@ def bed_of_nails_unpool1d(
 
 
 def bed_of_nails_unpool2d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     position: int = 0,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Stand the pixels of images on a bed of zeros, `scale_factor` apart.
 
@@ -189,7 +189,7 @@ def bed_of_nails_unpool2d(
     position : int
         Where in its block of zeros an element stands: 0 is the top left, ``SH*SW - 1`` the bottom right.
     layout : {"channels_first", "channels_last"}
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray of the shape and dtype of the result, optional
         Written in place and returned; it may overlap `input`.
 
@@ -200,7 +200,7 @@ def bed_of_nails_unpool2d(
     Raises
     ------
     ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-        Bad sizes; bad keyword values; wrong types; CUDA.
+        Bad sizes; bad keyword values; wrong types; a device that is not there.
 
     Notes
     -----
@@ -217,13 +217,13 @@ def bed_of_nails_unpool2d(
 
 
 def bed_of_nails_unpool3d(
-    input: ArrayLike,
+    input: Any,
     scale_factor: _Size,
     *,
     position: int = 0,
     layout: str = "channels_first",
     device: str = "auto",
-    out: np.ndarray | None = None,
+    out: Any = None,
 ) -> np.ndarray:
     """Stand the elements of volumes on a bed of zeros, `scale_factor` apart.
 
@@ -264,7 +264,9 @@ def _repeated(
 ) -> np.ndarray:
     """Return the array with every element repeated."""
     x = array_input(function, input, device)
-    plan = upsampling_plan(x.shape, x.dtype, function, axes, scale_factor, None, layout)
+    plan = upsampling_plan(*form_of(x), function, axes, scale_factor, None, layout)
+    if type(x) is not np.ndarray:
+        return resizing_on_device.repeated(x, out, plan.shape, plan.problem[4][-axes:], layout)
     return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(repeats(*plan.problem), x, target))
 
 
@@ -281,7 +283,10 @@ def _nailed(
     """Return the array with zeros between the elements."""
     x = array_input(function, input, device)
     position = integer(function, "position", position)
-    plan = upsampling_plan(x.shape, x.dtype, function, axes, scale_factor, position, layout)
+    plan = upsampling_plan(*form_of(x), function, axes, scale_factor, position, layout)
+    if type(x) is not np.ndarray:
+        steps, firsts = (each[-axes:] for each in plan.problem[4:])
+        return resizing_on_device.nailed(x, out, plan.shape, steps, firsts, layout)
     return filled(function, out, plan.shape, x.dtype, (x,), lambda target: _run(nails(*plan.problem), x, target))
 
 

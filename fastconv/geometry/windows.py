@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 # What stands outside the input: the modes of convolutions; the fill value; nothing, so that windows are cut off; and
 # windows that are cut so that `out` of them cover the axis.
@@ -62,6 +64,18 @@ class Axis(NamedTuple):
 def whole(n: int) -> Axis:
     """Return the axis along which nothing happens."""
     return Axis(n, n)
+
+
+def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first input of each window along an axis, and how many there are."""
+    o: Any = np.arange(axis.out, dtype=np.int64)
+    start: Any = axis.start(o)
+    if axis.mode == "adaptive":
+        return start, axis.reach(o) - start
+    step = axis.dilation
+    before = np.maximum(0, -(start // step))
+    count = np.minimum(axis.kernel, -(-(axis.n - start) // step)) - before
+    return start + before * step, np.maximum(count, 0)
 
 
 class Windows(NamedTuple):

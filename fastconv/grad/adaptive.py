@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.moving import remembered
+from fastconv.api.on_device import wants_device
 from fastconv.api.pooling import pool_input
 from fastconv.geometry.arrays import kind_of
-from fastconv.geometry.pool import adaptive_geometry, flag, global_geometry
+from fastconv.geometry.pool import PoolGeometry, adaptive_geometry, flag, global_geometry
+from fastconv.grad import on_device
 from fastconv.grad.arrays import Function, named
 from fastconv.grad.windows import WindowPlan, averages_pullback, maxima_pullback
 
@@ -65,6 +68,11 @@ def _planned(function: str, dtype: np.dtype, g: Any) -> WindowPlan:
     return WindowPlan(g, maxima_pullback(dtype, g) if "max" in function else averages_pullback(dtype, g))
 
 
+def _geometry(function: str, axes: int, given: tuple[Any, ...]) -> Callable[[tuple[int, ...]], PoolGeometry]:
+    """Return what makes the geometry of a shape."""
+    return lambda shape: adaptive_geometry(function, axes, shape, *given)
+
+
 def _adaptive_avg(axes: int, example: str, result: str) -> Function:
     op = f"adaptive_avg_pool{axes}d"
     name = f"{op}_vjp"
@@ -77,6 +85,9 @@ def _adaptive_avg(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
+        if wants_device(device, input, grad_output):
+            given = (output_size, layout)
+            return on_device.windows_vjp(name, grad_output, input, _geometry(name, axes, given), on_device.averages)
         x = pool_input(name, input, device)
         return _plan(x.shape, x.dtype, name, axes, output_size, layout).run(name, grad_output, x, x.dtype)
 
@@ -97,8 +108,11 @@ def _adaptive_max(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
-        x = pool_input(name, input, device)
         flag(name, "return_indices", return_indices)
+        if wants_device(device, input, grad_output):
+            given = (output_size, layout)
+            return on_device.windows_vjp(name, grad_output, input, _geometry(name, axes, given), on_device.maxima)
+        x = pool_input(name, input, device)
         return _plan(x.shape, x.dtype, name, axes, output_size, layout).run(name, grad_output, x, x.dtype)
 
     arguments = "input, output_size, return_indices, layout, device"
@@ -116,7 +130,15 @@ def _global(op: str, words: dict[str, str], result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
-        x, keep = pool_input(name, input, device), flag(name, "keepdims", keepdims)
+        keep = flag(name, "keepdims", keepdims)
+        if wants_device(device, input, grad_output):
+            pull = on_device.maxima if "max" in op else on_device.averages
+
+            def geometry(shape: tuple[int, ...]) -> PoolGeometry:
+                return global_geometry(name, shape, layout, keep)
+
+            return on_device.windows_vjp(name, grad_output, input, geometry, pull)
+        x = pool_input(name, input, device)
         return _global_plan(x.shape, x.dtype, name, keep, layout).run(name, grad_output, x, x.dtype)
 
     example, arguments = "[[[6.0]]], [[[1.0, 3.0, 2.0]]]", "input, keepdims, layout, device"

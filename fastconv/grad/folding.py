@@ -9,9 +9,11 @@ from numpy.typing import ArrayLike
 
 from fastconv.api.fold import fold, unfold
 from fastconv.api.moving import array_input, remembered
+from fastconv.api.on_device import wants_device
 from fastconv.geometry.arrays import kind_of
 from fastconv.geometry.fold import Blocks, blocks, fold_sizes, folded, unfold_axes
 from fastconv.geometry.planes import planes
+from fastconv.grad import on_device
 from fastconv.grad.arrays import output_gradient
 
 _Size = int | tuple[int, ...]
@@ -55,6 +57,12 @@ def unfold_vjp(
     (array([[[1., 2., 1.]]]),)
     """
     name = "unfold_vjp"
+    if wants_device(device, input, grad_output):
+        call = on_device.begin_vjp(name, grad_output, input)
+        given = call.buffers["input"]
+        plan = _unfold_plan(given.shape, given.dtype, kernel_size, dilation, padding, stride, layout)
+        p = planes(name, given.shape, layout, len(plan.blocks.sizes))
+        return (on_device.unfolded(call, plan.blocks, p) if on_device.match(call, plan.shape, given.dtype) else None,)
     x = array_input(name, input, device)
     plan = _unfold_plan(x.shape, x.dtype, kernel_size, dilation, padding, stride, layout)
     grad = output_gradient(name, grad_output, plan.shape, x.dtype)
@@ -103,6 +111,13 @@ def fold_vjp(
             [2., 3.]]),)
     """
     name = "fold_vjp"
+    if wants_device(device, input, grad_output):
+        call = on_device.begin_vjp(name, grad_output, input)
+        given = call.buffers["input"]
+        plan = _fold_plan(given.shape, given.dtype, output_size, kernel_size, dilation, padding, stride, layout)
+        return (
+            on_device.folded(call, plan.blocks, layout) if on_device.match(call, plan.shape, given.dtype) else None,
+        )
     x = array_input(name, input, device)
     plan = _fold_plan(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride, layout)
     grad = output_gradient(name, grad_output, plan.shape, x.dtype)

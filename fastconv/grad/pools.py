@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.moving import remembered
+from fastconv.api.on_device import wants_device
 from fastconv.api.pooling import average_divisor, norm, pool_input
 from fastconv.geometry.arrays import kind_of
-from fastconv.geometry.pool import flag, pool_geometry
+from fastconv.geometry.pool import PoolGeometry, flag, pool_geometry
+from fastconv.grad import on_device
 from fastconv.grad.arrays import Function, named
 from fastconv.grad.windows import WindowPlan, averages_pullback, maxima_pullback, norms_pullback
 
@@ -139,6 +143,11 @@ def _lp_plan(shape: tuple[int, ...], dtype: np.dtype, function: str, axes: int, 
     return WindowPlan(g, None if kind_of(dtype) == "i" else norms_pullback(dtype, g, p))
 
 
+def _geometry(function: str, axes: int, given: tuple[Any, ...]) -> Callable[[tuple[int, ...]], PoolGeometry]:
+    """Return what makes the geometry of a shape."""
+    return lambda shape: pool_geometry(function, axes, shape, *given)
+
+
 def _max(axes: int, example: str, result: str) -> Function:
     op = f"max_pool{axes}d"
     name = f"{op}_vjp"
@@ -156,6 +165,11 @@ def _max(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
+        if wants_device(device, input, grad_output):
+            ceil = flag(name, "ceil_mode", ceil_mode)
+            flag(name, "return_indices", return_indices)
+            given = (kernel_size, stride, padding, dilation, ceil, layout)
+            return on_device.windows_vjp(name, grad_output, input, _geometry(name, axes, given), on_device.maxima)
         x, ceil = pool_input(name, input, device), flag(name, "ceil_mode", ceil_mode)
         flag(name, "return_indices", return_indices)
         plan = _max_plan(x.shape, x.dtype, name, axes, kernel_size, stride, padding, dilation, ceil, layout)
@@ -181,6 +195,13 @@ def _avg(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
+        if wants_device(device, input, grad_output):
+            ceil, include = (
+                flag(name, *f) for f in (("ceil_mode", ceil_mode), ("count_include_pad", count_include_pad))
+            )
+            given, divisor = (kernel_size, stride, padding, 1, ceil, layout), average_divisor(name, divisor_override)
+            pull = partial(on_device.averages, count_include_pad=include, divisor=divisor)
+            return on_device.windows_vjp(name, grad_output, input, _geometry(name, axes, given), pull)
         x, ceil = pool_input(name, input, device), flag(name, "ceil_mode", ceil_mode)
         include = flag(name, "count_include_pad", count_include_pad)
         sizes = (kernel_size, stride, padding, 1, ceil, layout)
@@ -205,6 +226,10 @@ def _lp(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
+        if wants_device(device, input, grad_output):
+            given = (kernel_size, stride, 0, 1, flag(name, "ceil_mode", ceil_mode), layout)
+            pull = partial(on_device.norms, p=norm(name, norm_type))
+            return on_device.windows_vjp(name, grad_output, input, _geometry(name, axes, given), pull)
         x, ceil = pool_input(name, input, device), flag(name, "ceil_mode", ceil_mode)
         plan = _lp_plan(x.shape, x.dtype, name, axes, norm_type, kernel_size, stride, 0, 1, ceil, layout)
         return plan.run(name, grad_output, x, x.dtype if kind_of(x.dtype) == "f" else np.dtype(np.float32))

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.moving import array_input, remembered
+from fastconv.api.on_device import wants_device
 from fastconv.dispatch.adjoint import resize_adjoint
 from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
 from fastconv.geometry.resize import Resize, resize
+from fastconv.grad import on_device
 from fastconv.grad.arrays import output_gradient, pulled, real_parts
 
 
@@ -63,8 +65,15 @@ def interpolate_vjp(
     (array([[[3., 7.]]]),)
     """
     name = "interpolate_vjp"
-    x = array_input(name, input, device)
     sizes = (size, scale_factor, recompute_scale_factor)
+    if wants_device(device, input, grad_output):
+        call = on_device.begin_vjp(name, grad_output, input)
+        given = call.buffers["input"]
+        p = planes(name, given.shape, layout, min(max(len(given.shape) - 2, 1), 3), batched_only=True)
+        how = resize(name, p, *sizes, mode, align_corners, antialias)
+        shape = p.resized(name, tuple(axis.out for axis in how.axes))
+        return (on_device.resized(call, p, how) if on_device.match(call, shape, given.dtype) else None,)
+    x = array_input(name, input, device)
     plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
     grad = output_gradient(name, grad_output, plan.shape, x.dtype)
     if plan.problem is None:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.moving import array_input, remembered
-from fastconv.api.unpool import Unpooling, check_range, check_unique, index_input, unpooling_plan
+from fastconv.api.on_device import wants_device
+from fastconv.api.unpool import Unpooling, check_range, check_unique, index_input, unpooling_call, unpooling_plan
 from fastconv.api.upsample import Upsampling, upsampling_plan
 from fastconv.dispatch.adjoint import repeats_adjoint
 from fastconv.geometry.arguments import integer
 from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
+from fastconv.grad import on_device
 from fastconv.grad.arrays import Function, named, output_gradient, pulled, real_parts
 
 _Size = int | tuple[int, ...]
@@ -122,9 +124,15 @@ def _max(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None, None]:
+        sizes = (kernel_size, stride, padding, output_size)
+        if wants_device(device, input, indices, grad_output):
+            given, more = (input, indices), {"grad_output": grad_output}
+            call, plan = unpooling_call(name, axes, given, sizes, duplicates, layout, **more)
+            if not on_device.match(call, plan.shape, call.buffers["input"].dtype):
+                return None, None
+            return on_device.taken(call, plan.planes, plan.size, duplicates == "max"), None
         x = array_input(name, input, device)
         where = index_input(name, indices, x)
-        sizes = (kernel_size, stride, padding, output_size)
         plan = unpooling_plan(x.shape, x.dtype, name, axes, sizes, duplicates, layout)
         check_range(name, where, plan.size)
         if duplicates == "error":
@@ -192,6 +200,12 @@ def _nearest(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
+        if wants_device(device, input, grad_output):
+            call = on_device.begin_vjp(name, grad_output, input)
+            given = call.buffers["input"]
+            plan = upsampling_plan(given.shape, given.dtype, name, axes, scale_factor, None, layout)
+            p, steps = planes(name, given.shape, layout, axes), plan.problem[4][-axes:]
+            return (on_device.repeated(call, p, steps) if on_device.match(call, plan.shape, given.dtype) else None,)
         x = array_input(name, input, device)
         dtype = x.dtype if kind_of(x.dtype) != "i" else np.dtype(np.float32)
         plan, problem = _nearest_plan(x.shape, dtype, name, axes, scale_factor, layout)
@@ -216,8 +230,15 @@ def _nails(axes: int, example: str, result: str) -> Function:
         layout: str = "channels_first",
         device: str = "auto",
     ) -> tuple[np.ndarray | None]:
-        x = array_input(name, input, device)
         number = integer(name, "position", position)
+        if wants_device(device, input, grad_output):
+            call = on_device.begin_vjp(name, grad_output, input)
+            given = call.buffers["input"]
+            plan = upsampling_plan(given.shape, given.dtype, name, axes, scale_factor, number, layout)
+            steps, firsts = (each[-axes:] for each in plan.problem[4:])
+            p, more = planes(name, given.shape, layout, axes), on_device.match(call, plan.shape, given.dtype)
+            return (on_device.nailed(call, p, steps, firsts) if more else None,)
+        x = array_input(name, input, device)
         plan = upsampling_plan(x.shape, x.dtype, name, axes, scale_factor, number, layout)
         grad = output_gradient(name, grad_output, plan.shape, x.dtype)
         if kind_of(x.dtype) == "i":

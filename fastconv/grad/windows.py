@@ -17,7 +17,7 @@ from fastconv.dispatch.resampling import moving_seconds
 from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.planes import three
 from fastconv.geometry.pool import PoolGeometry
-from fastconv.geometry.windows import Axis
+from fastconv.geometry.windows import Axis, window_inputs
 from fastconv.grad.arrays import converted, output_gradient, pulled
 
 # Channels that are worth lanes of their own, and elements of a window that are compared again rather than looked up.
@@ -82,18 +82,6 @@ def _sums(g: PoolGeometry, bits: int, inputs: list[tuple[np.ndarray, np.ndarray]
     if lanes >= _LANES:
         return load.load("max_pool_sums:build")(bits, planes, lanes, *problem)
     return load.load("max_pool_sums:build_turned")(bits, planes, *problem) if lanes == 1 else None
-
-
-def window_inputs(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first input of each window along an axis, and how many there are."""
-    o: Any = np.arange(axis.out, dtype=np.int64)
-    start: Any = axis.start(o)
-    if axis.mode == "adaptive":
-        return start, axis.reach(o) - start
-    step = axis.dilation
-    before = np.maximum(0, -(start // step))
-    count = np.minimum(axis.kernel, -(-(axis.n - start) // step)) - before
-    return start + before * step, np.maximum(count, 0)
 
 
 def _of_windows(grad: np.ndarray, g: PoolGeometry) -> np.ndarray:

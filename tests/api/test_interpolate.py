@@ -218,7 +218,7 @@ def test_nearest_moves_any_dtype():
         (IMAGE[None, None], (2,), {}, fc.ShapeError, r"input has 6 dimensions, expected 5 \(N, C, D, H, W\)"),
         (IMAGE[..., :0], (2,), {}, fc.ShapeError, "input has W = 0"),
         (IMAGE, (2,), {"layout": "last"}, fc.OptionError, "layout = 'last'"),
-        (IMAGE, (2,), {"device": "cuda"}, fc.UnsupportedError, "CPU only"),
+        (IMAGE, (2,), {"device": "gpu"}, fc.OptionError, "device"),
         (IMAGE, (2,), {"out": IMAGE}, fc.ShapeError, "out has shape"),
         (IMAGE > 3, (2,), {}, fc.DtypeError, "input has dtype bool"),
     ],

@@ -172,7 +172,6 @@ def test_other_indices_are_refused(dtype):
         ((X, INDICES, 2), {"duplicates": "first"}, fc.OptionError, "duplicates = 'first', expected one of 'last'"),
         ((X, INDICES, 2), {"duplicates": 1}, fc.ArgumentTypeError, "duplicates = 1"),
         ((X, INDICES, 2), {"layout": "nchw"}, fc.OptionError, "layout = 'nchw'"),
-        ((X, INDICES, 2), {"device": "cuda"}, fc.UnsupportedError, "CPU only"),
         ((X, INDICES, 2), {"device": "gpu"}, fc.OptionError, "device = 'gpu'"),
         ((X, INDICES, 2), {"out": np.zeros((1, 1, 4, 5), "f4")}, fc.ShapeError, "out has shape"),
         ((X, INDICES, 2), {"out": np.zeros((1, 1, 4, 4))}, fc.OptionError, "out has dtype float64"),

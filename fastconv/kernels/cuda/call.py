@@ -96,6 +96,14 @@ class Call:
         buffer = self.buffers[name]
         return buffer if buffer is None or buffer.contiguous else copied(self.stream, buffer)
 
+    def values(self, name: str) -> np.ndarray:
+        """Return a copy of an array on the host, once the device has it."""
+        buffer = self.contiguous(name)
+        assert buffer is not None
+        if not hasattr(buffer.owner, "copy_to_host"):
+            buffer = copied(self.stream, buffer)
+        return download(buffer, self.stream)
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
         """Return a new array of the library of the input."""
         limit(self.function, "the result", shape)

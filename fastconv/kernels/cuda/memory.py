@@ -7,6 +7,7 @@ are float32.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,17 @@ def pointer(code: str) -> Any:
 if SIMULATED:
     if "numba_cuda" not in str(cuda.__file__):
         from numba.cuda.simulator.kernelapi import FakeCUDAShared
+        from numba.np.numpy_support import as_dtype as numpy_dtype
 
-        _array = FakeCUDAShared.array
+        def _shared(self, shape, dtype, alignment=None):
+            """The array of the line of a kernel: the simulator that comes with Numba does not know the keyword."""
+            caller = sys._getframe(1)
+            line = caller.f_code.co_filename, caller.f_lineno
+            if line not in self._allocations:
+                self._allocations[line] = np.empty(shape, numpy_dtype(dtype))
+            return self._allocations[line]
 
-        # The simulator that comes with Numba does not know the keyword. It tells arrays apart by the line of the call,
-        # which is now here: a kernel has one.
-        FakeCUDAShared.array = lambda self, shape, dtype, alignment=None: _array(self, shape, dtype)
+        FakeCUDAShared.array = _shared
 
     def as_real(bits):
         """The float32 of 32 bits"""

@@ -20,7 +20,8 @@ from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 AXES, THREADS = 5, 128
 # NumPy's names of the padding modes.
 _MODES: dict[str, Any] = {"replicate": "edge", "circular": "wrap", "reflect": "reflect", "symmetric": "symmetric"}
-_BITS = {1: "B", 2: "H", 4: "I", 8: "L"}
+# The unsigned integers as which elements of so many bytes are moved.
+BITS = {1: "B", 2: "H", 4: "I", 8: "L"}
 
 
 def gather(code: str, threads: int) -> Kernel:
@@ -67,9 +68,9 @@ def move(stream: Any, source: Buffer, target: Buffer, indices: Sequence[np.ndarr
     sizes = [total, *reversed(target.shape), *[1] * missing]
     steps, places = ([*reversed(buffer.strides), *[0] * missing] for buffer in (source, target))
     numbers = (tuple(map(np.uint32, each)) for each in (sizes, steps, places))
-    code = _BITS[target.dtype.itemsize]
+    code = BITS[target.dtype.itemsize]
     outside = (np.full(1, fill, target.dtype).view(as_dtype(code))[0],)
-    bits = (buffer._replace(pointer=_as_bits(buffer.pointer, code)) for buffer in (source, target))
+    bits = (as_bits(buffer, code) for buffer in (source, target))
     launch(stream, gather, (code, THREADS), blocks_of(total, THREADS), (*bits, tables, *numbers, outside))
 
 
@@ -84,9 +85,10 @@ def _tables(indices: tuple[bytes, ...], missing: int) -> Buffer:
     return upload((np.concatenate(numbers) & 0xFFFFFFFF).astype(np.uint32))
 
 
-def _as_bits(array: Any, code: str) -> Any:
-    """Return the array of the simulator that sees the same elements as unsigned integers."""
-    return array if isinstance(array, int) else type(array)(array._ary.view(code))
+def as_bits(buffer: Buffer, code: str) -> Buffer:
+    """Return the buffer whose elements are taken as unsigned integers, which only the simulator tells apart."""
+    array = buffer.pointer
+    return buffer if isinstance(array, int) else buffer._replace(pointer=type(array)(array._ary.view(code)))
 
 
 def bordered(stream: Any, x: Buffer, g: Any, fill: Any = 0) -> tuple[Buffer, Any]:
