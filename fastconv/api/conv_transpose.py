@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import checked_activation, is_simple, job_of, run_job
-from fastconv.dispatch import workspace
+from fastconv.api.on_device import begin, check_target, volume, wants_device
+from fastconv.dispatch import cuda, workspace
 from fastconv.dispatch.conv_transpose import PreparedTranspose, fastest_transpose, prepare_transpose
 from fastconv.errors import ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, dtype_of
@@ -247,6 +249,8 @@ def transpose(
     function: str, x: Any, weight: Any, bias: Any, options: TransposeOptions, out: Any, out_dtype: Any
 ) -> np.ndarray:
     """Run one transposed convolution."""
+    if wants_device(options.device, x):
+        return transpose_on_device(function, x, weight, bias, options, out, out_dtype)
     x, w = as_input(function, "input", x), as_input(function, "weight", weight)
     b = None if bias is None else as_input(function, "bias", bias)
     dtype = common_dtype(function, x, w, b)
@@ -254,10 +258,37 @@ def transpose(
     job = job_of(function, x, w, dtype, result, options, find_transpose)
     g = job.prepared.geometry
     if b is not None and b.shape != (g.OC,):
-        shapes = f"input.shape = {x.shape}, weight.shape = {w.shape}"
-        raise ShapeError(f"{function}: bias has shape {b.shape}, expected {(g.OC,)} (OC = {g.OC}); {shapes}")
+        raise bias_error(function, b.shape, g, x.shape, w.shape)
     shape = job.prepared.out_shape if x.ndim == w.ndim else job.prepared.out_shape[1:]
     return run_job(function, job, (x, b, None), job.weights(function, w), shape, result, out)
+
+
+def transpose_on_device(
+    function: str, x: Any, weight: Any, bias: Any, options: TransposeOptions, out: Any, out_dtype: Any
+) -> Any:
+    """Run one transposed convolution on the device; results are arrays of the library of the input."""
+    call = begin(function, input=x, weight=weight, bias=bias)
+    dtype = call.unify("fde", out_dtype=out_dtype)
+    x, w, b = (call.buffers[name] for name in ("input", "weight", "bias"))
+    g, activation = transpose_problem(function, x.shape, w.shape, dtype, options._replace(device="auto"))
+    if b is not None and b.shape != (g.OC,):
+        raise bias_error(function, b.shape, g, x.shape, w.shape)
+    shape = g.output_shape if len(x.shape) == len(w.shape) else g.output_shape[1:]
+    check_target(call, out, shape, call.dtype)
+    program = cuda.transposed(function, g, activation, options.algorithm)
+    target = call.target(out, shape, dtype)
+    if math.prod(shape):
+        x, result = (volume(a, options.axes, options.layout) for a in (x, target))
+        program.run(call.stream, x, call.contiguous("weight"), call.contiguous("bias"), result)
+    return call.finish(target, out)
+
+
+def bias_error(
+    function: str, shape: tuple[int, ...], g: TransposeGeometry, x: tuple[int, ...], w: tuple[int, ...]
+) -> ShapeError:
+    """Return the error of a bias that does not fit."""
+    shapes = f"input.shape = {x}, weight.shape = {w}"
+    return ShapeError(f"{function}: bias has shape {shape}, expected {(g.OC,)} (OC = {g.OC}); {shapes}")
 
 
 def find_transpose(

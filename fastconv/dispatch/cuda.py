@@ -10,6 +10,7 @@ from fastconv.dispatch.conv_table import TABLE
 from fastconv.dispatch.load import load
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
+from fastconv.geometry.conv_transpose import TransposeGeometry
 
 # Rows whose kernel on the device is another one's: the implicit GEMM reads a 1x1 kernel's columns where they lie.
 _KERNELS = {"pointwise": "conv_direct:program"}
@@ -40,6 +41,14 @@ def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Al
         names = ", ".join(row.name for row in able)
         raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
     return named[0]
+
+
+def transposed(function: str, g: TransposeGeometry, activation: str | None, algorithm: str) -> Any:
+    """Return the program of a transposed convolution on the device."""
+    if algorithm not in ("auto", "measure", "direct"):
+        reason = "this version does not have it for transposed convolutions on CUDA"
+        raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; direct can')
+    return load("conv_transpose:program", "cuda")(function, g, activation)
 
 
 def kernels(name: str) -> Any:

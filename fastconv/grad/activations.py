@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastconv.dispatch import load
-from fastconv.epilogue import canonical, clamp_limits
-from fastconv.errors import DtypeError
+from fastconv.api.on_device import begin, wants_device
+from fastconv.dispatch import cuda, load
+from fastconv.epilogue import ALIASES, canonical, clamp_limits
+from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import address, as_input, element_dtype, kind_of
 from fastconv.grad.arrays import Function, converted, matched, named
 from fastconv.threads import run
@@ -78,18 +79,42 @@ def pullback(name: str | None, grad_output: np.ndarray, pre: np.ndarray) -> np.n
 
 def _activation(name: str, formula: str, example: str) -> Function:
     """Return the public pullback of an activation."""
-    function, integers = f"{name}_vjp", clamp_limits(name) is not None
+    function = f"{name}_vjp"
 
     def vjp(grad_output: ArrayLike, x: ArrayLike) -> tuple[np.ndarray | None]:
+        if wants_device("auto", x, grad_output):
+            return (_pullback_on_device(function, name, grad_output, x),)
         array = _as_input(function, "x", x)
         kind = kind_of(array.dtype)
-        if kind == "c" or (kind == "i" and not integers):
-            raise DtypeError(f"{function}: x has dtype {array.dtype}, expected floating point")
+        _check_dtype(function, name, array.dtype)
         grad = matched(function, _as_input(function, "grad_output", grad_output), array.shape, array.dtype)
         return (None if kind == "i" else pullback(name, grad, array),)
 
-    dtypes = "float32, float64, float16 or ml_dtypes.bfloat16" + (", or integers" if integers else "")
+    dtypes = "float32, float64, float16 or ml_dtypes.bfloat16" + (", or integers" if clamp_limits(name) else "")
     return named(vjp, function, _DOC, name=name, formula=formula, example=example, dtypes=dtypes)
+
+
+def _check_dtype(function: str, name: str, dtype: np.dtype) -> None:
+    """Raise unless an activation takes this dtype."""
+    kind = kind_of(dtype)
+    if kind == "c" or (kind == "i" and clamp_limits(name) is None):
+        raise DtypeError(f"{function}: x has dtype {dtype}, expected floating point")
+
+
+def _pullback_on_device(function: str, name: str, grad_output: Any, x: Any) -> Any:
+    """Return the gradient of an array on the device, or None if it is of integers."""
+    call = begin(function, grad_output=grad_output, x=x)
+    dtype = call.buffers["x"].dtype
+    _check_dtype(function, name, dtype)
+    call.unify("fde")
+    grad, array = call.contiguous("grad_output"), call.contiguous("x")
+    if grad.shape != array.shape:
+        raise ShapeError(f"{function}: grad_output has shape {grad.shape}, expected {array.shape}, that of the result")
+    if kind_of(dtype) == "i":
+        return None
+    out = call.empty(array.shape, array.dtype)
+    cuda.kernels("activation_grad:run")(call.stream, ALIASES.get(name, name), grad, array, out)
+    return call.finish(out, dtype=dtype)
 
 
 def _as_input(function: str, name: str, value: Any) -> np.ndarray:

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.convolve import Options
-from fastconv.errors import ShapeError
+from fastconv.api.on_device import wants_device
 from fastconv.geometry.arguments import shape as checked_shape
 from fastconv.geometry.arrays import as_input, element_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
+from fastconv.grad import conv_on_device as on_device
 from fastconv.grad.arrays import Function, named
 from fastconv.grad.conv_job import conv_vjp, factors_vjp, separable_vjp
 from fastconv.grad.problem import gradients_of
-from fastconv.grad.products import bilinear, check_gradient, given
+from fastconv.grad.products import bilinear, check_gradient, check_pointwise, given
 
 _INPUT = """Return the gradient of `fastconv.{op}` for its input, as `torch.nn.grad.{op}_input`.
 
@@ -28,7 +29,7 @@ input_size : tuple of int
     Shape of the input: (N, IC, {axes}), in the layout.
 weight : array_like of shape (OC, IC/groups, {kernel})
 grad_output : array_like of the shape of the result of `fastconv.{op}`
-stride, padding, dilation, groups, padding_mode, layout, precision
+stride, padding, dilation, groups, padding_mode, layout, precision, device
     As in `fastconv.{op}`.
 
 Returns
@@ -63,7 +64,7 @@ input : array_like of shape (N, IC, {axes})
 weight_size : tuple of int
     Shape of the weight: (OC, IC/groups, {kernel}).
 grad_output : array_like of the shape of the result of `fastconv.{op}`
-stride, padding, dilation, groups, padding_mode, layout, precision
+stride, padding, dilation, groups, padding_mode, layout, precision, device
     As in `fastconv.{op}`.
 
 Returns
@@ -142,10 +143,15 @@ def _conv_input(axes: int) -> Function:
         padding_mode: str = "zeros",
         layout: str = "channels_first",
         precision: str = "default",
+        device: str = "auto",
     ) -> np.ndarray:
+        words = (padding_mode, layout, None, "auto", precision, device, axes)
+        options = Options(stride, padding, dilation, groups, *words)
+        if wants_device(device, grad_output, weight):
+            size = checked_shape(name, "input_size", input_size)
+            return on_device.conv_input(name, size, weight, grad_output, options)
         (w, dy), dtype = given(name, weight=weight, grad_output=grad_output)
         size = checked_shape(name, "input_size", input_size)
-        options = Options(stride, padding, dilation, groups, padding_mode, layout, None, "auto", precision, axes=axes)
         element = element_dtype(dtype)
         problem = gradients_of(name, size, w.shape, element, options)
         check_gradient(name, dy, problem.result_shape(len(size)), None)
@@ -171,10 +177,15 @@ def _conv_weight(axes: int) -> Function:
         padding_mode: str = "zeros",
         layout: str = "channels_first",
         precision: str = "default",
+        device: str = "auto",
     ) -> np.ndarray:
+        words = (padding_mode, layout, None, "auto", precision, device, axes)
+        options = Options(stride, padding, dilation, groups, *words)
+        if wants_device(device, grad_output, input):
+            size = checked_shape(name, "weight_size", weight_size)
+            return on_device.conv_weight(name, input, size, grad_output, options)
         (x, dy), dtype = given(name, input=input, grad_output=grad_output)
         size = checked_shape(name, "weight_size", weight_size)
-        options = Options(stride, padding, dilation, groups, padding_mode, layout, None, "auto", precision, axes=axes)
         element = element_dtype(dtype)
         problem = gradients_of(name, x.shape, size, element, options)
         check_gradient(name, dy, problem.result_shape(x.ndim), None)
@@ -212,9 +223,9 @@ def _conv_vjp(axes: int) -> Function:
         residual: ArrayLike | None = None,
     ) -> tuple[np.ndarray | None, ...]:
         words = (padding_mode, layout, activation, algorithm, precision, device, axes)
-        return conv_vjp(
-            name, grad_output, input, weight, bias, Options(stride, padding, dilation, groups, *words), residual
-        )
+        options = Options(stride, padding, dilation, groups, *words)
+        pullback = on_device.conv_vjp if wants_device(device, grad_output, input) else conv_vjp
+        return pullback(name, grad_output, input, weight, bias, options, residual)
 
     one = (1,) * (axes - 1)
     example = f"dx, dw, db = fc.grad.{name}(np.ones({(1, 1, *one, 3)}), np.ones({(1, 1, *one, 4)}), "
@@ -248,8 +259,11 @@ def depthwise_conv2d_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     """Return the gradients of `fastconv.depthwise_conv2d` for its arrays."""
     name = "depthwise_conv2d_vjp"
-    x = as_input(name, "input", input)
     words = (padding_mode, layout, activation, algorithm, precision, device)
+    if wants_device(device, grad_output, input):
+        options = Options(stride, padding, dilation, 0, *words)
+        return on_device.conv_vjp(name, grad_output, input, weight, bias, options, residual)
+    x = as_input(name, "input", input)
     options = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
     return conv_vjp(name, grad_output, x, weight, bias, options, residual)
 
@@ -269,10 +283,11 @@ def pointwise_conv2d_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     """Return the gradients of `fastconv.pointwise_conv2d` for its arrays."""
     name = "pointwise_conv2d_vjp"
-    w = as_input(name, "weight", weight)
-    if w.ndim != 2 and (w.ndim != 4 or w.shape[2:] != (1, 1)):
-        raise ShapeError(f"{name}: weight has shape {w.shape}, expected (OC, C) or (OC, C, 1, 1)")
     options = Options(1, 0, 1, 1, "zeros", layout, activation, algorithm, precision, device)
+    if wants_device(device, grad_output, input):
+        return on_device.pointwise_vjp(name, grad_output, input, weight, bias, options, residual)
+    w = as_input(name, "weight", weight)
+    check_pointwise(name, "weight", w.shape)
     dx, dw, *rest = conv_vjp(name, grad_output, input, w.reshape(*w.shape[:2], 1, 1), bias, options, residual)
     return dx, None if dw is None else dw.reshape(w.shape), *rest
 
@@ -299,11 +314,15 @@ def separable_conv2d_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     """Return the gradients of `fastconv.separable_conv2d` for its arrays."""
     name = "separable_conv2d_vjp"
-    x = as_input(name, "input", input)
     words = (padding_mode, layout, depthwise_activation, algorithm, precision, device)
-    first = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
+    first = Options(stride, padding, dilation, 0, *words)
     second = Options(1, 0, 1, 1, "zeros", layout, activation, "auto", precision, device)
     weights = depthwise_weight, pointwise_weight
+    if wants_device(device, grad_output, input):
+        biases = bias, depthwise_bias
+        return on_device.separable_vjp(name, grad_output, input, weights, biases, (first, second), residual)
+    x = as_input(name, "input", input)
+    first = first._replace(groups=max(_channels(name, x, layout), 1))
     return separable_vjp(name, grad_output, x, weights, bias, depthwise_bias, (first, second), residual)
 
 
@@ -327,10 +346,13 @@ def spatially_separable_conv2d_vjp(
 ) -> tuple[np.ndarray | None, ...]:
     """Return the gradients of `fastconv.spatially_separable_conv2d` for its arrays."""
     name = "spatially_separable_conv2d_vjp"
-    x = as_input(name, "input", input)
     words = (padding_mode, layout, activation, "auto", precision, device)
-    options = Options(stride, padding, dilation, max(_channels(name, x, layout), 1), *words)
+    options = Options(stride, padding, dilation, 0, *words)
     check_keyword(name, "algorithm", algorithm, ("auto", "direct", "im2col", "depthwise", "separable"))
+    if wants_device(device, grad_output, input):
+        return on_device.factors_vjp(name, grad_output, input, (column, row), bias, options, residual)
+    x = as_input(name, "input", input)
+    options = options._replace(groups=max(_channels(name, x, layout), 1))
     return factors_vjp(name, grad_output, x, (column, row), bias, options, residual)
 
 

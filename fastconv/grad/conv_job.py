@@ -16,7 +16,7 @@ from fastconv.geometry.conv_transpose import TransposeGeometry
 from fastconv.grad.activations import pullback
 from fastconv.grad.arrays import converted
 from fastconv.grad.problem import ConvGradients, gradients_of
-from fastconv.grad.products import bilinear, channel_sums, check_gradient, given, is_wanted
+from fastconv.grad.products import bilinear, channel_sums, check_gradient, check_pointwise, given, is_wanted
 
 Gradients = tuple[np.ndarray | None, ...]
 
@@ -72,13 +72,13 @@ def separable_vjp(
 ) -> Gradients:
     """Return the gradients of input, both weights, bias and depthwise bias, and of the residual if there is one."""
     dw, pw = as_input(function, "depthwise_weight", weights[0]), as_input(function, "pointwise_weight", weights[1])
-    shape = (*pw.shape[:2], 1, 1) if pw.ndim == 2 else pw.shape
-    if len(shape) != 4 or shape[2:] != (1, 1):
-        raise ShapeError(f"{function}: pointwise_weight has shape {pw.shape}, expected (OC, C*M) or (OC, C*M, 1, 1)")
+    check_pointwise(function, "pointwise_weight", pw.shape)
     # Half precision is rounded once, at the end.
     wide = summed_dtype(common_dtype(function, x, dw))
     middle = convolve(function, x, dw, depthwise_bias, options[0], None, wide if kind_of(wide) == "f" else None)
-    dmiddle, dpw, dbias, *rest = conv_vjp(function, grad_output, middle, pw.reshape(shape), bias, options[1], residual)
+    dmiddle, dpw, dbias, *rest = conv_vjp(
+        function, grad_output, middle, pw.reshape(*pw.shape[:2], 1, 1), bias, options[1], residual
+    )
     if dmiddle is None:
         dx = ddw = ddb = None
     else:
@@ -140,7 +140,7 @@ def conv_transpose_vjp(
     if activation is not None:
         pre = transpose(function, x, w, b, options._replace(activation=None), None, None)
         dy = pullback(activation, converted(dy, pre.dtype), pre)
-    problem, dx, dw = ConvGradients(_adjoint(g), options.precision), None, None
+    problem, dx, dw = ConvGradients(adjoint(g), options.precision), None, None
     if is_wanted(x):
         dx = bilinear(problem.output, dy, w, element, x.dtype).reshape(x.shape)
     if is_wanted(w):
@@ -148,7 +148,7 @@ def conv_transpose_vjp(
     return dx, dw, channel_sums(dy, _channel_axis(g), b.dtype) if b is not None and is_wanted(b) else None
 
 
-def _adjoint(g: TransposeGeometry) -> ConvGeometry:
+def adjoint(g: TransposeGeometry) -> ConvGeometry:
     """Return the convolution from the outputs of a transposed one to its inputs."""
     spans = [rate * (taps - 1) + 1 for rate, taps in zip(g.dilation, g.kernel, strict=True)]
     along = zip(g.sizes, g.outputs, g.stride, g.before, spans, strict=True)

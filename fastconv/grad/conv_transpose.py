@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv.api.conv_transpose import TransposeOptions
+from fastconv.api.on_device import wants_device
+from fastconv.grad import conv_on_device
 from fastconv.grad.arrays import Function, named
 from fastconv.grad.conv_job import conv_transpose_vjp
 
@@ -67,6 +69,8 @@ def _vjp(axes: int) -> Function:
     ) -> tuple[np.ndarray | None, ...]:
         words = (layout, activation, algorithm, precision, device, axes)
         options = TransposeOptions(stride, padding, output_padding, groups, dilation, *words)
+        if wants_device(device, grad_output, input):
+            return conv_on_device.conv_transpose_vjp(name, grad_output, input, weight, bias, options)
         return conv_transpose_vjp(name, grad_output, input, weight, bias, options)
 
     one = (1,) * (axes - 1)

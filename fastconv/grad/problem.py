@@ -55,14 +55,18 @@ class ConvGradients:
         shape = output_shape(self.forward)
         return shape if ndim == len(shape) else shape[1:]
 
-    @cached_property
-    def transposed(self) -> PreparedTranspose:
-        """What computes the gradient of the input."""
+    @property
+    def adjoint(self) -> TransposeGeometry:
+        """The transposed convolution that leads from the gradient of the result to that of the padded input."""
         g = self.geometry
         spatial = ((g.OD, g.OH, g.OW), (g.D, g.H, g.W), (g.KD, g.KH, g.KW), (g.SD, g.SH, g.SW))
         before, rates = (g.PF, g.PT, g.PL), (g.DD, g.DH, g.DW)
-        t = TransposeGeometry(g.N, g.G, g.OC, g.IC, *spatial, before, rates, g.layout, g.dtype, g.axes)
-        return prepare_transpose("conv_input", t, None, "auto", self.precision)
+        return TransposeGeometry(g.N, g.G, g.OC, g.IC, *spatial, before, rates, g.layout, g.dtype, g.axes)
+
+    @cached_property
+    def transposed(self) -> PreparedTranspose:
+        """What computes the gradient of the input."""
+        return prepare_transpose("conv_input", self.adjoint, None, "auto", self.precision)
 
     @cached_property
     def convolution(self) -> Prepared:

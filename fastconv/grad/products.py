@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,19 @@ def given(function: str, **arrays: Any) -> tuple[list[Any], np.dtype]:
         name: None if a is None and name in _OPTIONAL else as_input(function, name, a) for name, a in arrays.items()
     }
     dtype = common_dtype(function, *found.values())
-    if kind_of(dtype) == "i":
-        kinds = ", ".join(f"{name} {a.dtype}" for name, a in found.items() if a is not None)
-        raise DtypeError(f"{function}: no array is of floats ({kinds}), expected one at least")
+    check_floats(function, found)
     return list(found.values()), dtype
 
 
-def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype: np.dtype | None) -> None:
+def check_floats(function: str, arrays: Mapping[str, Any]) -> None:
+    """Raise if all arrays that are there are of integers."""
+    dtypes = {name: a.dtype for name, a in arrays.items() if a is not None}
+    if all(kind_of(dtype) == "i" for dtype in dtypes.values()):
+        kinds = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise DtypeError(f"{function}: no array is of floats ({kinds}), expected one at least")
+
+
+def check_gradient(function: str, dy: Any, shape: tuple[int, ...], dtype: np.dtype | None) -> None:
     """Raise unless the gradient has the shape of the output, and is real if the output's dtype is."""
     if dy.shape != shape:
         raise ShapeError(f"{function}: grad_output has shape {dy.shape}, expected {shape}, that of the result")
@@ -38,7 +44,20 @@ def check_gradient(function: str, dy: np.ndarray, shape: tuple[int, ...], dtype:
         raise DtypeError(f"{function}: grad_output has dtype {dy.dtype}, expected real numbers, as the result has")
 
 
-def is_wanted(array: np.ndarray | None) -> bool:
+def check_pointwise(function: str, name: str, shape: tuple[int, ...]) -> None:
+    """Raise unless a weight is one of 1x1 kernels, or has no axes for them."""
+    if len(shape) != 2 and (len(shape) != 4 or shape[2:] != (1, 1)):
+        expected = "(OC, C) or (OC, C, 1, 1)" if name == "weight" else "(OC, C*M) or (OC, C*M, 1, 1)"
+        raise ShapeError(f"{function}: {name} has shape {shape}, expected {expected}")
+
+
+def check_factor(function: str, name: str, shape: tuple[int, ...], channels: int) -> None:
+    """Raise unless a factor of a separable kernel is one for all channels, or for each."""
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != channels):
+        raise ShapeError(f"{function}: {name} has shape {shape}, expected (K,) or (C, K) with C = {channels}")
+
+
+def is_wanted(array: Any) -> bool:
     """Return whether an array has a gradient: it is there, and not of integers."""
     return array is not None and kind_of(array.dtype) != "i"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -47,14 +47,19 @@ class _HostRuntime:
     """
 
     capability: toolchain.Capability = (8, 0)
+    # Of all of them: the library keeps small tables on the device.
+    memory: ClassVar[WeakValueDictionary[int, DeviceArray]] = WeakValueDictionary()
 
     def __init__(self) -> None:
         self.launched: dict[tuple[Any, tuple], int] = {}
-        self.memory: WeakValueDictionary[int, DeviceArray] = WeakValueDictionary()
 
     def missing(self) -> str | None:
         """Return None: all is there."""
         return None
+
+    def device_number(self) -> int:
+        """Return 0: there is one."""
+        return 0
 
     def to_device(self, array: np.ndarray, stream: Any = 0) -> DeviceArray:
         """Return a copy, with its strides."""

@@ -39,6 +39,11 @@ class Buffer(NamedTuple):
         """Return the same elements, contiguous, in another shape of as many."""
         return self._replace(shape=shape, strides=steps_of(shape))
 
+    def part(self, first: int, strides: tuple[int, ...] | None = None) -> Buffer:
+        """Return the elements from `first` on, of other strides; of its shape a kernel may only reach what is left."""
+        place = self.pointer[first:] if SIMULATED else self.pointer + first * self.dtype.itemsize
+        return self._replace(pointer=place, strides=self.strides if strides is None else strides)
+
 
 def steps_of(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the strides of a contiguous array, in elements."""

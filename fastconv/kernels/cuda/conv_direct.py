@@ -42,24 +42,24 @@ TILES["e"] = TILES["f"]
 BUSY = 256
 # A tap in the padding of k lies so far away that it is never inside.
 FAR = 0x40000000
-SIZES = 26
+SIZES = 28
 
 
-def implicit_gemm(code: str, tile: Tile, deep: bool) -> Kernel:
+def implicit_gemm(code: str, tile: Tile, deep: bool, apart: bool = False) -> Kernel:
     """Return the kernel of one tile and storage type; `g` are the sizes in the order of `Program.run`.
 
-    Only a `deep` one looks where its taps lie along D.
+    Only a `deep` one looks where its taps lie along D; `apart` is that of `tile_ops`.
     """
     BM, BN, BK, TM, TN, WM, WN = tile
     threads, ROWS = tile.threads, tile.steps[0]
-    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile)
+    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile, apart)
     KSTEP, M4, VECTORS, WARPS, LANES = threads // BN, BM // 4, BM * BK // (4 * threads), BN // WN, WN // TN
     TAPS, MSTEP, A, PANEL = BK // KSTEP, threads // M4, BM * BK, BK * (BM + BN)
     BUFFERS = 2 * PANEL
 
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
         MP, KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:15]
-        SD, SH, SW, PF, PT, PL, YN, YC, YP, WG, flags = g[15:]
+        SD, SH, SW, PF, PT, PL, YN, YC, YD, YH, YW, WG, flags = g[15:]
         panels = cuda.shared.array(BUFFERS, real, alignment=ALIGNMENT)
         acc = cuda.local.array((TM, TN), real)
         a = cuda.local.array((VECTORS, 4), real)
@@ -120,7 +120,7 @@ def implicit_gemm(code: str, tile: Tile, deep: bool) -> Kernel:
         p, m = uint32(n0 + fn), uint32(m0 + fm)
         oc, columns = uint32(uint32(group * OCG) + m), uint32(P - min(P, p))
         channels = uint32(OCG - min(OCG, m))
-        place = (p, oc, ODHW, YN, YP, YC, columns, channels)
+        place = (p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, columns, channels)
         if flags & uint32(1):
             for i in range(TM):
                 row = uint32((i // 4) * ROWS + i % 4)
@@ -151,10 +151,10 @@ def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
 class Program:
     """A convolution with its tile and its table, ready to run."""
 
-    def __init__(self, function: str, g: Any, activation: str | None):
+    def __init__(self, function: str, g: Any, activation: str | None, tile: Tile | None = None):
         self.geometry, self.activation, self.code = g, activation, code_of(np.dtype(g.dtype))
         pixels = g.N * g.OD * g.OH * g.OW
-        self.tile = best_tile(self.code, g.OCG, pixels, g.G)
+        self.tile = tile or best_tile(self.code, g.OCG, pixels, g.G)
         self.K = g.ICG * g.KD * g.KH * g.KW
         self.KP, self.MP = (-(-size // step) * step for size, step in ((self.K, self.tile.BK), (g.OCG, self.tile.BM)))
         self.grid = (blocks_of(pixels, self.tile.BN), self.MP // self.tile.BM, g.G)
@@ -170,22 +170,27 @@ class Program:
         return pack(stream, weight, self.geometry.G, self.KP, self.MP)
 
     def run(
-        self, stream: Any, x: Buffer, packed: Buffer, bias: Buffer | None, residual: Buffer | None, out: Buffer
+        self, stream: Any, x: Buffer, packed: Buffer | None, bias: Buffer | None, residual: Buffer | None, out: Buffer
     ) -> None:
-        """Fill `out`, contiguous; the input may have any strides, (N, C, D, H, W) or (N, D, H, W, C)."""
+        """Fill `out`; it and the input may have any strides, (N, C, D, H, W) or (N, D, H, W, C).
+
+        The residual has the strides of `out`, which is contiguous if the activation is not fused.
+        """
         g = self.geometry
         if g.padding_mode != "zeros":
             x, g = bordered(stream, x, g)
         XN, XC, XD, XH, XW = channels_first(x.strides, g.layout)
-        YN, YC, *_, YP = channels_first(out.strides, g.layout)
+        YN, YC, YD, YH, YW = channels_first(out.strides, g.layout)
+        # Rows and planes one after the other are one row.
+        apart = (g.OD > 1 and YD != g.OH * YH) or (g.OH > 1 and YH != g.OW * YW)
         flags = (bias is not None) + 2 * (residual is not None)
         sizes: tuple[int, ...] = (self.MP, self.KP // self.tile.BK, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
         sizes += (g.OH * g.OW, g.OW, XN, XC * g.ICG, XD, XH, XW, g.D, g.H, g.W, g.SD, g.SH, g.SW)
-        sizes += (g.PF, g.PT, g.PL, YN, YC, YP, self.KP * self.MP, flags)
+        sizes += (g.PF, g.PT, g.PL, YN, YC, YD, YH, YW, self.KP * self.MP, flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
-        table = _table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
+        table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
         arguments = (x, packed, bias, residual, out, table, numbers, self.clamp)
-        launch(stream, implicit_gemm, (self.code, self.tile, self.deep), self.grid, arguments)
+        launch(stream, implicit_gemm, (self.code, self.tile, self.deep, apart), self.grid, arguments)
         if not self.fused:
             activations.run(stream, self.activation, out, out)
 
@@ -196,7 +201,7 @@ def channels_first(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _table(taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int) -> Buffer:
+def tap_table(taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int) -> Buffer:
     """Return for each k (offset in elements, kd*DD, kh*DH, kw*DW) on the device."""
     table = np.full((KP, 4), FAR, np.uint32)
     K = math.prod(taps)

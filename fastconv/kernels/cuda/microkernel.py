@@ -39,17 +39,21 @@ class Tile(NamedTuple):
 
 
 @cache
-def rank_updates(tile: Tile) -> Any:
-    """Return ``f(acc, panels, a, b)``: acc += the product of the panels at elements a and b of shared memory."""
+def rank_updates(tile: Tile, skew: int = 0) -> Any:
+    """Return ``f(acc, panels, a, b)``: acc += the product of the panels at elements a and b of shared memory.
+
+    Rows of a panel stand `skew` elements apart.
+    """
     rows = [(m // 4) * tile.steps[0] + m % 4 for m in range(0, tile.TM, 4)]
     columns = [(n // 4) * tile.steps[1] + n % 4 for n in range(0, tile.TN, 4)]
-    return _twin(tile, rows, columns) if SIMULATED else _intrinsic(tile, rows, columns)
+    steps = tile.BM + skew, tile.BN + skew
+    return (_twin if SIMULATED else _intrinsic)(tile, rows, columns, steps)
 
 
-def _twin(tile: Tile, rows: list[int], columns: list[int]) -> Any:
+def _twin(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int, int]) -> Any:
     def updates(acc, panels, a, b):
         for k in range(tile.BK):
-            left, right = int(a) + k * tile.BM, int(b) + k * tile.BN
+            left, right = int(a) + k * steps[0], int(b) + k * steps[1]
             row = np.concatenate([panels[left + m : left + m + 4] for m in rows])
             column = np.concatenate([panels[right + n : right + n + 4] for n in columns])
             acc += np.outer(row, column)
@@ -57,7 +61,7 @@ def _twin(tile: Tile, rows: list[int], columns: list[int]) -> Any:
     return updates
 
 
-def _intrinsic(tile: Tile, rows: list[int], columns: list[int]) -> Any:
+def _intrinsic(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int, int]) -> Any:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
@@ -82,7 +86,7 @@ def _intrinsic(tile: Tile, rows: list[int], columns: list[int]) -> Any:
                 return [value for place in at for value in lanes_of(builder, shared_vector, place)]
 
             for k in range(tile.BK):
-                row, column = squares(left, k * tile.BM, rows), squares(right, k * tile.BN, columns)
+                row, column = squares(left, k * steps[0], rows), squares(right, k * steps[1], columns)
                 for i, (m, n) in enumerate((m, n) for m in row for n in column):
                     sums[i] = builder.call(fma, [m, n, sums[i]])
             for place, value in zip(places, sums, strict=True):

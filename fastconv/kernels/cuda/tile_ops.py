@@ -13,26 +13,35 @@ from numba import types
 from fastconv.kernels.cuda.microkernel import Tile
 from fastconv.kernels.cuda.runtime import SIMULATED
 
-# Where an element stands: (first pixel, first channel, pixels of an image, YN, YP, YC, pixels left, channels left).
-PLACE = 8
+# Where an element stands: (first pixel, first channel, pixels of an image, of a plane and a row, YN, YD, YH, YW, YC,
+# pixels left, channels left).
+PLACE = 12
 
 
 @cache
-def tile_ops(tile: Tile) -> tuple[Any, Any]:
-    """Return ``add(acc, array, place)`` and ``store(acc, array, place, clamp)`` of one tile's elements inside."""
+def tile_ops(tile: Tile, apart: bool = False) -> tuple[Any, Any]:
+    """Return ``add(acc, array, place)`` and ``store(acc, array, place, clamp)`` of one tile's elements inside.
+
+    The pixels of an image stand YW apart, unless rows and planes are `apart`, which takes two more divisions a pixel.
+    """
     rows = [(m // 4) * tile.steps[0] + m % 4 for m in range(tile.TM)]
     columns = [(n // 4) * tile.steps[1] + n % 4 for n in range(tile.TN)]
-    return _twins(rows, columns) if SIMULATED else _intrinsics(rows, columns)
+    return (_twins if SIMULATED else _intrinsics)(rows, columns, apart)
 
 
-def _twins(rows: list[int], columns: list[int]) -> tuple[Any, Any]:
+def _twins(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
     def each(place):
-        p, oc, size, YN, YP, YC, pixels, channels = map(int, place)
+        p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, pixels, channels = map(int, place)
         for j, column in enumerate(columns):
-            n, rest = divmod(p + column, size)
+            n, rest = divmod(p + column, ODHW)
+            base = n * YN
+            if apart:
+                od, rest = divmod(rest, OHW)
+                oh, rest = divmod(rest, OW)
+                base += od * YD + oh * YH
             for i, row in enumerate(rows):
                 if column < pixels and row < channels:
-                    yield i, j, n * YN + rest * YP + (oc + row) * YC
+                    yield i, j, base + rest * YW + (oc + row) * YC
 
     def add(acc, array, place):
         for i, j, at in each(place):
@@ -48,7 +57,7 @@ def _twins(rows: list[int], columns: list[int]) -> tuple[Any, Any]:
     return add, store
 
 
-def _intrinsics(rows: list[int], columns: list[int]) -> tuple[Any, Any]:
+def _intrinsics(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
@@ -58,13 +67,16 @@ def _intrinsics(rows: list[int], columns: list[int]) -> tuple[Any, Any]:
         """Yield the pointer to each accumulator and the one to its element, in a block that runs if it is inside."""
         acc = address(context, builder, signature.args[0], args[0])
         place = [builder.extract_value(args[2], k) for k in range(PLACE)]
-        p, oc, size, YN, YP, YC, pixels, channels = place
+        p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, pixels, channels = place
+        steps = [(ODHW, YN), (OHW, YD), (OW, YH)] if apart else [(ODHW, YN)]
         for j, column in enumerate(columns):
             with builder.if_then(builder.icmp_unsigned("<", I32(column), pixels)):
-                pixel = builder.add(p, I32(column))
-                n = builder.udiv(pixel, size)
-                rest = builder.sub(pixel, builder.mul(n, size))
-                base = builder.add(builder.mul(n, YN), builder.mul(rest, YP))
+                rest, base = builder.add(p, I32(column)), I32(0)
+                for size, step in steps:
+                    quotient = builder.udiv(rest, size)
+                    rest = builder.sub(rest, builder.mul(quotient, size))
+                    base = builder.add(base, builder.mul(quotient, step))
+                base = builder.add(base, builder.mul(rest, YW))
                 for i, row in enumerate(rows):
                     with builder.if_then(builder.icmp_unsigned("<", I32(row), channels)):
                         at = builder.add(base, builder.mul(builder.add(oc, I32(row)), YC))

@@ -1,0 +1,175 @@
+"""Gradients of convolutions and activations on the device, against the definitions and the CPU."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+import fastconv as fc
+from fastconv.epilogue import ACTIVATIONS
+from fastconv.geometry.conv import conv_geometry
+from fastconv.kernels.reference import grad as formulas
+from fastconv.kernels.reference import gradients as reference
+from tests.cuda.checks.inputs import integers, raises
+from tests.cuda.runtimes import to_device
+
+CONVOLUTIONS = {
+    # name: (axes, x shape, weight shape, options)
+    "plain": (2, (2, 3, 5, 6), (4, 3, 3, 3), {"padding": 1}),
+    "channels_last": (2, (2, 5, 4, 3), (2, 3, 2, 3), {"padding": 1, "stride": 2, "layout": "channels_last"}),
+    "stride_beyond_kernel": (2, (1, 2, 9, 7), (3, 2, 2, 1), {"stride": (4, 3)}),
+    "dilation_crop": (2, (1, 2, 9, 8), (2, 2, 3, 2), {"dilation": (1, 3), "padding": ((-1, 2), (0, -2))}),
+    "groups": (2, (2, 4, 4, 4), (6, 2, 3, 3), {"groups": 2, "padding": 1}),
+    "one_pixel": (2, (1, 2, 3, 3), (3, 2, 3, 3), {}),
+    "unbatched": (2, (2, 4, 4), (3, 2, 1, 1), {}),
+    "no_batch": (2, (0, 2, 4, 4), (3, 2, 3, 3), {}),
+    "wide": (2, (1, 8, 3, 3), (33, 8, 3, 3), {}),
+    "series": (1, (2, 3, 9), (2, 3, 3), {"padding": "causal", "dilation": 2}),
+    "volume": (3, (1, 2, 3, 4, 3), (2, 2, 2, 3, 2), {"padding": 1, "stride": (1, 2, 1), "dilation": (2, 1, 1)}),
+    "parts": (1, (1, 1, 258), (2, 1, 3), {"padding": 1}),
+    "reflect": (2, (1, 2, 5, 4), (2, 2, 3, 3), {"padding": ((2, 1), (3, 0)), "padding_mode": "reflect"}),
+    "circular_last": (
+        2,
+        (1, 3, 4, 2),
+        (2, 2, 3, 2),
+        {"padding": ((1, 1), (1, -1)), "padding_mode": "circular", "layout": "channels_last"},
+    ),
+}
+
+
+def drawn(name, dtype="float32"):
+    """Return (axes, geometry, x, weight, dy, options)."""
+    axes, x_shape, w_shape, options = CONVOLUTIONS[name]
+    batched = x_shape if len(x_shape) == axes + 2 else (1, *x_shape)
+    g = conv_geometry("check", axes, batched, w_shape, dtype=dtype, **options)
+    out = (g.OD, g.OH, g.OW)[-axes:]
+    dy_shape = (g.N, *out, g.OC) if g.layout == "channels_last" else (g.N, g.OC, *out)
+    dy_shape = dy_shape[len(batched) - len(x_shape) :]
+    x, w, dy = (integers(shape, i, dtype) for i, shape in enumerate((x_shape, w_shape, dy_shape)))
+    return axes, g, x, w, dy, options
+
+
+def channel_sums(dy, g):
+    return np.moveaxis(dy, -1 if g.layout == "channels_last" else -1 - g.axes, 0).reshape(g.OC, -1).sum(1)
+
+
+def check_vjp(name, dtype):
+    axes, g, x, w, dy, options = drawn(name, dtype)
+    got = getattr(fc.grad, f"conv{axes}d_vjp")(dy, x, w, np.zeros(g.OC, dtype), device="cuda", **options)
+    expected = (
+        reference.input_gradient(w, dy, g).reshape(x.shape),
+        reference.weight_gradient(x, dy, g),
+        channel_sums(dy.astype("f8"), g),
+    )
+    for found, wanted in zip(got, expected, strict=True):
+        assert type(found) is np.ndarray
+        assert found.dtype == x.dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def check_each():
+    _, g, x, w, dy, options = drawn("plain")
+    here, there, above = map(to_device, (x, w, dy))
+    got = fc.grad.conv2d_input(x.shape, there, above, **options)
+    assert type(got) is type(here)
+    np.testing.assert_array_equal(got.copy_to_host(), reference.input_gradient(w, dy, g))
+    strided = to_device(np.ascontiguousarray(dy.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+    got = fc.grad.conv2d_weight(here, w.shape, strided, **options)
+    np.testing.assert_array_equal(got.copy_to_host(), reference.weight_gradient(x, dy, g))
+    host = fc.grad.conv2d_weight(x, w.shape, dy, device="cuda", **options)
+    np.testing.assert_array_equal(host, reference.weight_gradient(x, dy, g))
+
+
+def check_same_bits():
+    shapes = (1, 1, 259), (2, 1, 2), (1, 2, 258)
+    x, w, dy = (np.random.default_rng(i).normal(size=shape).astype("f4") for i, shape in enumerate(shapes))
+    first, again = (fc.grad.conv1d_weight(x, w.shape, dy, device="cuda") for _ in range(2))
+    np.testing.assert_array_equal(first.view("u4"), again.view("u4"))
+    # It is the adjoint of the convolution, but for rounding.
+    forward = w[:, :, 0] * x[:, :, :-1] + w[:, :, 1] * x[:, :, 1:]
+    assert math.isclose((forward.astype("f8") * dy).sum(), (first.astype("f8") * w).sum(), rel_tol=1e-5)
+
+
+def compared(function, dy, arrays, **options):
+    """Hold that the device computes what the CPU does."""
+    got = getattr(fc.grad, function)(dy, *arrays, device="cuda", **options)
+    for found, wanted in zip(got, getattr(fc.grad, function)(dy, *arrays, **options), strict=True):
+        assert (found is None) == (wanted is None)
+        if wanted is not None:
+            assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
+            np.testing.assert_allclose(found, wanted, 1e-5, 1e-5)
+
+
+def check_epilogue():
+    shapes = (1, 2, 4, 4), (2, 2, 3, 3), (1, 2, 2, 2), (2,), (1, 2, 2, 2)
+    x, w, dy, b, r = (integers(shape, i) for i, shape in enumerate(shapes))
+    compared("conv2d_vjp", dy, (x, w, b), activation="relu6", residual=r)
+    # Integers have no gradient, and half precision is rounded at the end.
+    compared("conv2d_vjp", dy, (x.astype("i1"), w.astype("f2"), None))
+
+
+def check_transposed():
+    x, w, b = integers((1, 2, 3, 3), 1), integers((2, 3, 3, 2), 2), integers((3,), 3)
+    dy = integers((1, 3, 7, 6), 4)
+    compared("conv_transpose2d_vjp", dy, (x, w, b), stride=2)
+    x, w, dy = integers((4, 5), 1) / 4, integers((4, 1, 3), 2) / 4, integers((2, 12), 4)
+    compared("conv_transpose1d_vjp", dy, (x, w), stride=2, groups=2, padding=((1, -2),), activation="relu")
+
+
+def check_factored():
+    x, dy = integers((1, 3, 4, 4), 1), integers((1, 3, 3, 3), 2)
+    compared("depthwise_conv2d_vjp", dy, (x, integers((3, 1, 2, 2), 3), integers((3,), 4)))
+    column, row = integers((3, 2), 3), integers((2,), 4)
+    compared("spatially_separable_conv2d_vjp", dy, (x, column, row))
+    compared("pointwise_conv2d_vjp", integers((1, 2, 4, 4), 2), (x, integers((2, 3), 3), None))
+    dw, pw = integers((3, 1, 2, 2), 3) / 4, integers((2, 3), 4) / 4
+    options = {"depthwise_bias": integers((3,), 6), "depthwise_activation": "leaky_relu", "activation": "relu6"}
+    compared("separable_conv2d_vjp", integers((1, 2, 3, 3), 2), (x, dw, pw, integers((2,), 5)), **options)
+
+
+def check_activation(name, dtype):
+    x = np.array([[-np.inf, -20, -3, -1.5, -0.5, -0.0], [0, 0.5, 3, 6, np.nan, np.inf]], dtype)
+    grad = np.linspace(-2, 3, 12).reshape(2, 6).astype(dtype)
+    expected = formulas.pullback(name, grad.astype("f8"), x.astype("f8"))
+    if name == "hardswish":
+        # As on the CPU.
+        expected[np.isnan(x)] = np.nan
+    given = to_device(x)
+    (got,) = getattr(fc.grad, f"{name}_vjp")(to_device(grad), given)
+    assert type(got) is type(given)
+    accuracy = 2e-3 if dtype == "float16" else 1e-6
+    np.testing.assert_allclose(got.copy_to_host(), expected, accuracy, 1e-6)
+
+
+def check_errors():
+    _, _, x, w, dy, options = drawn("plain")
+    raises(fc.ShapeError, "that of the result", lambda: fc.grad.conv2d_vjp(x, x, w, device="cuda", **options))
+    raises(fc.DtypeError, "no array is of floats", lambda: fc.grad.conv2d_weight(*_whole(x, w, dy), device="cuda"))
+    raises(fc.ShapeError, "bias", lambda: fc.grad.conv2d_vjp(dy, x, w, np.zeros(3, "f4"), device="cuda", **options))
+    raises(fc.DtypeError, "expected floating point", lambda: fc.grad.tanh_vjp(*[to_device(x.astype("i4"))] * 2))
+    raises(fc.ShapeError, "that of the result", lambda: fc.grad.relu_vjp(to_device(dy), to_device(x)))
+    raises(fc.ShapeError, "column", lambda: fc.grad.spatially_separable_conv2d_vjp(dy, x, w, [1.0], device="cuda"))
+
+
+def _whole(x, w, dy):
+    return x.astype("i4"), w.shape, dy.astype("i4")
+
+
+CHECKS = {
+    **{f"{name}-float32": partial(check_vjp, name, "float32") for name in CONVOLUTIONS},
+    **{f"{name}-{d}": partial(check_vjp, name, d) for name in ("plain",) for d in ("float64",)},
+    **{
+        f"activation-{name}-{dtype}": partial(check_activation, name, dtype)
+        for name in ACTIVATIONS
+        if name not in (None, "swish")
+        for dtype in ("float32", *["float16"][: name == "tanh"])
+    },
+    "each": check_each,
+    "same_bits": check_same_bits,
+    "epilogue": check_epilogue,
+    "transposed": check_transposed,
+    "factored": check_factored,
+    "errors": check_errors,
+}
