@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -229,8 +230,8 @@ CHECKS = {
     "special_values": check_special_values,
     **{
         f"gradient-{name}-{layout}": partial(check_gradient, name, "float32", layout)
-        for name in GRADIENTS
-        for layout in ("channels_first", "channels_last")
+        # Every other one in the other layout, of which kernels know only the strides.
+        for name, layout in zip(GRADIENTS, itertools.cycle(("channels_first", "channels_last")), strict=False)
     },
     **{f"gradient-{name}-float64": partial(check_gradient, name, "float64", "channels_first") for name in ("same",)},
     "gradient-adaptive-float16": partial(check_gradient, "adaptive", "float16", "channels_first"),
