@@ -169,7 +169,24 @@ class Program:
         rest, CW = divmod(self.tile.BK, g.OW)
         rest, CH = divmod(rest, g.OH)
         CN, CD = divmod(rest, g.OD)
-        sizes = (self.pixels, self.K, g.G, g.OC, g.OCG, self.steps, g.OD, g.OH, g.OW, CN, CD, CH, CW, g.D, g.H, g.W)
+        sizes: tuple[int, ...] = (
+            self.pixels,
+            self.K,
+            g.G,
+            g.OC,
+            g.OCG,
+            self.steps,
+            g.OD,
+            g.OH,
+            g.OW,
+            CN,
+            CD,
+            CH,
+            CW,
+            g.D,
+            g.H,
+            g.W,
+        )
         sizes += (g.SD, g.SH, g.SW, g.PF, g.PT, g.PL, XN, XC * g.ICG, XD, XH, XW, YN, YC, YD, YH, YW)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
         KP = self.grid[0] * self.tile.BN
