@@ -6,21 +6,22 @@ block; so is that of a weight, where a group has so few channels and taps that a
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import cuda, types, uint32
 
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.kernels.cuda.buffers import GRID_LIMIT, Buffer, empty
+from fastconv.kernels.cuda.buffers import Buffer, empty
 from fastconv.kernels.cuda.conv_direct import channels_first
 from fastconv.kernels.cuda.memory import REAL, REAL_CODE, code_of, load, load4, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
-# Pixels that a thread adds, at most.
-SPAN = 64
+# Of a block that adds pixels, and pixels of a thread that are worth a block.
+ADDERS, SPAN = 64, 32
+# Blocks that keep a large device busy.
+BUSY = 1024
 
 
 def add_parts(code: str, threads: int) -> Kernel:
@@ -48,7 +49,8 @@ def add_pixels(code: str, lanes: int, paired: bool, threads: int) -> Kernel:
     pixels are neighbours in memory, 32 where channels are.
     """
     real, ROWS = REAL[code], threads // lanes
-    LEVELS = int(math.log2(ROWS))
+    # The rows that are added first: with so many threads, two barriers do.
+    FOLD = 8 if ROWS >= 64 else 1
 
     def add_pixels_of_channels(x, dy, parts, table, g):
         P, K, C, OCG, span, OD, OH, OW, CN, CD, CH, CW, YN, YC, YD, YH, YW = g[:17]
@@ -92,14 +94,15 @@ def add_pixels(code: str, lanes: int, paired: bool, threads: int) -> Kernel:
             od, n = uint32(od - uint32(carry * OD)), uint32(uint32(n + CN) + carry)
         sums[t] = total
         cuda.syncthreads()
-        half = uint32(threads // 2)
-        for _ in range(LEVELS):
-            if t < half:
-                sums[t] += sums[uint32(t + half)]
-            cuda.syncthreads()
-            half = uint32(half // uint32(2))
+        if row < FOLD:
+            for r in range(FOLD, ROWS, FOLD):
+                total += sums[uint32(t + uint32(r * lanes))]
+            sums[t] = total
+        cuda.syncthreads()
         if row == 0 and k < K:
-            parts[uint32(uint32(uint32(uint32(part * C) + c) * K) + k)] = sums[t]
+            for r in range(1, FOLD):
+                total += sums[uint32(t + uint32(r * lanes))]
+            parts[uint32(uint32(uint32(uint32(part * C) + c) * K) + k)] = total
 
     array = pointer(code)
     arguments = (array, array, pointer(REAL_CODE[code]), pointer("I"), types.UniTuple(types.uint32, 31))
@@ -135,14 +138,15 @@ def _sum(stream: Any, arrays: tuple, layout: str, counts: tuple[int, int], sizes
     x, dy, table = arrays
     N, C, OD, OH, OW = channels_first(dy.shape, layout)
     (K, OCG), pixels, lanes = counts, N * OD * OH * OW, 32 if layout == "channels_last" else 1
-    rows = THREADS // lanes
-    span = min(max(SPAN, blocks_of(pixels, rows * GRID_LIMIT)), blocks_of(pixels, rows))
-    blocks = blocks_of(pixels, rows * span) if pixels else 1
+    rows, across = ADDERS // lanes, blocks_of(C * K, lanes)
+    wanted = max(1, min(BUSY // across, blocks_of(pixels, rows * SPAN)))
+    span = blocks_of(pixels, rows * wanted)
+    blocks = max(1, blocks_of(pixels, rows * max(span, 1)))
     parts = out if blocks == 1 else empty((blocks, *out.shape), out.dtype, stream)
     numbers: tuple[int, ...] = (pixels, K, C, OCG, span, OD, OH, OW, *steps(rows, (OD, OH, OW)))
     numbers += (*channels_first(dy.strides, layout), *sizes)
     arguments = (x, dy, parts, table, tuple(np.uint32(number & 0xFFFFFFFF) for number in numbers))
-    literals = code_of(dy.dtype), lanes, x is not None, THREADS
-    launch(stream, add_pixels, literals, (blocks_of(C * K, lanes), blocks), arguments)
+    literals = code_of(dy.dtype), lanes, x is not None, ADDERS
+    launch(stream, add_pixels, literals, (across, blocks), arguments)
     if blocks > 1:
         finish(stream, parts, out)
