@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import Options, convolve
-from fastconv.errors import ShapeError
+from fastconv.api.forms_on_device import depthwise_on_device, pointwise_on_device
+from fastconv.api.on_device import wants_device
+from fastconv.api.factored import channels_of, pointwise_shape
 from fastconv.geometry.arrays import as_input
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 
@@ -67,7 +69,7 @@ def conv2d(
         "strict" forbids algorithms whose rounding error grows past that of direct summation: "winograd", "fft",
         "bf16x3", "separable". "bf16" allows products rounded to bfloat16 (errors of 1e-2 of the largest output) where
         the CPU has a matrix unit for them.
-    device : {"auto", "cpu"}
+    device : {"auto", "cpu", "cuda"}
     out : ndarray, optional
         Written in place and returned. It may overlap an input.
     out_dtype : dtype, optional
@@ -171,13 +173,14 @@ def depthwise_conv2d(
     >>> fc.depthwise_conv2d(np.ones((2, 3, 3)), np.array([1.0, -1.0]).reshape(2, 1, 1, 1))[:, 0, 0]
     array([ 1., -1.])
     """
-    x = as_input("depthwise_conv2d", "input", input)
-    check_keyword("depthwise_conv2d", "layout", layout, LAYOUTS)
-    channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
-    options = Options(
-        stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device
-    )
-    return convolve("depthwise_conv2d", x, weight, bias, options, out, out_dtype, residual)
+    name = "depthwise_conv2d"
+    options = Options(stride, padding, dilation, 1, padding_mode, layout, activation, algorithm, precision, device)
+    if wants_device(device, input):
+        return depthwise_on_device(name, (input, weight, bias, residual), options, out, out_dtype)
+    x = as_input(name, "input", input)
+    check_keyword(name, "layout", layout, LAYOUTS)
+    options = options._replace(groups=max(channels_of(x.shape, layout), 1))
+    return convolve(name, x, weight, bias, options, out, out_dtype, residual)
 
 
 def pointwise_conv2d(
@@ -230,10 +233,10 @@ def pointwise_conv2d(
     array([[[1., 1.],
             [1., 1.]]])
     """
-    w = as_input("pointwise_conv2d", "weight", weight)
-    if w.ndim == 2:
-        w = w[:, :, None, None]
-    elif w.ndim != 4 or w.shape[2:] != (1, 1):
-        raise ShapeError(f"pointwise_conv2d: weight has shape {w.shape}, expected (OC, C) or (OC, C, 1, 1)")
+    name = "pointwise_conv2d"
     options = Options(1, 0, 1, 1, "zeros", layout, activation, algorithm, precision, device)
-    return convolve("pointwise_conv2d", input, w, bias, options, out, out_dtype, residual)
+    if wants_device(device, input):
+        return pointwise_on_device(name, (input, weight, bias, residual), options, out, out_dtype)
+    w = as_input(name, "weight", weight)
+    w = w.reshape(pointwise_shape(name, "weight", w.shape))
+    return convolve(name, input, w, bias, options, out, out_dtype, residual)

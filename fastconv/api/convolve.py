@@ -108,15 +108,15 @@ def convolve_on_device(
 ) -> Any:
     """Run one convolution on the device; results are arrays of the library of the input."""
     call = begin(function, input=x, weight=weight, bias=bias, residual=residual)
-    dtype = call.unify("fde", out_dtype=out_dtype)
+    return convolved(call, options, out, out_dtype)
+
+
+def convolved(call: Any, options: Options, out: Any = None, out_dtype: Any = None) -> Any:
+    """Return the convolution of the input, weight, bias and residual of a call on the device."""
+    function, dtype = call.function, call.unify("fde", out_dtype=out_dtype)
     x, w, b, r = (call.buffers[name] for name in ("input", "weight", "bias", "residual"))
     g, activation = problem_of(function, x.shape, w.shape, dtype, options._replace(device="auto"))
-    if b is not None and b.shape != (g.OC,):
-        bias_shape_check(function, b.shape, g)
-    batched = len(x.shape) == options.axes + 2
-    shape = output_shape(g) if batched else output_shape(g)[1:]
-    if r is not None and r.shape != shape:
-        residual_shape_check(function, r.shape if len(r.shape) == options.axes + 2 else (1, *r.shape), g)
+    shape = checked_shapes(function, g, x.shape, b, r)
     check_target(call, out, shape, call.dtype)
     program = cuda.convolution(function, g, activation, options.algorithm, options.precision)
     target = call.target(out, shape, dtype)
@@ -126,6 +126,18 @@ def convolve_on_device(
         x, result = (volume(a, options.axes, options.layout) for a in (x, target))
         program.run(call.stream, x, packed, call.contiguous("bias"), r, result)
     return call.finish(target, out)
+
+
+def checked_shapes(function: str, g: ConvGeometry, x_shape: tuple[int, ...], bias: Any, residual: Any) -> Any:
+    """Return the shape of the result of an input, or raise unless bias and residual fit it; None is not given."""
+    if bias is not None and bias.shape != (g.OC,):
+        bias_shape_check(function, bias.shape, g)
+    batched = len(x_shape) == g.axes + 2
+    shape = output_shape(g) if batched else output_shape(g)[1:]
+    if residual is not None and residual.shape != shape:
+        found = residual.shape
+        residual_shape_check(function, found if len(found) == g.axes + 2 else (1, *found), g)
+    return shape
 
 
 def run_job(

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import Options, cropped, job_of
 from fastconv.api.job import Job
+from fastconv.api.on_device import wants_device
 from fastconv.api.pooled import Run, pooled
-from fastconv.errors import DtypeError, ShapeError
+from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry import arguments
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_of, usable_in_place
 from fastconv.geometry.conv import bias_shape_check, weight_shape
@@ -150,7 +151,8 @@ def plan_conv2d(
     Returns
     -------
     ConvPlan
-        ``plan(x)``, ``plan(x, out=array)``, ``plan.explain()``. With `pool` results have the shape
+        ``plan(x)``, ``plan(x, out=array)``, ``plan.explain()``. On a device the weight is packed there, and inputs and
+        results are arrays of the host or of the device. With `pool` results have the shape
         (N, OC, OH // pool, OW // pool).
 
     Raises
@@ -174,12 +176,14 @@ def plan_conv2d(
     """
     name = "plan_conv2d"
     shape = arguments.shape(name, "input_shape", input_shape)
+    options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
+    if wants_device(device, weight):
+        return _on_device(shape, options, dtype, out_dtype, weight, bias, pool)
     w = as_input(name, "weight", weight)
     b = None if bias is None else as_input(name, "bias", bias)
     x = np.broadcast_to(np.zeros((), dtype_of(name, "dtype", dtype)), shape)
     common = common_dtype(name, x, w, b)
     result = common if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
-    options = Options(stride, padding, dilation, groups, padding_mode, layout, activation, algorithm, precision, device)
     options = options._replace(entry="plan")
     left = options
     if padding_mode != "zeros":
@@ -197,3 +201,15 @@ def plan_conv2d(
         arrays = pack(product)
         packed.append([np.array(p) if any(p is a for a in product) else p for p in arrays])
     return ConvPlan(shape, options, job, (x.dtype, result), (packed, b), pooling)
+
+
+def _on_device(
+    shape: tuple[int, ...], options: Options, dtype: Any, out_dtype: Any, weight: Any, bias: Any, pool: Any
+) -> ConvPlan:
+    from fastconv.api.plan_on_device import DevicePlan
+
+    if pool is not None:
+        raise UnsupportedError(
+            f'plan_conv2d: pool = {pool} with device = "cuda"; this version pools in plans on the CPU'
+        )
+    return DevicePlan(shape, options, dtype, out_dtype, weight, bias)

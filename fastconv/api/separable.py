@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastconv.api.convolve import Options, convolve
+from fastconv.api.factored import channels_of, check_biases, check_factor, check_weights
+from fastconv.api.forms_on_device import separable_on_device, spatially_separable_on_device
+from fastconv.api.on_device import wants_device
 from fastconv.api.separable_job import separable
-from fastconv.errors import ShapeError
 from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, summed_dtype, working_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 
@@ -84,24 +86,28 @@ def separable_conv2d(
            [18., 18.]])
     """
     name = "separable_conv2d"
+    shared = (padding_mode, layout, depthwise_activation, algorithm, precision, device)
+    first = Options(stride, padding, dilation, 1, *shared)
+    second = Options(1, 0, 1, 1, "zeros", layout, activation, "auto", precision, device)
+    given = {"depthwise_bias": depthwise_bias, "bias": bias, "residual": residual}
+    if wants_device(device, input):
+        arrays = {"input": input, "depthwise_weight": depthwise_weight, "pointwise_weight": pointwise_weight, **given}
+        return separable_on_device(name, arrays, (first, second), out, out_dtype)
     x, dw = as_input(name, "input", input), as_input(name, "depthwise_weight", depthwise_weight)
     pw = as_input(name, "pointwise_weight", pointwise_weight)
     pw = pw[:, :, None, None] if pw.ndim == 2 else pw
     check_keyword(name, "layout", layout, LAYOUTS)
-    channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
-    _check_weights(name, channels, dw, pw)
-    given = {"depthwise_bias": depthwise_bias, "bias": bias, "residual": residual}
+    channels = channels_of(x.shape, layout)
+    check_weights(name, channels, dw.shape, pw.shape)
     rest = {key: None if array is None else as_input(name, key, array) for key, array in given.items()}
-    _check_biases(name, rest, len(dw), len(pw))
+    check_biases(name, rest, len(dw), len(pw))
     dtype = common_dtype(name, x, dw, pw, *rest.values())
     result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
-    shared = (padding_mode, layout, depthwise_activation, algorithm, precision, device)
     if not channels:
         # What is left is the bias: that of one channel of zeros.
         x, dw, pw = _one_channel(x, dw, pw, layout)
         rest["depthwise_bias"] = None
-    first = Options(stride, padding, dilation, max(channels, 1), *shared)
-    second = Options(1, 0, 1, 1, "zeros", layout, activation, "auto", precision, device)
+    first = first._replace(groups=max(channels, 1))
     return separable(name, (x, dw, pw), rest, (first, second), (dtype, result), out)
 
 
@@ -111,23 +117,6 @@ def _one_channel(x: np.ndarray, dw: np.ndarray, pw: np.ndarray, layout: str) -> 
     shape[-3 if layout == "channels_first" else -1] = 1
     zeros = np.zeros(shape, x.dtype), np.zeros((1, *dw.shape[1:]), dw.dtype)
     return *zeros, np.zeros((len(pw), 1, 1, 1), pw.dtype)
-
-
-def _check_weights(name: str, channels: int, dw: np.ndarray, pw: np.ndarray) -> None:
-    """Raise unless both weights fit the input's channels and each other."""
-    if dw.ndim != 4 or dw.shape[1] != 1 or len(dw) % max(channels, 1) or (len(dw) == 0) != (channels == 0):
-        expected = f"(C*M, 1, KH, KW) with C = {channels}"
-        raise ShapeError(f"{name}: depthwise_weight has shape {dw.shape}, expected {expected}")
-    if pw.ndim != 4 or pw.shape[1:] != (len(dw), 1, 1) or not len(pw):
-        expected = f"(OC, {len(dw)}) or (OC, {len(dw)}, 1, 1)"
-        raise ShapeError(f"{name}: pointwise_weight has shape {pw.shape}, expected {expected}")
-
-
-def _check_biases(name: str, arrays: dict[str, np.ndarray | None], CM: int, OC: int) -> None:
-    for key, size in (("depthwise_bias", CM), ("bias", OC)):
-        array = arrays[key]
-        if array is not None and array.shape != (size,):
-            raise ShapeError(f"{name}: {key} has shape {array.shape}, expected ({size},)")
 
 
 def spatially_separable_conv2d(
@@ -189,9 +178,13 @@ def spatially_separable_conv2d(
     array([[[16.]]])
     """
     name = "spatially_separable_conv2d"
+    options = Options(stride, padding, dilation, 1, padding_mode, layout, activation, algorithm, precision, device)
+    if wants_device(device, input):
+        arrays = {"input": input, "column": column, "row": row, "bias": bias, "residual": residual}
+        return spatially_separable_on_device(name, arrays, options, out, out_dtype)
     x = as_input(name, "input", input)
     check_keyword(name, "layout", layout, LAYOUTS)
-    channels = x.shape[-3 if layout == "channels_first" else -1] if x.ndim in (3, 4) else 1
+    channels = channels_of(x.shape, layout)
     columns, rows = per_channel(name, "column", column, channels), per_channel(name, "row", row, channels)
     rest = [as_input(name, key, a) for key, a in (("bias", bias), ("residual", residual)) if a is not None]
     dtype = common_dtype(name, x, columns, rows, *rest)
@@ -204,9 +197,7 @@ def spatially_separable_conv2d(
         weight = columns[:, None, :, None] * rows[:, None, None, :]
     if algorithm == "auto" and precision != "strict" and weight.dtype.kind != "c":
         algorithm = "depthwise" if _is_small(weight, columns, rows) else "separable"
-    options = Options(
-        stride, padding, dilation, max(channels, 1), padding_mode, layout, activation, algorithm, precision, device
-    )
+    options = options._replace(groups=max(channels, 1), algorithm=algorithm)
     return convolve(name, x, weight, bias, options, out, result, residual, (columns, rows))
 
 
@@ -224,6 +215,5 @@ def _is_small(weight: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool
 def per_channel(function: str, name: str, value: Any, channels: int) -> np.ndarray:
     """Return a factor as (C, K)."""
     factor = as_input(function, name, value)
-    if factor.ndim not in (1, 2) or (factor.ndim == 2 and len(factor) != channels):
-        raise ShapeError(f"{function}: {name} has shape {factor.shape}, expected (K,) or (C, K) with C = {channels}")
+    check_factor(function, name, factor.shape, channels)
     return np.ascontiguousarray(np.broadcast_to(factor, (channels, factor.shape[-1])))

@@ -108,6 +108,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chollet 2017, arXiv:1610.02357; XNNPACK dwconv2d-chw",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "separable",
@@ -154,6 +155,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Goto and van de Geijn 2008, doi:10.1145/1356052.1356053",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "im2col",

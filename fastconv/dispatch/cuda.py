@@ -12,6 +12,9 @@ from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.geometry.conv_transpose import TransposeGeometry
 
+# Rows whose kernel on the device is another one's: the implicit GEMM reads a 1x1 kernel's columns where they lie.
+_KERNELS = {"pointwise": "conv_direct:program"}
+
 
 def begin(function: str, **arrays: Any) -> Any:
     """Return the call of an operation on the device, with its arrays there, or raise what is missing."""
@@ -19,21 +22,25 @@ def begin(function: str, **arrays: Any) -> Any:
 
 
 def convolution(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Any:
-    """Return the program of a convolution on the device: of the row that was asked for, else of the first that can."""
+    """Return the program of a convolution on the device, of the row that `chosen` returns."""
+    row = chosen(function, g, algorithm, precision)
+    return load(_KERNELS.get(row.name, row.kernel), "cuda")(function, g, activation)
+
+
+def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Algorithm:
+    """Return the row that runs on the device: the one that was asked for, else the first that can."""
     rows = [row for row in TABLE if "cuda" in row.backends]
     judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) for row in rows}
     able = [row for row, refused in judged.items() if refused is None]
     if algorithm in ("auto", "measure"):
-        row = able[0]
-    else:
-        named = [row for row in able if row.name == algorithm]
-        if not named:
-            reasons = [refused for row, refused in judged.items() if row.name == algorithm]
-            reason = reasons[0] if reasons else "this version does not have it on CUDA"
-            names = ", ".join(row.name for row in able)
-            raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
-        row = named[0]
-    return load(row.kernel, "cuda")(function, g, activation)
+        return able[0]
+    named = [row for row in able if row.name == algorithm]
+    if not named:
+        reasons = [refused for row, refused in judged.items() if row.name == algorithm]
+        reason = reasons[0] if reasons else "this version does not have it on CUDA"
+        names = ", ".join(row.name for row in able)
+        raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
+    return named[0]
 
 
 def transposed(function: str, g: TransposeGeometry, activation: str | None, algorithm: str) -> Any:

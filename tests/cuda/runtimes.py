@@ -47,7 +47,7 @@ class _HostRuntime:
     """
 
     capability: toolchain.Capability = (8, 0)
-    # One for all: the library keeps tables on the device, whichever that is.
+    # Of all of them: the library keeps small tables on the device.
     memory: ClassVar[WeakValueDictionary[int, DeviceArray]] = WeakValueDictionary()
 
     def __init__(self) -> None:
@@ -56,6 +56,10 @@ class _HostRuntime:
     def missing(self) -> str | None:
         """Return None: all is there."""
         return None
+
+    def device_number(self) -> int:
+        """Return 0: there is one."""
+        return 0
 
     def to_device(self, array: np.ndarray, stream: Any = 0) -> DeviceArray:
         """Return a copy, with its strides."""

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.cuda
 
 
-def simulated(group: str) -> Any:
-    """Return what a process in which the device is simulated says: by numba-cuda if it is there, else by Numba."""
+def simulated(group: str, *, bundled: bool = False) -> Any:
+    """Return what a process says in which the device is simulated: by numba-cuda if it is there, else by Numba.
+
+    A file of numba-cuda in site-packages puts it in the place of the `numba.cuda` that comes with Numba. With `bundled`
+    the folder is one like any other, whose files of that kind are not read.
+    """
+    folders = [str(ROOT)] + [sysconfig.get_paths()["purelib"]] * bundled
     done = subprocess.run(
-        [sys.executable, "-m", "tests.cuda.checks", group],
+        [sys.executable, *["-S"] * bundled, "-m", "tests.cuda.checks", group],
         cwd=ROOT,
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join(folders)},
         capture_output=True,
         text=True,
         check=False,
@@ -60,3 +66,10 @@ def test_group(group, subtests):
         for capability in toolchain.CAPABILITIES:
             with subtests.test(f"machine code of {name} for {capability}"):
                 assemble(key, capability)
+
+
+@pytest.mark.parametrize("group", ["conv", *(pytest.param(g, marks=pytest.mark.slow) for g in GROUPS if g != "conv")])
+def test_simulator_that_comes_with_numba(group, subtests):
+    for name, failure in simulated(group, bundled=True)["failures"].items():
+        with subtests.test(name):
+            assert failure is None, failure

@@ -21,7 +21,19 @@ from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda import activations
 from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer, upload
 from fastconv.kernels.cuda.epilogue import is_fused, limits
-from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, load, load4, pointer, store4, store_at
+from fastconv.kernels.cuda.memory import (
+    ALIGNMENT,
+    REAL,
+    REAL_CODE,
+    code_of,
+    device,
+    load,
+    load2,
+    load4,
+    pointer,
+    store4,
+    store_at,
+)
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
@@ -40,26 +52,77 @@ TILES = {
 TILES["e"] = TILES["f"]
 # Blocks that keep every multiprocessor of a large device busy.
 BUSY = 256
+# Blocks of a multiprocessor, by their threads: 128 registers each, but 64 threads fetch more and need up to 170.
+BLOCKS = {64: 6, 128: 4, 256: 2}
 # A tap in the padding of k lies so far away that it is never inside.
 FAR = 0x40000000
-SIZES = 28
+# The bit of a tap that is never inside; as many taps of all axes together are bits.
+NEVER, BITS = 1 << 31, 31
+SIZES = 32
 
 
-def implicit_gemm(code: str, tile: Tile, deep: bool, apart: bool = False) -> Kernel:
+def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> Kernel:
     """Return the kernel of one tile and storage type; `g` are the sizes in the order of `Program.run`.
 
-    Only a `deep` one looks where its taps lie along D; `apart` is that of `tile_ops`.
+    In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction;
+    `apart` is that of `tile_ops`.
     """
     BM, BN, BK, TM, TN, WM, WN = tile
     threads, ROWS = tile.threads, tile.steps[0]
     real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile, apart)
-    KSTEP, M4, VECTORS, WARPS, LANES = threads // BN, BM // 4, BM * BK // (4 * threads), BN // WN, WN // TN
-    TAPS, MSTEP, A, PANEL = BK // KSTEP, threads // M4, BM * BK, BK * (BM + BN)
-    BUFFERS = 2 * PANEL
+    KSTEP, VECTORS, WARPS, LANES = threads // BN, BM * BK // (4 * threads), BN // WN, WN // TN
+    TAPS, A, WORDS = BK // KSTEP, BM * BK, 2 if masked else 4
+    # A power of two, so that one bit of an index tells the buffers apart.
+    PANEL = 1 << (BK * (BM + BN) - 1).bit_length()
+    BUFFERS = PANEL + BK * (BM + BN)
+
+    if masked:
+
+        @device
+        def tap(table, kc, AT, corner, sizes):
+            offset, bits = load2(table, kc, AT)
+            return offset, uint32(bits & corner) == uint32(0)
+
+    else:
+
+        @device
+        def tap(table, kc, AT, corner, sizes):
+            offset, kd, kh, kw = load4(table, kc, AT)
+            d, h, w = uint32(corner[0] + kd), uint32(corner[1] + kh), uint32(corner[2] + kw)
+            return offset, (d < sizes[0]) & (h < sizes[1]) & (w < sizes[2])
+
+    @device
+    def outside(first, rate, taps, n, bit):
+        """Return the bits of the taps of one axis that lie outside."""
+        bits = uint32(0)
+        k = uint32(0)
+        while k < taps:
+            if uint32(first + uint32(k * rate)) >= n:
+                bits = uint32(bits | uint32(uint32(1) << uint32(bit + k)))
+            k = uint32(k + uint32(1))
+        return bits
+
+    @device
+    def fetch(a, b, x, weight, table, wa, kc, first, corner, sizes):
+        for v in range(VECTORS):
+            a[v, 0], a[v, 1], a[v, 2], a[v, 3] = load4(weight, wa, v * 4 * threads)
+        for q in range(TAPS):
+            offset, inside = tap(table, kc, q * KSTEP * WORDS, corner, sizes)
+            value = real(0)
+            if inside:
+                value = real(load(x, uint32(first + offset)))
+            b[q] = value
+
+    @device
+    def keep(panels, a, b, to_a, to_b):
+        for v in range(VECTORS):
+            store4(panels, to_a, v * 4 * threads, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
+        for q in range(TAPS):
+            store_at(panels, to_b, q * KSTEP * BN, b[q])
 
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
-        MP, KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:15]
-        SD, SH, SW, PF, PT, PL, YN, YC, YD, YH, YW, WG, flags = g[15:]
+        KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:14]
+        SD, SH, SW, PF, PT, PL, KD, KH, KW, DD, DH, DW, YN, YC, YD, YH, YW, flags = g[14:]
         panels = cuda.shared.array(BUFFERS, real, alignment=ALIGNMENT)
         acc = cuda.local.array((TM, TN), real)
         a = cuda.local.array((VECTORS, 4), real)
@@ -74,13 +137,18 @@ def implicit_gemm(code: str, tile: Tile, deep: bool, apart: bool = False) -> Ker
         oh = uint32(uint32(p % OHW) // OW)
         d0, h0 = uint32(uint32(od * SD) - PF), uint32(uint32(oh * SH) - PT)
         w0 = uint32(uint32(uint32(p % OW) * SW) - PL)
-        if p >= P:
-            h0 = uint32(FAR)
         first = uint32(uint32(uint32(n * XN) + uint32(group * XG)) + uint32(d0 * XD))
         first = uint32(uint32(first + uint32(h0 * XH)) + uint32(w0 * XW))
-        ka, ma = uint32(t // uint32(M4)), uint32(uint32(t % uint32(M4)) * uint32(4))
-        wa = uint32(uint32(uint32(group * WG) + uint32(ka * MP)) + uint32(m0 + ma))
-        to_a, to_b = uint32(uint32(ka * uint32(BM)) + ma), uint32(uint32(uint32(kb * uint32(BN)) + pc) + uint32(A))
+        if masked:
+            bits = uint32(outside(d0, DD, KD, D, uint32(0)) | outside(h0, DH, KH, H, KD))
+            bits = uint32(bits | outside(w0, DW, KW, W, uint32(KD + KH)))
+            corner = uint32(0xFFFFFFFF) if p >= P else uint32(bits | uint32(NEVER))
+        else:
+            corner = (d0, uint32(FAR) if p >= P else h0, w0)
+        block = uint32(uint32(group * uint32(cuda.gridDim.y)) + uint32(cuda.blockIdx.y))
+        wa = uint32(uint32(uint32(block * uint32(KT + uint32(1))) * uint32(A)) + uint32(t * uint32(4)))
+        kc = uint32(kb * uint32(WORDS))
+        to_a, to_b = uint32(t * uint32(4)), uint32(uint32(uint32(kb * uint32(BN)) + pc) + uint32(A))
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
         fm = uint32(
             uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4))
@@ -91,31 +159,20 @@ def implicit_gemm(code: str, tile: Tile, deep: bool, apart: bool = False) -> Ker
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
-        kc = uint32(kb * uint32(4))
-        for step in range(uint32(0), uint32(KT + uint32(1))):
-            here = uint32(uint32(uint32(step) & uint32(1)) * uint32(PANEL))
-            if step < KT:
-                for v in range(VECTORS):
-                    at = uint32(wa + uint32(uint32(v * MSTEP) * MP))
-                    a[v, 0], a[v, 1], a[v, 2], a[v, 3] = load4(weight, at, 0)
-                for q in range(TAPS):
-                    offset, kd, kh, kw = load4(table, kc, q * KSTEP * 4)
-                    value = real(0)
-                    inside = (uint32(h0 + kh) < H) & (uint32(w0 + kw) < W)
-                    if deep:
-                        inside = inside & (uint32(d0 + kd) < D)
-                    if inside:
-                        value = real(load(x, uint32(first + offset)))
-                    b[q] = value
-                wa, kc = uint32(wa + uint32(uint32(BK) * MP)), uint32(kc + uint32(4 * BK))
-            if step > 0:
-                before = uint32(uint32(PANEL) - here)
-                updates(acc, panels, uint32(before + fm), uint32(uint32(before + fn) + uint32(A)))
-            if step < KT:
-                for v in range(VECTORS):
-                    store4(panels, uint32(here + to_a), v * MSTEP * BM, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
-                for q in range(TAPS):
-                    store_at(panels, uint32(here + to_b), q * KSTEP * BN, b[q])
+        from_a, from_b, sizes = fm, uint32(fn + uint32(A)), (D, H, W)
+        if KT:
+            fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
+            keep(panels, a, b, to_a, to_b)
+        cuda.syncthreads()
+        step = uint32(0)
+        while step < KT:
+            # After the last taps come zeros that nobody uses: a branch would cost more than to fetch them.
+            step, wa, kc = uint32(step + uint32(1)), uint32(wa + uint32(A)), uint32(kc + uint32(WORDS * BK))
+            fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
+            updates(acc, panels, from_a, from_b)
+            from_a, from_b = uint32(from_a ^ uint32(PANEL)), uint32(from_b ^ uint32(PANEL))
+            to_a, to_b = uint32(to_a ^ uint32(PANEL)), uint32(to_b ^ uint32(PANEL))
+            keep(panels, a, b, to_a, to_b)
             cuda.syncthreads()
         p, m = uint32(n0 + fn), uint32(m0 + fm)
         oc, columns = uint32(uint32(group * OCG) + m), uint32(P - min(P, p))
@@ -135,7 +192,7 @@ def implicit_gemm(code: str, tile: Tile, deep: bool, apart: bool = False) -> Ker
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(REAL_CODE[code]), array, array, array, pointer("I"), own, types.UniTuple(real, 3))
-    return Kernel(conv_implicit_gemm, arguments, threads, 2 if threads == 256 and code != "d" else 1)
+    return Kernel(conv_implicit_gemm, arguments, threads, BLOCKS[threads])
 
 
 def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
@@ -156,18 +213,19 @@ class Program:
         pixels = g.N * g.OD * g.OH * g.OW
         self.tile = tile or best_tile(self.code, g.OCG, pixels, g.G)
         self.K = g.ICG * g.KD * g.KH * g.KW
-        self.KP, self.MP = (-(-size // step) * step for size, step in ((self.K, self.tile.BK), (g.OCG, self.tile.BM)))
+        # The kernel fetches one step of taps more than it uses.
+        self.KP = (blocks_of(self.K, self.tile.BK) + 1) * self.tile.BK
+        self.MP = blocks_of(g.OCG, self.tile.BM) * self.tile.BM
         self.grid = (blocks_of(pixels, self.tile.BN), self.MP // self.tile.BM, g.G)
         if max(self.grid[1:]) > GRID_LIMIT or max(pixels, g.G * self.KP * self.MP, 4 * self.KP) >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
-        # Without depth, od is 0 and its only tap inside.
-        self.deep = g.axes == 3
+        self.masked = g.KD + g.KH + g.KW <= BITS
         self.fused = is_fused(activation)
         self.clamp = limits(activation if self.fused else None, self.code)
 
     def pack(self, stream: Any, weight: Buffer) -> Buffer:
         """Return the weight as the kernel reads it."""
-        return pack(stream, weight, self.geometry.G, self.KP, self.MP)
+        return pack(stream, weight, self.geometry.G, self.KP, self.tile.BM)
 
     def run(
         self, stream: Any, x: Buffer, packed: Buffer | None, bias: Buffer | None, residual: Buffer | None, out: Buffer
@@ -184,13 +242,13 @@ class Program:
         # Rows and planes one after the other are one row.
         apart = (g.OD > 1 and YD != g.OH * YH) or (g.OH > 1 and YH != g.OW * YW)
         flags = (bias is not None) + 2 * (residual is not None)
-        sizes: tuple[int, ...] = (self.MP, self.KP // self.tile.BK, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
+        sizes: tuple[int, ...] = (self.KP // self.tile.BK - 1, g.N * g.OD * g.OH * g.OW, g.OCG, g.OD * g.OH * g.OW)
         sizes += (g.OH * g.OW, g.OW, XN, XC * g.ICG, XD, XH, XW, g.D, g.H, g.W, g.SD, g.SH, g.SW)
-        sizes += (g.PF, g.PT, g.PL, YN, YC, YD, YH, YW, self.KP * self.MP, flags)
+        sizes += (g.PF, g.PT, g.PL, g.KD, g.KH, g.KW, g.DD, g.DH, g.DW, YN, YC, YD, YH, YW, flags)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
-        table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP)
+        table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.KP, self.masked)
         arguments = (x, packed, bias, residual, out, table, numbers, self.clamp)
-        launch(stream, implicit_gemm, (self.code, self.tile, self.deep, apart), self.grid, arguments)
+        launch(stream, implicit_gemm, (self.code, self.tile, self.masked, apart), self.grid, arguments)
         if not self.fused:
             activations.run(stream, self.activation, out, out)
 
@@ -201,13 +259,20 @@ def channels_first(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def tap_table(taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int) -> Buffer:
-    """Return for each k (offset in elements, kd*DD, kh*DH, kw*DW) on the device."""
-    table = np.full((KP, 4), FAR, np.uint32)
+def tap_table(
+    taps: tuple[int, ...], rates: tuple[int, ...], strides: tuple[int, ...], KP: int, masked: bool = False
+) -> Buffer:
+    """Return for each k (offset in elements, its bits) or (offset, kd*DD, kh*DH, kw*DW) on the device."""
+    table = np.full((KP, 2 if masked else 4), NEVER if masked else FAR, np.uint32)
     K = math.prod(taps)
-    at = np.indices(taps).reshape(4, K) * np.array((1, *rates))[:, None]
-    table[:K, 0] = np.array(strides, np.uint64) @ at.astype(np.uint64) & 0xFFFFFFFF
-    table[:K, 1:] = at[1:].T
+    at = np.indices(taps).reshape(4, K)
+    places = at * np.array((1, *rates))[:, None]
+    table[:K, 0] = np.array(strides, np.uint64) @ places.astype(np.uint64) & 0xFFFFFFFF
+    if masked:
+        first = np.cumsum((0, *taps[1:3]))[:, None]
+        table[:K, 1] = (1 << at[1:] + first).sum(0)
+    else:
+        table[:K, 1:] = places[1:].T
     return upload(table)
 
 

@@ -48,12 +48,14 @@ class Program:
         rows: list[np.ndarray] = []
         for each, conv in zip(along, convolutions, strict=True):
             program = conv_direct.Program(function, conv, fused, self.tile)
-            row = sum(numbers.size for numbers in rows)
-            self.pieces.append(Piece(program, tuple(phase.starts[0] for phase in each), row))
-            rows.append(rows_of((g.G, g.ICG, g.OCG), g.kernel, [_taps(phase) for phase in each], program.KP))
-        self.rows: np.ndarray = np.concatenate([each.reshape(-1) for each in rows]) if rows else np.empty(0, np.uint32)
-        self.MP = -(-g.OCG // self.tile.BM) * self.tile.BM
-        if self.rows.size * self.MP >= LIMIT:
+            self.pieces.append(
+                Piece(program, tuple(phase.starts[0] for phase in each), sum(len(numbers) for numbers in rows))
+            )
+            rows.append(
+                rows_of((g.G, g.ICG, g.OCG), g.kernel, [_taps(phase) for phase in each], program.KP, self.tile.BM)
+            )
+        self.rows: np.ndarray = np.concatenate(rows) if rows else np.empty((0, 2), np.uint32)
+        if len(self.rows) * self.tile.BM >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
         # Where no tap comes stands what no input gives.
         self.constant = conv_direct.Program(function, _constant(g), fused) if has_gaps(g) else None
@@ -69,14 +71,14 @@ class Program:
 
     def _run_phases(self, stream: Any, x: Buffer, weight: Buffer, bias: Buffer | None, out: Buffer) -> None:
         g = self.geometry
-        packed = pack(stream, weight, _uploaded(self.rows.tobytes()), self.MP)
+        packed = pack(stream, weight, _uploaded(self.rows.tobytes()), self.tile.BM)
         first = 2 if g.layout == "channels_first" else 1
         steps = out.strides[first : first + 3]
         apart = tuple(step * own for step, own in zip(g.stride, steps, strict=True))
         strides = (*out.strides[:first], *apart, *out.strides[first + 3 :])
         for program, start, row in self.pieces:
             begin = sum(at * step for at, step in zip(start, steps, strict=True))
-            program.run(stream, x, packed.part(row * self.MP), bias, None, out.part(begin, strides))
+            program.run(stream, x, packed.part(row * self.tile.BM), bias, None, out.part(begin, strides))
 
 
 def _taps(phase: Phase) -> list[int]:

@@ -9,7 +9,10 @@ import numpy as np
 
 from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda.buffers import Buffer, empty, limit, steps_of
-from fastconv.kernels.cuda.runtime import SIMULATED
+from fastconv.kernels.cuda.runtime import SIMULATED, current
+
+# Of DLPack's devices.
+_CUDA = 2
 
 
 def library_of(array: Any) -> str:
@@ -32,6 +35,11 @@ def new(like: Any, shape: tuple[int, ...], dtype: np.dtype, stream: Any) -> Buff
 
 def read(function: str, name: str, array: Any, stream: Any) -> Buffer:
     """Return an array on the device, of any library, without a copy."""
+    number, expected = _device_number(array), current().device_number()
+    if number not in (None, expected):
+        raise UnsupportedError(
+            f"{function}: {name} is on CUDA device {number}, expected device {expected}, the current one"
+        )
     buffer = _buffer(function, name, array, stream)
     limit(function, name, buffer.shape, buffer.strides)
     return buffer
@@ -50,6 +58,15 @@ def current_stream(array: Any) -> Any:
     else:
         handle = module.cuda.get_current_stream().ptr
     return cuda.external_stream(handle) if handle else 0
+
+
+def _device_number(array: Any) -> int | None:
+    """Return the number of the device of an array; None: its library does not say."""
+    try:
+        kind, number = array.__dlpack_device__()
+    except Exception:
+        return None
+    return int(number) if kind == _CUDA else None
 
 
 def _buffer(function: str, name: str, array: Any, stream: Any) -> Buffer:
@@ -78,7 +95,8 @@ def _simulated(array: Any) -> Buffer:
 
     whole = array._ary.flags.c_contiguous
     flat = array.reshape(-1) if whole else cuda.to_device(np.ascontiguousarray(array._ary).reshape(-1))
-    return Buffer(flat, array.shape, steps_of(array.shape), array._ary.dtype, array)
+    shape = tuple(array._ary.shape)
+    return Buffer(flat, shape, steps_of(shape), array._ary.dtype, array)
 
 
 def _from_interface(array: Any, stream: Any) -> Buffer:

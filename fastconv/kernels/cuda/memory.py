@@ -66,6 +66,11 @@ if SIMULATED:
         """array[i], which no kernel writes meanwhile"""
         return array[int(i)]
 
+    def load2(array, i, OFFSET):
+        """array[i + OFFSET : +2], at a multiple of 8 bytes, which no kernel writes meanwhile"""
+        at = int(i) + OFFSET
+        return array[at], array[at + 1]
+
     def load4(array, i, OFFSET):
         """array[i + OFFSET : +4], at a multiple of 16 bytes, which no kernel writes meanwhile"""
         at = int(i) + OFFSET
@@ -139,6 +144,17 @@ else:
             return read_only(builder, address(context, builder, signature.args[0], args[0], args[1]))
 
         return array.dtype(array, U32), codegen
+
+    @intrinsic
+    def load2(typing, array, i, OFFSET):
+        """array[i + OFFSET : +2], at a multiple of 8 bytes, which no kernel writes meanwhile"""
+
+        def codegen(context, builder, signature, args):
+            vector = read_only(builder, address(context, builder, signature.args[0], *args), 2)
+            values = [builder.extract_element(vector, I32(k)) for k in range(2)]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return types.UniTuple(array.dtype, 2)(array, U32, types.int64), codegen
 
     @intrinsic
     def load4(typing, array, i, OFFSET):

@@ -1,4 +1,4 @@
-"""Weights in the order that the tiles read: for each group [k][oc], padded with zeros to whole tiles."""
+"""Weights in the order that the tiles read: for each block of channels [k][oc], padded with zeros to whole tiles."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def transpose(code: str, threads: int) -> Kernel:
     real = REAL[code]
 
     def pack_weight(weight, packed, g):
-        total, K, KP, OCG, MP = g
+        total, K, KP, OCG, MT, BM = g
         i = uint32(uint32(uint32(cuda.blockIdx.x) * uint32(threads)) + uint32(cuda.threadIdx.x))
         if i >= total:
             return
-        row = uint32(i // MP)
-        m = uint32(i - uint32(row * MP))
-        group = uint32(row // KP)
-        k = uint32(row - uint32(group * KP))
+        row = uint32(i // BM)
+        block = uint32(row // KP)
+        group = uint32(block // MT)
+        k = uint32(row - uint32(block * KP))
+        m = uint32(uint32(uint32(block - uint32(group * MT)) * BM) + uint32(i - uint32(row * BM)))
         value = real(0)
         if m < OCG and k < K:
             oc = uint32(uint32(group * OCG) + m)
             value = real(load(weight, uint32(uint32(oc * K) + k)))
         packed[i] = value
 
-    numbers = types.UniTuple(types.uint32, 5)
+    numbers = types.UniTuple(types.uint32, 6)
     return Kernel(pack_weight, (pointer(code), pointer(REAL_CODE[code]), numbers), threads)
 
 
-def pack(stream: Any, weight: Buffer, groups: int, KP: int, MP: int) -> Buffer:
-    """Return the packed form of a contiguous weight (OC, ICG, *K): (groups, KP, MP)."""
+def pack(stream: Any, weight: Buffer, groups: int, KP: int, BM: int) -> Buffer:
+    """Return the packed form of a contiguous weight (OC, ICG, *K): (groups, blocks of channels, KP, BM)."""
     OC, K = weight.shape[0], int(np.prod(weight.shape[1:], dtype=np.int64))
-    code = code_of(weight.dtype)
-    packed = empty((groups, KP, MP), as_dtype(REAL_CODE[code]), stream)
-    total = groups * KP * MP
-    numbers = tuple(map(np.uint32, (total, K, KP, OC // groups, MP)))
-    launch(stream, transpose, (code, THREADS), blocks_of(total, THREADS), (weight, packed, numbers))
+    code, MT = code_of(weight.dtype), blocks_of(OC // groups, BM)
+    packed = empty((groups, MT, KP, BM), as_dtype(REAL_CODE[code]), stream)
+    numbers = tuple(map(np.uint32, (packed.size, K, KP, OC // groups, MT, BM)))
+    launch(stream, transpose, (code, THREADS), blocks_of(packed.size, THREADS), (weight, packed, numbers))
     return packed

@@ -38,6 +38,12 @@ class Runtime:
         """Return what CUDA lacks on this machine, in words, or None."""
         return _missing()
 
+    def device_number(self) -> int:
+        """Return the number of the device on which kernels run."""
+        from numba import cuda
+
+        return int(cuda.get_current_device().id)
+
     def to_device(self, flat: np.ndarray, stream: Any) -> Any:
         """Return a copy of a one-dimensional array on the device."""
         from numba import cuda
@@ -82,6 +88,10 @@ class Simulator(Runtime):
     def missing(self) -> str | None:
         """Return None: it is there."""
         return None
+
+    def device_number(self) -> int:
+        """Return 0: there is one."""
+        return 0
 
     def device_array(self, shape: tuple[int, ...], dtype: np.dtype, stream: Any) -> Any:
         """Return an array of NaN, so that what a kernel leaves out shows."""

@@ -6,6 +6,8 @@ Each module has ``CHECKS``, a dict of functions without arguments; one that comp
 
 from __future__ import annotations
 
-from tests.cuda.checks import activations, conv, gradients, transposed
+import importlib
+import pkgutil
 
-GROUPS = {module.__name__.rpartition(".")[2]: module for module in (activations, conv, gradients, transposed)}
+_NAMES = [name for _, name, _ in pkgutil.iter_modules(__path__) if name not in ("__main__", "inputs")]
+GROUPS = {name: importlib.import_module(f"{__name__}.{name}") for name in _NAMES}

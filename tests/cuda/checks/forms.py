@@ -1,0 +1,233 @@
+"""Special forms of convolution on the device: depthwise, pointwise, separable, plans, filters of images."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import fastconv as fc
+from tests.cuda.checks.conv import definition
+from tests.cuda.checks.inputs import integers, raises
+from tests.cuda.runtimes import to_device
+
+DEPTHWISE = {
+    # name: (function, x shape, weight shape, options)
+    "plain": ("conv2d", (2, 3, 9, 7), (3, 1, 3, 3), {"padding": 1}),
+    "multiplier": ("conv2d", (1, 2, 5, 6), (6, 1, 2, 3), {"padding": ((2, 0), (0, 1))}),
+    "stride": ("conv2d", (1, 3, 17, 9), (3, 1, 3, 3), {"stride": 2, "padding": 1}),
+    "stride_over_kernel": ("conv2d", (1, 2, 9, 8), (2, 1, 2, 1), {"stride": (4, 3)}),
+    "dilation": ("conv2d", (1, 2, 20, 7), (2, 1, 3, 3), {"dilation": (2, 3), "padding": 2}),
+    "stride_and_dilation": (
+        "conv2d",
+        (1, 2, 25, 7),
+        (2, 1, 3, 2),
+        {"dilation": (3, 2), "stride": (2, 2), "padding": 3},
+    ),
+    "tall": ("conv2d", (1, 1, 13, 5), (2, 1, 11, 2), {"padding": "same"}),
+    "crop": ("conv2d", (1, 2, 7, 8), (2, 1, 3, 3), {"padding": ((-1, 1), (2, -2))}),
+    "one_pixel": ("conv2d", (2, 3, 1, 1), (3, 1, 1, 1), {}),
+    "no_batch": ("conv2d", (0, 2, 5, 5), (2, 1, 3, 3), {}),
+    "unbatched": ("conv2d", (2, 5, 5), (4, 1, 3, 3), {}),
+    "last": ("conv2d", (2, 5, 9, 3), (3, 1, 3, 3), {"padding": 1, "layout": "channels_last"}),
+    "last_multiplier": ("conv2d", (1, 9, 5, 2), (6, 1, 3, 2), {"stride": (1, 2), "layout": "channels_last"}),
+    "series": ("conv1d", (2, 3, 9), (3, 1, 3), {"padding": "causal", "dilation": 2}),
+    "volume": ("conv3d", (1, 2, 4, 9, 3), (2, 1, 2, 3, 2), {"padding": 1, "stride": (2, 1, 1), "dilation": (2, 1, 1)}),
+    "reflect": ("conv2d", (1, 2, 9, 4), (2, 1, 3, 3), {"padding": ((2, 1), (3, 0)), "padding_mode": "reflect"}),
+}
+
+
+def channels(shape, function, options):
+    """Return the channels of an input."""
+    return shape[-1] if options.get("layout") == "channels_last" else shape[-1 - int(function[4])]
+
+
+def check_depthwise(name, dtype):
+    function, x_shape, w_shape, options = DEPTHWISE[name]
+    options = {**options, "groups": channels(x_shape, function, options)}
+    x, w, bias = integers(x_shape, 1, dtype), integers(w_shape, 2, dtype), integers(w_shape[:1], 3, dtype)
+    expected = definition(function, x, w, options, bias)
+    got = getattr(fc, function)(x, w, bias, device="cuda", algorithm="depthwise", **options)
+    assert got.dtype == x.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+def check_depthwise_function():
+    x, w, bias = integers((2, 3, 9, 5), 1), integers((6, 1, 3, 3), 2), integers((6,), 3)
+    residual = integers((2, 6, 5, 3), 4)
+    options = {"stride": 2, "padding": 1}
+    expected = definition("conv2d", x, w, {**options, "groups": 3}, bias, residual, "relu")
+    rest = {**options, "residual": residual, "activation": "relu"}
+    np.testing.assert_array_equal(fc.depthwise_conv2d(x, w, bias, device="cuda", **rest), expected)
+    got = fc.depthwise_conv2d(to_device(x), to_device(w), bias, **rest)
+    np.testing.assert_array_equal(got.copy_to_host(), expected)
+    expected = definition("conv2d", x, w, {**options, "groups": 3}, bias, residual, "silu")
+    rest["activation"] = "silu"
+    np.testing.assert_allclose(fc.depthwise_conv2d(x, w, bias, device="cuda", **rest), expected, 1e-6, 1e-6)
+    # A strided input is read where it lies.
+    strided = to_device(np.ascontiguousarray(x.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1))
+    plain = definition("conv2d", x, w, {"groups": 3, "padding": 1})
+    np.testing.assert_array_equal(fc.depthwise_conv2d(strided, w, padding=1).copy_to_host(), plain)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    got = fc.depthwise_conv2d(to_device(last), w, padding=1, layout="channels_last").copy_to_host()
+    np.testing.assert_array_equal(got, plain.transpose(0, 2, 3, 1))
+
+
+def check_depthwise_special_values():
+    x = integers((1, 2, 9, 4), 1)
+    x[0, 0, 1, 1], x[0, 1, 8, 3] = np.nan, np.inf
+    w = np.ones((2, 1, 3, 2), np.float32)
+    # Padding is arithmetic zeros.
+    w[1, 0, 0, 0] = np.inf
+    options = {"padding": 1, "groups": 2}
+    for activation in (None, "relu", "leaky_relu"):
+        with np.errstate(invalid="ignore"):
+            expected = definition("conv2d", x, w, options, activation=activation)
+        got = fc.conv2d(x, w, activation=activation, device="cuda", algorithm="depthwise", **options)
+        np.testing.assert_allclose(got, expected, 1e-6)
+
+
+def check_pointwise():
+    x, w, bias = integers((2, 3, 4, 5), 1), integers((4, 3), 2), integers((4,), 3)
+    expected = definition("conv2d", x, w[:, :, None, None], {}, bias)
+    np.testing.assert_array_equal(fc.pointwise_conv2d(x, w, bias, device="cuda"), expected)
+    turned = to_device(np.ascontiguousarray(w.T).T)
+    got = fc.pointwise_conv2d(to_device(x), turned, bias, algorithm="pointwise")
+    np.testing.assert_array_equal(got.copy_to_host(), expected)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    got = fc.pointwise_conv2d(last[0], w[:, :, None, None], bias, layout="channels_last", device="cuda")
+    np.testing.assert_array_equal(got, expected.transpose(0, 2, 3, 1)[0])
+
+
+SEPARABLE = {
+    # name: (x shape, depthwise weight shape, options)
+    "plain": ((2, 3, 6, 7), (3, 1, 3, 3), {"padding": 1}),
+    "multiplier_stride": ((1, 2, 9, 7), (6, 1, 3, 2), {"stride": 2, "padding": ((1, 0), (0, 2))}),
+    "last": ((2, 6, 5, 3), (3, 1, 3, 3), {"padding": 1, "dilation": 2, "layout": "channels_last"}),
+    "reflect": ((2, 5, 5), (2, 1, 3, 3), {"padding": 1, "padding_mode": "reflect"}),
+    "no_channels": ((1, 0, 4, 4), (0, 1, 3, 3), {}),
+    "no_batch": ((0, 2, 4, 4), (2, 1, 3, 3), {}),
+}
+
+
+def check_separable(name, dtype, whole=True):
+    x_shape, dw_shape, options = SEPARABLE[name]
+    x, dw, pw = integers(x_shape, 1, dtype), integers(dw_shape, 2, dtype, -2, 3), integers((5, dw_shape[0]), 3, dtype)
+    bias = integers((5,), 4, dtype)
+    rest = {"depthwise_bias": integers(dw_shape[:1], 5, dtype), "depthwise_activation": "relu"} if whole else {}
+    expected = fc.separable_conv2d(x, dw, pw, bias, activation="relu6", **rest, **options)
+    got = fc.separable_conv2d(x, dw, pw, bias, activation="relu6", device="cuda", **rest, **options)
+    assert got.dtype == x.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+def check_separable_device_arrays():
+    x, dw, pw = integers((1, 3, 5, 5), 1), integers((3, 1, 3, 3), 2), integers((4, 3, 1, 1), 3)
+    residual = integers((1, 4, 3, 3), 4)
+    expected = fc.separable_conv2d(x, dw, pw, residual=residual)
+    here = to_device(x)
+    got = fc.separable_conv2d(here, dw, to_device(pw), residual=residual)
+    assert type(got) is type(here)
+    np.testing.assert_array_equal(got.copy_to_host(), expected)
+    got = fc.separable_conv2d(here, dw, pw, residual=residual, depthwise_activation="gelu", activation="tanh")
+    expected = fc.separable_conv2d(x, dw, pw, residual=residual, depthwise_activation="gelu", activation="tanh")
+    np.testing.assert_allclose(got.copy_to_host(), expected, 1e-5, 1e-6)
+
+
+FACTORS = {
+    # name: (x shape, column shape, row shape, options)
+    "plain": ((2, 2, 7, 6), (3,), (5,), {"padding": "same"}),
+    "each": ((1, 3, 34, 3), (3, 4), (3, 2), {"padding": 1}),
+    "stride_dilation": ((1, 2, 9, 9), (3,), (2, 2), {"stride": 2, "dilation": (1, 3), "padding": ((2, 0), (1, 2))}),
+    "last": ((2, 6, 12, 3), (3, 3), (3,), {"padding": 1, "layout": "channels_last"}),
+    "symmetric": ((1, 1, 4, 4), (5,), (5,), {"padding": 2, "padding_mode": "symmetric"}),
+    "too_tall": ((1, 2, 5, 4), (9,), (3, 3)[:1], {"padding": "same", "dilation": (11, 1)}),
+    "too_tall_last": ((1, 5, 4, 2), (2, 9), (3,), {"padding": "same", "dilation": (11, 1), "layout": "channels_last"}),
+    "unbatched": ((2, 5, 5), (3,), (3,), {}),
+    "no_batch": ((0, 2, 5, 5), (3,), (3,), {}),
+}
+
+
+def check_factors(name, dtype, **more):
+    x_shape, column_shape, row_shape, options = FACTORS[name]
+    x, column, row = integers(x_shape, 1, dtype), integers(column_shape, 2, dtype), integers(row_shape, 3, dtype)
+    C = channels(x_shape, "conv2d", options)
+    columns, rows = (np.broadcast_to(f, (C, f.shape[-1])) for f in (column, row))
+    w, bias = columns[:, None, :, None] * rows[:, None, None, :], integers((C,), 4, dtype)
+    expected = definition("conv2d", x, w, {**options, "groups": C}, bias, activation="relu")
+    got = fc.spatially_separable_conv2d(x, column, row, bias, activation="relu", device="cuda", **options, **more)
+    assert got.dtype == x.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+def check_factors_of_device_arrays():
+    x, column, row, residual = (integers(s, i) for i, s in enumerate([(1, 2, 5, 5), (2, 3), (3,), (1, 2, 3, 3)]))
+    w = column[:, None, :, None] * row[None, None, None]
+    expected = definition("conv2d", x, w, {"groups": 2}, residual=residual)
+    turned = to_device(np.ascontiguousarray(column.T).T)
+    got = fc.spatially_separable_conv2d(to_device(x), turned, to_device(row), residual=to_device(residual))
+    np.testing.assert_array_equal(got.copy_to_host(), expected)
+
+
+def check_plan():
+    x, w, bias, residual = (integers(s, i) for i, s in enumerate([(2, 3, 6, 5), (4, 3, 3, 3), (4,), (2, 4, 6, 5)]))
+    expected = definition("conv2d", x, w, {"padding": 1}, bias, residual, "relu")
+    weight = to_device(w)
+    plan = fc.plan_conv2d(x.shape, weight, bias, padding=1, activation="relu")
+    assert plan.algorithm == "direct"
+    assert "n2ic3h6w5" in repr(plan)
+    here = to_device(x)
+    np.testing.assert_array_equal(plan(here, residual=residual).copy_to_host(), expected)
+    out = to_device(np.full(expected.shape, np.nan, np.float32))
+    assert plan(here, out, residual=to_device(residual)) is out
+    np.testing.assert_array_equal(out.copy_to_host(), expected)
+    got = plan(x, residual=residual)
+    assert type(got) is np.ndarray
+    np.testing.assert_array_equal(got, expected)
+    raises(fc.ShapeError, "input has shape", lambda: plan(x[:1]))
+    raises(fc.DtypeError, "input has dtype float64", lambda: plan(x.astype("f8")))
+    raises(fc.UnsupportedError, "pool", lambda: fc.plan_conv2d(x.shape, w, pool=2, device="cuda"))
+
+
+def check_plan_owns_its_weight():
+    x, w, bias = integers((3, 9, 4), 1, "int8"), integers((3, 1, 3, 3), 2), integers((3,), 3)
+    expected = definition("conv2d", x.astype("f4"), w, {"groups": 3, "padding": 1}, bias)
+    weight, added = to_device(w), to_device(bias)
+    plan = fc.plan_conv2d(x.shape, weight, added, padding=1, groups=3, device="cuda")
+    assert plan.algorithm == "depthwise"
+    for array in (weight, added):
+        fc.activations.relu(array, out=array)
+    np.testing.assert_array_equal(plan(x), expected)
+
+
+def check_errors_of_forms():
+    x, w = to_device(integers((1, 2, 4, 4), 1)), integers((2, 1, 3, 3), 2)
+    raises(fc.ShapeError, "weight has shape", lambda: fc.pointwise_conv2d(x, w))
+    raises(fc.ShapeError, "depthwise_weight has shape", lambda: fc.separable_conv2d(x, w[:1], w[0, 0]))
+    raises(fc.ShapeError, "pointwise_weight has shape", lambda: fc.separable_conv2d(x, w, w[0, 0]))
+    raises(fc.ShapeError, "column has shape", lambda: fc.spatially_separable_conv2d(x, w, w[0, 0, 0]))
+    raises(fc.UnsupportedError, "groups must equal", lambda: fc.conv2d(x, w[:, [0, 0]], algorithm="depthwise"))
+    raises(fc.UnsupportedError, "kernel must be 1x1", lambda: fc.conv2d(x, w[:, [0, 0]], algorithm="pointwise"))
+    raises(fc.OptionError, "layout", lambda: fc.depthwise_conv2d(x, w, layout="NCHW"))
+
+
+CHECKS = {
+    **{f"depthwise-{name}-float32": partial(check_depthwise, name, "float32") for name in DEPTHWISE},
+    **{f"depthwise-{n}-{d}": partial(check_depthwise, n, d) for n in ("plain", "last") for d in ("float64", "float16")},
+    "depthwise_function": check_depthwise_function,
+    "depthwise_special_values": check_depthwise_special_values,
+    "pointwise": check_pointwise,
+    **{f"separable-{name}": partial(check_separable, name, "float32") for name in SEPARABLE},
+    "separable-float16": partial(check_separable, "plain", "float16", False),
+    "separable-float64": partial(check_separable, "last", "float64"),
+    "separable_device_arrays": check_separable_device_arrays,
+    **{f"factors-{name}": partial(check_factors, name, "float32") for name in FACTORS},
+    "factors-float64": partial(check_factors, "last", "float64"),
+    "factors-float16": partial(check_factors, "plain", "float16"),
+    "factors-strict": partial(check_factors, "each", "float32", precision="strict"),
+    "factors-direct": partial(check_factors, "last", "float32", algorithm="direct"),
+    "factors_of_device_arrays": check_factors_of_device_arrays,
+    "plan": check_plan,
+    "plan_owns_its_weight": check_plan_owns_its_weight,
+    "errors_of_forms": check_errors_of_forms,
+}
