@@ -53,7 +53,7 @@ class Pull:
         return self.new(self.arrays[name].shape)
 
     def results(self, given: dict[str, Any], gradients: Iterable[Any]) -> tuple[Any, ...]:
-        """Return the gradients of named arrays in their dtypes: None if one is not wanted, a residual if it is there."""
+        """Return gradients of named arrays in their dtypes: None if not wanted; a residual only if it is there."""
         pairs = [(name, each) for name, each in zip(given, gradients, strict=True) if _is_listed(name, given[name])]
         return tuple(self.call.finish(d, dtype=self.dtypes[name]) if name in self.dtypes else None for name, d in pairs)
 
@@ -278,8 +278,8 @@ def conv_transpose_vjp(
     dy, back = pull.activated(activation, dy, again), adjoint(g)
     dx = dw = db = None
     if "input" in pull.dtypes:
-        options = Options(precision=options.precision)
-        dx = pull.forward(back, None, options, (dy, w, None, None), pull.new(x.shape))
+        plain = Options(precision=options.precision)
+        dx = pull.forward(back, None, plain, (dy, w, None, None), pull.new(x.shape))
     if "weight" in pull.dtypes:
         dw = pull.weight(back, dy, x, pull.like("weight"))
     if "bias" in pull.dtypes:

@@ -45,10 +45,12 @@ class Program:
         pixels = max((conv.N * conv.OD * conv.OH * conv.OW for conv in convolutions), default=0)
         self.tile = conv_direct.best_tile(code_of(np.dtype(g.dtype)), g.OCG, pixels, g.G)
         self.pieces: list[Piece] = []
-        rows = []
+        rows: list[np.ndarray] = []
         for each, conv in zip(along, convolutions, strict=True):
             program = conv_direct.Program(function, conv, fused, self.tile)
-            self.pieces.append(Piece(program, tuple(phase.starts[0] for phase in each), sum(map(len, rows))))
+            self.pieces.append(
+                Piece(program, tuple(phase.starts[0] for phase in each), sum(len(numbers) for numbers in rows))
+            )
             rows.append(
                 rows_of((g.G, g.ICG, g.OCG), g.kernel, [_taps(phase) for phase in each], program.KP, self.tile.BM)
             )
@@ -60,10 +62,16 @@ class Program:
 
     def run(self, stream: Any, x: Buffer, weight: Buffer, bias: Buffer | None, out: Buffer) -> None:
         """Fill `out`, contiguous; weight and bias are, too; x and `out` have three spatial axes."""
-        g, shape = self.geometry, out.shape
         if self.constant is not None:
             self.constant.run(stream, x, None, bias, None, out)
-        packed = pack(stream, weight, _uploaded(self.rows.tobytes()), self.tile.BM) if self.pieces else None
+        if self.pieces:
+            self._run_phases(stream, x, weight, bias, out)
+        if not self.fused:
+            activations.run(stream, self.activation, out, out)
+
+    def _run_phases(self, stream: Any, x: Buffer, weight: Buffer, bias: Buffer | None, out: Buffer) -> None:
+        g = self.geometry
+        packed = pack(stream, weight, _uploaded(self.rows.tobytes()), self.tile.BM)
         first = 2 if g.layout == "channels_first" else 1
         steps = out.strides[first : first + 3]
         apart = tuple(step * own for step, own in zip(g.stride, steps, strict=True))
@@ -71,8 +79,6 @@ class Program:
         for program, start, row in self.pieces:
             begin = sum(at * step for at, step in zip(start, steps, strict=True))
             program.run(stream, x, packed.part(row * self.tile.BM), bias, None, out.part(begin, strides))
-        if not self.fused:
-            activations.run(stream, self.activation, out, out._replace(shape=shape))
 
 
 def _taps(phase: Phase) -> list[int]:

@@ -21,13 +21,15 @@ from fastconv.errors import UnsupportedError
 from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer, empty
 from fastconv.kernels.cuda.conv_direct import BUSY, FAR, TILES, channels_first, tap_table
 from fastconv.kernels.cuda.epilogue import limits
-from fastconv.kernels.cuda.gradient_sums import finish
+from fastconv.kernels.cuda.gradient_sums import finish, pair_sums, steps
 from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, load, load4, pointer, store_at
 from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.runtime import Kernel, launch
 from fastconv.kernels.cuda.tile_ops import tile_ops
 
 SKEW = 4
+# A tile that wastes so much of itself loses to sums of single pairs, by the instructions of both.
+WASTE = 16
 # Pixels of a part: fewer do not pay, more would round more.
 LEAST, MOST = 128, 4096
 SIZES = 32
@@ -150,15 +152,18 @@ class Program:
         self.geometry, self.code = g, code_of(np.dtype(g.dtype))
         self.K, self.pixels = g.ICG * g.KD * g.KH * g.KW, g.N * g.OD * g.OH * g.OW
         self.tile = tile_of(self.code, g.OCG, self.K)
+        waste = self.tile.BM * self.tile.BN / max(g.OCG * self.K, 1)
+        self.few = waste > WASTE
         across = -(-self.K // self.tile.BN), -(-g.OCG // self.tile.BM)
         # Enough for a large device, of so many pixels that a part pays, of so few that it rounds little.
         parts = min(-(-BUSY // (across[0] * across[1] * g.G)), self.pixels // LEAST)
         parts = max(1, parts, -(-self.pixels // MOST))
-        steps = -(-self.pixels // self.tile.BK)
-        self.steps = -(-steps // parts)
-        self.parts = -(-steps // max(self.steps, 1)) or 1
+        total = -(-self.pixels // self.tile.BK)
+        self.steps = -(-total // parts)
+        self.parts = -(-total // max(self.steps, 1)) or 1
         self.grid = (*across, g.G * self.parts)
-        if max(self.grid[1:]) > GRID_LIMIT or max(self.pixels + MOST, self.parts * g.OC * self.K) >= LIMIT:
+        blocks, elements = max(self.grid[1:]), max(self.pixels + MOST, self.parts * g.OC * self.K)
+        if (blocks > GRID_LIMIT and not self.few) or elements >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
 
     def run(self, stream: Any, x: Buffer, dy: Buffer, out: Buffer) -> None:
@@ -166,14 +171,16 @@ class Program:
         g = self.geometry
         XN, XC, XD, XH, XW = channels_first(x.strides, g.layout)
         YN, YC, YD, YH, YW = channels_first(dy.strides, g.layout)
-        rest, CW = divmod(self.tile.BK, g.OW)
-        rest, CH = divmod(rest, g.OH)
-        CN, CD = divmod(rest, g.OD)
-        sizes = (self.pixels, self.K, g.G, g.OC, g.OCG, self.steps, g.OD, g.OH, g.OW, CN, CD, CH, CW, g.D, g.H, g.W)
-        sizes += (g.SD, g.SH, g.SW, g.PF, g.PT, g.PL, XN, XC * g.ICG, XD, XH, XW, YN, YC, YD, YH, YW)
+        outputs = g.OD, g.OH, g.OW
+        sizes: tuple[int, ...] = (self.pixels, self.K, g.G, g.OC, g.OCG, self.steps, *outputs)
+        sizes += (*steps(self.tile.BK, outputs), g.D, g.H, g.W, g.SD, g.SH, g.SW, g.PF, g.PT, g.PL)
+        sizes += (XN, XC * g.ICG, XD, XH, XW, YN, YC, YD, YH, YW)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
         KP = self.grid[0] * self.tile.BN
         table = tap_table((g.ICG, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), KP)
+        if self.few:
+            pair_sums(stream, x, dy, table, g, out)
+            return
         parts = out if self.parts == 1 else empty((self.parts, *out.shape), out.dtype, stream)
         arguments = (x, dy, parts, table, numbers, limits(None, self.code))
         launch(stream, correlate, (self.code, self.tile, g.axes == 3), self.grid, arguments)

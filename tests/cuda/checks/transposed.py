@@ -1,4 +1,4 @@
-"""Transposed convolutions and the gradients of convolutions on the device, against the definitions."""
+"""Transposed convolutions on the device, against the definition."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TRANSPOSED = {
     "one_phase": (2, (2, 3, 4, 5), (3, 4, 3, 3), {"padding": 1}),
     "stride": (2, (1, 2, 4, 3), (2, 3, 3, 2), {"stride": 2, "padding": 1, "output_padding": 1}),
     "channels_last": (2, (2, 3, 4, 2), (2, 3, 3, 3), {"stride": (2, 1), "layout": "channels_last"}),
-    "groups": (2, (1, 4, 3, 3), (4, 3, 3, 3), {"stride": 2, "groups": 2}),
-    "depthwise": (2, (1, 3, 3, 3), (3, 1, 2, 2), {"stride": 2, "groups": 3}),
+    "groups": (2, (1, 4, 3, 3), (4, 3, 3, 3), {"stride": (2, 1), "groups": 2}),
+    "depthwise": (2, (1, 2, 3, 3), (2, 1, 2, 2), {"stride": 2, "groups": 2}),
     "gaps": (2, (1, 2, 3, 2), (2, 2, 2, 1), {"stride": 3, "output_padding": 1}),
     "dilation": (2, (1, 2, 4, 3), (2, 2, 3, 2), {"stride": (2, 3), "dilation": (3, 2)}),
     "dilation_shares_stride": (2, (1, 1, 4, 3), (1, 2, 3, 2), {"stride": (2, 4), "dilation": (2, 6)}),
@@ -27,7 +27,7 @@ TRANSPOSED = {
     "crops_most": (2, (1, 2, 4, 4), (2, 1, 3, 3), {"stride": 2, "padding": 3}),
     "unbatched": (2, (2, 3, 3), (2, 3, 2, 2), {"stride": 2}),
     "no_batch": (2, (0, 2, 3, 3), (2, 3, 2, 2), {"stride": 2}),
-    "wide": (2, (1, 2, 3, 2), (2, 33, 2, 2), {"stride": 2}),
+    "wide": (2, (1, 2, 3, 2), (2, 33, 2, 2), {"stride": (1, 2)}),
     "series": (1, (2, 2, 5), (2, 3, 4), {"stride": 3, "padding": 1}),
     "volume": (3, (1, 2, 2, 3, 2), (2, 2, 2, 3, 2), {"stride": (2, 1, 2), "padding": (0, 1, 0), "dilation": (1, 2, 1)}),
     "volume_last": (3, (1, 2, 2, 3, 2), (2, 2, 3, 2, 2), {"stride": 2, "layout": "channels_last"}),
