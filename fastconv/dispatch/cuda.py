@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import lru_cache
 from typing import Any
 
 from fastconv.dispatch.algorithm import Algorithm
@@ -10,7 +12,7 @@ from fastconv.dispatch.conv_table import TABLE
 from fastconv.dispatch.load import load
 from fastconv.errors import UnsupportedError
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.geometry.conv_transpose import TransposeGeometry
+from fastconv.geometry.conv_transpose import Phase, TransposeGeometry, has_gaps, phase_convolution, phases
 
 # Rows whose kernel on the device is another one's: the implicit GEMM reads a 1x1 kernel's columns where they lie.
 _KERNELS = {"pointwise": "conv_direct:program"}
@@ -43,12 +45,33 @@ def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Al
     return named[0]
 
 
-def transposed(function: str, g: TransposeGeometry, activation: str | None, algorithm: str) -> Any:
+@lru_cache(maxsize=512)
+def transposed(function: str, g: TransposeGeometry, activation: str | None, algorithm: str = "auto") -> Any:
     """Return the program of a transposed convolution on the device."""
     if algorithm not in ("auto", "measure", "direct"):
         reason = "this version does not have it for transposed convolutions on CUDA"
         raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; direct can')
-    return load("conv_transpose:program", "cuda")(function, g, activation)
+    along = itertools.product(*(phases(g, axis, False) for axis in range(3)))
+    pieces = [
+        (phase_convolution(g, g.N, each), [_taps(phase) for phase in each], tuple(phase.starts[0] for phase in each))
+        for each in along
+    ]
+    # Where no tap comes stands what no input gives.
+    constant = _constant(g) if has_gaps(g) else None
+    return load("conv_transpose:Program", "cuda")(function, g, activation, pieces, constant)
+
+
+def _taps(phase: Phase) -> list[int]:
+    """Return the taps of a phase in the order in which they meet the input."""
+    return [phase.first[0] - j * phase.step for j in range(phase.taps)]
+
+
+def _constant(g: TransposeGeometry) -> ConvGeometry:
+    """Return a convolution without input channels."""
+    ones = (1,) * 9
+    return ConvGeometry(
+        g.N, g.G, 0, g.OC, *g.outputs, *g.outputs, *ones[:6], *(0,) * 6, *ones[:3], g.layout, g.dtype, "zeros", g.axes
+    )
 
 
 def kernels(name: str) -> Any:

@@ -85,7 +85,7 @@ class Pull:
         batched = out.reshaped(*input_shape(problem.forward))
         d = self.new(input_shape(g)) if problem.gathers else batched
         if out.size:
-            program = cuda.kernels("conv_transpose:program")(self.function, problem.adjoint, None)
+            program = cuda.transposed(self.function, problem.adjoint, None)
             program.run(self.stream, volume(dy, g.axes, g.layout), w, None, volume(d, g.axes, g.layout))
             for gather in reversed(problem.gathers):
                 shape = (*d.shape[: gather.axis], gather.size, *d.shape[gather.axis + 1 :])

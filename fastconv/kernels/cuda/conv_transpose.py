@@ -9,15 +9,13 @@ Source: W. Shi et al. 2016, arXiv:1609.07009.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.errors import UnsupportedError
-from fastconv.geometry.conv import ConvGeometry
-from fastconv.geometry.conv_transpose import Phase, TransposeGeometry, has_gaps, phase_convolution, phases
 from fastconv.kernels.cuda import activations, conv_direct
 from fastconv.kernels.cuda.buffers import LIMIT, Buffer, upload
 from fastconv.kernels.cuda.epilogue import is_fused
@@ -34,31 +32,36 @@ class Piece(NamedTuple):
 
 
 class Program:
-    """A transposed convolution, ready to run."""
+    """A transposed convolution, ready to run.
 
-    def __init__(self, function: str, g: TransposeGeometry, activation: str | None):
+    Parameters
+    ----------
+    function : str
+    g : TransposeGeometry
+    activation : str or None
+    phases : sequence
+        Of each phase its convolution, its taps along D, H and W in the order in which they meet the input, and its
+        first output.
+    constant : ConvGeometry or None
+        A convolution without input channels, which writes where no tap comes.
+    """
+
+    def __init__(self, function: str, g: Any, activation: str | None, phases: Sequence[Any], constant: Any):
         self.geometry, self.activation = g, activation
         self.fused = is_fused(activation)
         fused = activation if self.fused else None
-        along = list(itertools.product(*(phases(g, axis, False) for axis in range(3))))
-        convolutions = [phase_convolution(g, g.N, each) for each in along]
-        pixels = max((conv.N * conv.OD * conv.OH * conv.OW for conv in convolutions), default=0)
+        pixels = max((conv.N * conv.OD * conv.OH * conv.OW for conv, _, _ in phases), default=0)
         self.tile = conv_direct.best_tile(code_of(np.dtype(g.dtype)), g.OCG, pixels, g.G)
         self.pieces: list[Piece] = []
         rows: list[np.ndarray] = []
-        for each, conv in zip(along, convolutions, strict=True):
+        for conv, taps, start in phases:
             program = conv_direct.Program(function, conv, fused, self.tile)
-            self.pieces.append(
-                Piece(program, tuple(phase.starts[0] for phase in each), sum(len(numbers) for numbers in rows))
-            )
-            rows.append(
-                rows_of((g.G, g.ICG, g.OCG), g.kernel, [_taps(phase) for phase in each], program.KP, self.tile.BM)
-            )
+            self.pieces.append(Piece(program, start, sum(len(numbers) for numbers in rows)))
+            rows.append(rows_of((g.G, g.ICG, g.OCG), g.kernel, taps, program.KP, self.tile.BM))
         self.rows: np.ndarray = np.concatenate(rows) if rows else np.empty((0, 2), np.uint32)
         if len(self.rows) * self.tile.BM >= LIMIT:
             raise UnsupportedError(f"{function}: {g.problem} is too large for a CUDA device: 2**32 elements or more")
-        # Where no tap comes stands what no input gives.
-        self.constant = conv_direct.Program(function, _constant(g), fused) if has_gaps(g) else None
+        self.constant = None if constant is None else conv_direct.Program(function, constant, fused)
 
     def run(self, stream: Any, x: Buffer, weight: Buffer, bias: Buffer | None, out: Buffer) -> None:
         """Fill `out`, contiguous; weight and bias are, too; x and `out` have three spatial axes."""
@@ -81,25 +84,6 @@ class Program:
             program.run(stream, x, packed.part(row * self.tile.BM), bias, None, out.part(begin, strides))
 
 
-def _taps(phase: Phase) -> list[int]:
-    """Return the taps of a phase in the order in which they meet the input."""
-    return [phase.first[0] - j * phase.step for j in range(phase.taps)]
-
-
-def _constant(g: TransposeGeometry) -> ConvGeometry:
-    """Return a convolution without input channels."""
-    ones = (1,) * 9
-    return ConvGeometry(
-        g.N, g.G, 0, g.OC, *g.outputs, *g.outputs, *ones[:6], *(0,) * 6, *ones[:3], g.layout, g.dtype, "zeros", g.axes
-    )
-
-
 @lru_cache(maxsize=64)
 def _uploaded(rows: bytes) -> Buffer:
     return upload(np.frombuffer(rows, np.uint32))
-
-
-@lru_cache(maxsize=512)
-def program(function: str, g: TransposeGeometry, activation: str | None) -> Program:
-    """Return a transposed convolution of this geometry."""
-    return Program(function, g, activation)

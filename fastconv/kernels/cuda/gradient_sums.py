@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numba import cuda, types, uint32
 
-from fastconv.geometry.conv import ConvGeometry
 from fastconv.kernels.cuda.buffers import Buffer, empty
 from fastconv.kernels.cuda.conv_direct import channels_first
 from fastconv.kernels.cuda.memory import REAL, REAL_CODE, code_of, load, load4, pointer
@@ -127,7 +126,7 @@ def channel_sums(stream: Any, dy: Buffer, layout: str, out: Buffer) -> None:
     _sum(stream, (None, dy, None), layout, (1, 1), (0,) * 14, out)
 
 
-def pair_sums(stream: Any, x: Buffer, dy: Buffer, table: Buffer, g: ConvGeometry, out: Buffer) -> None:
+def pair_sums(stream: Any, x: Buffer, dy: Buffer, table: Buffer, g: Any, out: Buffer) -> None:
     """Fill `out`, the gradient (OC, ...) of a weight, pair by pair of a channel and a tap; the table has each tap."""
     XN, XC, XD, XH, XW = channels_first(x.strides, g.layout)
     sizes = (g.D, g.H, g.W, g.SD, g.SH, g.SW, g.PF, g.PT, g.PL, XN, XC * g.ICG, XD, XH, XW)
