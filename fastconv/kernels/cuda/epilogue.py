@@ -21,6 +21,10 @@ def is_fused(activation: str | None) -> bool:
 
 def limits(activation: str | None, code: str) -> tuple[np.floating, ...]:
     """Return (slope, low, high): negative sums times slope, then between low and high; NaN stays."""
-    real = as_dtype(REAL_CODE[code]).type
+    dtype = as_dtype(REAL_CODE[code])
+    real = dtype.type
+    if dtype.kind == "i":
+        # Integers wrap to their result first.
+        return real(1), real(0), real(0)
     low, high = clamp_limits(activation) or (-math.inf, math.inf)
     return real(LEAKY_SLOPE if activation == "leaky_relu" else 1.0), real(low), real(high)

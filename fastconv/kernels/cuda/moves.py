@@ -20,7 +20,7 @@ from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 AXES, THREADS = 5, 128
 # NumPy's names of the padding modes.
 _MODES: dict[str, Any] = {"replicate": "edge", "circular": "wrap", "reflect": "reflect", "symmetric": "symmetric"}
-_BITS = {2: "H", 4: "I", 8: "L"}
+_BITS = {1: "B", 2: "H", 4: "I", 8: "L"}
 
 
 def gather(code: str, threads: int) -> Kernel:
