@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 import fastconv as fc
-from tests.cuda.checks.conv import definition
+from tests.cuda.checks.conv import CONVOLUTIONS, definition
 from tests.cuda.checks.inputs import integers, raises
 from tests.cuda.runtimes import to_device
 
@@ -61,6 +61,30 @@ def check_large_kernel(function, x_shape, w_shape, options):
     np.testing.assert_array_equal(got, definition(function, x, w, options))
 
 
+def check_im2col(name, dtype, limit=None):
+    """The columns in one piece, in bands of images, and in bands of rows."""
+    function, x_shape, w_shape, options = CONVOLUTIONS[name]
+    x, w, bias = integers(x_shape, 1, dtype), integers(w_shape, 2, dtype), integers(w_shape[:1], 3, dtype)
+    expected = definition(function, x, w, options, bias)
+    residual = integers(expected.shape, 4, dtype)
+    fc.set_max_workspace(limit)
+    try:
+        got = getattr(fc, function)(x, w, bias, residual=residual, algorithm="im2col", device="cuda", **options)
+    finally:
+        fc.set_max_workspace(None)
+    assert got.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(got, expected + residual)
+
+
+def check_im2col_refuses():
+    x, w = integers(X, 1), integers(W, 2)
+    fc.set_max_workspace(100)
+    try:
+        raises(fc.UnsupportedError, "im2col", lambda: fc.conv2d(x, w, algorithm="im2col", device="cuda"))
+    finally:
+        fc.set_max_workspace(None)
+
+
 def check_errors():
     x, w = integers(X, 1, "int8"), integers(W, 2, "int8")
     raises(fc.DtypeError, "gelu", lambda: fc.conv2d(x, w, activation="gelu", device="cuda"))
@@ -77,5 +101,14 @@ CHECKS = {
     "bfloat16": check_bfloat16,
     "long_kernel": partial(check_large_kernel, "conv1d", (1, 1, 40), (1, 1, 33), {"padding": 3}),
     "tall_kernel": partial(check_large_kernel, "conv3d", (1, 1, 2, 31, 2), (1, 1, 1, 31, 2), {"padding": 1}),
+    **{
+        f"im2col-{name}": partial(check_im2col, name, "float32")
+        for name in ("plain", "channels_last", "groups", "crop", "unbatched", "no_batch", "volume_last", "reflect")
+    },
+    "im2col-float16": partial(check_im2col, "plain", "float16"),
+    "im2col-int32": partial(check_im2col, "groups", "int32"),
+    "im2col-images": partial(check_im2col, "plain", "float32", 27 * 42 * 4),
+    "im2col-rows": partial(check_im2col, "channels_last", "float32", 18 * 7 * 4),
+    "im2col-refuses": check_im2col_refuses,
     "errors": check_errors,
 }
