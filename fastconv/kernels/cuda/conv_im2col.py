@@ -112,7 +112,21 @@ class Program:
     def _write(self, stream: Any, x: Buffer, matrix: Buffer, g: Any, start: int, P: int) -> None:
         XN, XC, XD, XH, XW = conv_direct.channels_first(x.strides, g.layout)
         table = conv_direct.tap_table((g.IC, g.KD, g.KH, g.KW), (g.DD, g.DH, g.DW), (XC, XD, XH, XW), self.K)
-        sizes = (P, self.K, start, g.OD * g.OH * g.OW, g.OH * g.OW, g.OW, XN, XD, XH, XW, g.D, g.H, g.W)
+        sizes: tuple[int, ...] = (
+            P,
+            self.K,
+            start,
+            g.OD * g.OH * g.OW,
+            g.OH * g.OW,
+            g.OW,
+            XN,
+            XD,
+            XH,
+            XW,
+            g.D,
+            g.H,
+            g.W,
+        )
         sizes += (g.SD, g.SH, g.SW, g.PF, g.PT, g.PL, TAPS)
         numbers = tuple(np.uint32(size & 0xFFFFFFFF) for size in sizes)
         grid = blocks_of(P, THREADS), blocks_of(self.K, TAPS)
