@@ -113,7 +113,15 @@ def convolve_on_device(
 
 def convolved(call: Any, options: Options, out: Any = None, out_dtype: Any = None) -> Any:
     """Return the convolution of the input, weight, bias and residual of a call on the device."""
-    function, dtype = call.function, call.unify("fde", out_dtype=out_dtype)
+    function = call.function
+    if out_dtype is not None:
+        out_dtype = dtype_of(function, "out_dtype", out_dtype)
+        given = [buffer.dtype for buffer in call.buffers.values() if buffer is not None]
+        working_dtype(function, np.result_type(*given), out_dtype)
+    dtype = call.unify("fdeil", out_dtype=out_dtype, wrapping=True)
+    clamp = None
+    if dtype.kind == "i":
+        options, clamp = without_activation(function, dtype, options)
     x, w, b, r = (call.buffers[name] for name in ("input", "weight", "bias", "residual"))
     g, activation = problem_of(function, x.shape, w.shape, dtype, options._replace(device="auto"))
     shape = checked_shapes(function, g, x.shape, b, r)
@@ -125,6 +133,9 @@ def convolved(call: Any, options: Options, out: Any = None, out_dtype: Any = Non
         r = volume(call.contiguous("residual"), options.axes, options.layout)
         x, result = (volume(a, options.axes, options.layout) for a in (x, target))
         program.run(call.stream, x, packed, call.contiguous("bias"), r, result)
+        if clamp is not None:
+            target = cuda.kernels("casts:cast")(call.stream, target, call.dtype)
+            cuda.kernels("activations:run")(call.stream, clamp, target, target)
     return call.finish(target, out)
 
 
@@ -198,10 +209,7 @@ def job_of(
     if work is not _FLOAT32 and work is not _FLOAT64:
         element, kind = element_dtype(work), kind_of(work)
     if kind != "f" and options.activation is not None:
-        activation = canonical(options.activation, function)
-        if kind == "c" or activation not in ("relu", "relu6"):
-            raise DtypeError(f"{function}: activation = {activation!r} with arrays of dtype {work}, expected floats")
-        options = options._replace(activation=None)
+        options, activation = without_activation(function, work, options)
     if options.algorithm == "auto" and is_tuned():
         options = options._replace(algorithm="measure")
     finder = prepared_by or find
@@ -211,6 +219,14 @@ def job_of(
     strict = options.precision == "strict"
     in_bytes = prepared_by is None and prepared.geometry.weight_dtype != ""
     return Job(prepared, element, x.dtype.kind == "c", w.dtype.kind == "c", strict, activation, in_bytes)
+
+
+def without_activation(function: str, work: np.dtype, options: Any) -> tuple[Any, str | None]:
+    """Return the options without the activation, which comes after the sums, and its name; `work` is no float."""
+    activation = canonical(options.activation, function)
+    if activation is not None and (kind_of(work) == "c" or activation not in ("relu", "relu6")):
+        raise DtypeError(f"{function}: activation = {activation!r} with arrays of dtype {work}, expected floats")
+    return options._replace(activation=None), activation
 
 
 def find(

@@ -167,6 +167,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=True,
         automatic="",
         source="Chellapilla, Puri and Simard 2006",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "winograd",

@@ -6,6 +6,7 @@ import itertools
 from functools import lru_cache
 from typing import Any
 
+from fastconv.dispatch import workspace
 from fastconv.dispatch.algorithm import Algorithm
 from fastconv.dispatch.choose import refusal
 from fastconv.dispatch.conv_table import TABLE
@@ -16,6 +17,8 @@ from fastconv.geometry.conv_transpose import Phase, TransposeGeometry, has_gaps,
 
 # Rows whose kernel on the device is another one's: the implicit GEMM reads a 1x1 kernel's columns where they lie.
 _KERNELS = {"pointwise": "conv_direct:program"}
+# Rows that move more memory than direct does, which only a measurement on a device could justify: by name only.
+_BY_NAME = ("im2col",)
 
 
 def begin(function: str, **arrays: Any) -> Any:
@@ -26,7 +29,8 @@ def begin(function: str, **arrays: Any) -> Any:
 def convolution(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Any:
     """Return the program of a convolution on the device, of the row that `chosen` returns."""
     row = chosen(function, g, algorithm, precision)
-    return load(_KERNELS.get(row.name, row.kernel), "cuda")(function, g, activation)
+    program = load(_KERNELS.get(row.name, row.kernel), "cuda")
+    return program(function, g, activation, *([workspace.limit()] if row.name == "im2col" else []))
 
 
 def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Algorithm:
@@ -35,7 +39,7 @@ def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Al
     judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) for row in rows}
     able = [row for row, refused in judged.items() if refused is None]
     if algorithm in ("auto", "measure"):
-        return able[0]
+        return next(row for row in able if row.name not in _BY_NAME)
     named = [row for row in able if row.name == algorithm]
     if not named:
         reasons = [refused for row, refused in judged.items() if row.name == algorithm]

@@ -14,7 +14,7 @@ from numba import cuda, types, uint32
 
 from fastconv.epilogue import LEAKY_SLOPE
 from fastconv.kernels.cuda.buffers import Buffer
-from fastconv.kernels.cuda.memory import ELEMENT, REAL, code_of, device, pointer
+from fastconv.kernels.cuda.memory import ELEMENT, REAL, as_dtype, code_of, device, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 
 THREADS = 128
@@ -22,8 +22,13 @@ THREADS = 128
 
 @cache
 def formula(name: str, code: str) -> Any:
-    """Return the device function of an activation in the real type of a storage type."""
-    real = REAL[code]
+    """Return the device function of an activation in the real type of a storage type; integers have both clamps."""
+    real = REAL.get(code, ELEMENT[code])
+    if as_dtype(code).kind in "iu":
+        least, most = real(0), real(6)
+        if name == "relu6":
+            return device(lambda x: least if x < least else (most if x > most else x))
+        return device(lambda x: least if x < least else x)
     zero, one, half, root = real(0), real(1), real(0.5), real(math.sqrt(0.5))
     three, six, slope = real(3), real(6), real(LEAKY_SLOPE)
     scale, cubic = real(2 * math.sqrt(2 / math.pi)), real(0.044715)
@@ -54,7 +59,8 @@ def formula(name: str, code: str) -> Any:
 
 def elementwise(code: str, name: str, threads: int) -> Kernel:
     """Return the kernel of an activation."""
-    real, element, activate = REAL[code], ELEMENT[code], formula(name, code)
+    element, activate = ELEMENT[code], formula(name, code)
+    real = REAL.get(code, element)
 
     def activate_elements(x, out, g):
         i = uint32(uint32(uint32(cuda.blockIdx.x) * uint32(threads)) + uint32(cuda.threadIdx.x))

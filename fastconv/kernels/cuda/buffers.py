@@ -65,17 +65,23 @@ def limit(function: str, name: str, shape: Sequence[int], strides: Sequence[int]
         )
 
 
+def _stored(dtype: np.dtype) -> np.dtype:
+    """Return the dtype as which Numba keeps elements: bfloat16, which it does not know, as bits."""
+    return np.dtype(np.uint16) if dtype.name == "bfloat16" else dtype
+
+
 def upload(array: np.ndarray, stream: Any = 0) -> Buffer:
     """Return a copy of an ndarray on the device."""
     flat = np.ascontiguousarray(array).reshape(-1)
     # Memory of no bytes has no address.
-    copied = current().to_device(flat if flat.size else np.zeros(1, array.dtype), stream)
+    flat = flat.view(_stored(array.dtype))
+    copied = current().to_device(flat if flat.size else np.zeros(1, flat.dtype), stream)
     return Buffer(current().address(copied), array.shape, steps_of(array.shape), array.dtype, copied)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype, stream: Any = 0) -> Buffer:
     """Return a new Numba array on the device."""
-    array = current().device_array(shape, dtype, stream)
+    array = current().device_array(shape, _stored(dtype), stream)
     return Buffer(current().address(array), shape, steps_of(shape), dtype, array)
 
 
@@ -83,7 +89,7 @@ def download(buffer: Buffer, stream: Any = 0) -> np.ndarray:
     """Return the elements of a Numba array on the device as an ndarray, once all before on the stream is done."""
     values: np.ndarray = np.empty(buffer.shape, buffer.dtype)
     if values.size:
-        values[...] = buffer.owner.copy_to_host(stream=stream)
+        values[...] = buffer.owner.copy_to_host(stream=stream).view(buffer.dtype)
         if stream:
             stream.synchronize()
     return values

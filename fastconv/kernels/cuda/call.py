@@ -61,12 +61,12 @@ class Call:
             return upload(array, self.stream)
         return foreign.read(self.function, name, array, self.stream)
 
-    def unify(self, kernels: str, *names: str, out_dtype: Any = None) -> np.dtype:
+    def unify(self, kernels: str, *names: str, out_dtype: Any = None, wrapping: bool = False) -> np.dtype:
         """Bring arrays to the dtype in which a kernel computes, and return that.
 
         `kernels` are the letters of the dtypes for which there are kernels, as in memory.py; `names` the arrays, all if
         there are none. `self.dtype` becomes the dtype of the result: `out_dtype`, else what NumPy promotes the arrays'
-        to.
+        to. Where sums of integers are taken modulo 2**n, `wrapping`, the bits of the result are enough for them.
 
         Raises
         ------
@@ -78,6 +78,8 @@ class Call:
         promoted = np.result_type(*given)
         self.dtype = promoted if out_dtype is None else np.dtype(out_dtype)
         wanted = np.result_type(promoted, self.dtype)
+        if wrapping and {promoted.kind, self.dtype.kind} <= {"i", "u"}:
+            wanted = np.dtype("int32" if self.dtype.itemsize <= 4 else "int64")
         while code_of(wanted) not in kernels:
             wider = _WIDER.get(wanted.name)
             if wider is None:

@@ -49,7 +49,8 @@ TILES = {
     ),
     "d": (Tile(64, 64, 16, 4, 4, 32, 16), Tile(32, 32, 8, 4, 4, 32, 16)),
 }
-TILES["e"] = TILES["f"]
+TILES["e"] = TILES["i"] = TILES["f"]
+TILES["l"] = TILES["d"]
 # Blocks that keep every multiprocessor of a large device busy.
 BUSY = 256
 # Blocks of a multiprocessor, by their threads: 128 registers each, but 64 threads fetch more and need up to 170.

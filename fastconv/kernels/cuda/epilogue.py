@@ -21,7 +21,11 @@ def is_fused(activation: str | None) -> bool:
 
 def limits(activation: str | None, code: str) -> tuple[np.number, ...]:
     """Return (slope, low, high): negative sums times slope, then between low and high; NaN stays."""
-    real = as_dtype(REAL_CODE[code]).type
+    dtype = as_dtype(REAL_CODE[code])
+    real = dtype.type
+    if dtype.kind == "i":
+        # Integers wrap to their result first.
+        return real(1), real(0), real(0)
     low, high = clamp_limits(activation) or (-math.inf, math.inf)
     if np.dtype(real).kind == "i":
         low, high = max(low, np.iinfo(real).min), min(high, np.iinfo(real).max)

@@ -77,7 +77,9 @@ def _intrinsic(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int
             first = address(context, builder, signature.args[0], args[0])
             left, right = (address(context, builder, signature.args[1], args[1], i) for i in args[2:])
             real = first.type.pointee
-            fma = builder.module.declare_intrinsic("llvm.fma", [real], ir.FunctionType(real, [real] * 3))
+            fma = None
+            if isinstance(acc.dtype, types.Float):
+                fma = builder.module.declare_intrinsic("llvm.fma", [real], ir.FunctionType(real, [real] * 3))
             places = [builder.gep(first, [I64(i)]) for i in range(tile.TM * tile.TN)]
             sums = [builder.load(place) for place in places]
 
@@ -88,7 +90,10 @@ def _intrinsic(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int
             for k in range(tile.BK):
                 row, column = squares(left, k * steps[0], rows), squares(right, k * steps[1], columns)
                 for i, (m, n) in enumerate((m, n) for m in row for n in column):
-                    sums[i] = builder.call(fma, [m, n, sums[i]])
+                    if fma is None:
+                        sums[i] = builder.add(builder.mul(m, n), sums[i])
+                    else:
+                        sums[i] = builder.call(fma, [m, n, sums[i]])
             for place, value in zip(places, sums, strict=True):
                 builder.store(value, place)
             return context.get_dummy_value()

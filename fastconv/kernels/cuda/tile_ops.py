@@ -50,6 +50,9 @@ def _twins(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
     def store(acc, array, place, clamp):
         slope, low, high = clamp
         for i, j, at in each(place):
+            if acc.dtype.kind == "i":
+                array[at] = acc[i, j]
+                continue
             value = acc[i, j] * slope if acc[i, j] < 0 else acc[i, j]
             value = low if value < low else value
             array[at] = high if value > high else value
@@ -88,7 +91,8 @@ def _intrinsics(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, 
         def codegen(context, builder, signature, args):
             for sums, element in each(context, builder, signature, args):
                 value = context.cast(builder, builder.load(element), array.dtype, acc.dtype)
-                builder.store(builder.fadd(builder.load(sums), value), sums)
+                plus = builder.fadd if isinstance(acc.dtype, types.Float) else builder.add
+                builder.store(plus(builder.load(sums), value), sums)
             return context.get_dummy_value()
 
         return types.void(acc, array, types.UniTuple(types.uint32, PLACE)), codegen
@@ -96,6 +100,11 @@ def _intrinsics(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, 
     @intrinsic
     def store(typing, acc, array, place, clamp):
         def codegen(context, builder, signature, args):
+            if isinstance(acc.dtype, types.Integer):
+                # Their activations come after they have wrapped to the result's dtype.
+                for sums, element in each(context, builder, signature, args):
+                    builder.store(context.cast(builder, builder.load(sums), acc.dtype, array.dtype), element)
+                return context.get_dummy_value()
             slope, low, high = (builder.extract_value(args[3], k) for k in range(3))
             zero = ir.Constant(slope.type, 0.0)
             for sums, element in each(context, builder, signature, args):
