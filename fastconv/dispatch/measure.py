@@ -20,7 +20,7 @@ from fastconv.dispatch import wisdom
 from fastconv.dispatch.choose import candidates
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.threads import threads
+from fastconv.threads import get_num_threads, threads
 
 REPEATS = 3
 
@@ -54,9 +54,20 @@ def is_tuned() -> bool:
 
 def measured_seconds(prepared: Any, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
     """Return the median time of a call, after one that may compile: with packing, unless a plan has done it."""
-    call = _call(prepared, x, weights)
+    return median_seconds(call_of(prepared, x, weights), repeats)
+
+
+def median_seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Return the median time of what is called, after one call that may compile."""
     call()
     return float(np.median([_seconds(call) for _ in range(repeats)]))
+
+
+def alone_and_together(call: Callable[[], Any]) -> tuple[float, float]:
+    """Return the median time of what is called on one thread, and on all threads."""
+    with threads(1):
+        alone = median_seconds(call)
+    return alone, alone if get_num_threads() == 1 else median_seconds(call)
 
 
 def fastest(
@@ -115,7 +126,7 @@ def _measured(
         for name in names:
             one = prepared(name)
             x, w = (np.ascontiguousarray(a.real, one.geometry.dtype) for a in arrays)
-            calls[name] = _call(one, x, (w,))
+            calls[name] = call_of(one, x, (w,))
             calls[name]()
             times[name] = min(_seconds(calls[name]) for _ in range(2))
         finalists = sorted(names, key=lambda name: times[name])[:_FINALISTS]
@@ -135,7 +146,7 @@ def _in_turns(calls: Mapping[str, Callable[[], None]], seconds: float) -> dict[s
     return {name: float(np.median(samples)) for name, samples in times.items()}
 
 
-def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
+def call_of(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
     """Return what a user's call makes the kernels do."""
     out = np.empty(prepared.out_shape, prepared.dtype)
     if prepared.entry == "plan":
@@ -144,7 +155,7 @@ def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
     return lambda: prepared.run_once(x, weights, None, None, out)
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
