@@ -16,7 +16,7 @@ from fastconv.api.explain_windows import WINDOWS, count_windows, explain_windows
 from fastconv.api.explanation import Explanation, Line
 from fastconv.api.factors import rank_one_factors
 from fastconv.dispatch import wisdom
-from fastconv.dispatch.choose import Candidate, choose, judge
+from fastconv.dispatch.choose import Candidate, choose, judge, pays
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
 from fastconv.dispatch.conv_transpose import PreparedTranspose, count_transpose, judge_transpose, prepare_transpose
 from fastconv.dispatch.cost import OpCount, bandwidth, peak, transpose_ops
@@ -110,9 +110,24 @@ def explain_prepared(
         error = conv_bound(row.name, g, candidate.blocking, gap)
         lines.append(_line(candidate, chosen, measured, peak(g, candidate.blocking), error))
     problem = wisdom.problem("conv", g, prepared.precision, prepared.entry)
-    if wisdom.advice(problem, [prepared.algorithm]) is not None:
-        lines = [line._replace(why=", it was measured to be the fastest" if line.chosen else "") for line in lines]
+    measured_before = wisdom.advice(problem, [prepared.algorithm]) is not None
+    why = ", it was measured to be the fastest" if measured_before else _reason(lines, prepared.algorithm)
+    lines = [line._replace(why=why if line.chosen else "") for line in lines]
     return Explanation(g.problem, ROWS["direct"].ops(g, False), lines, *_everyone(elapsed))
+
+
+def _reason(lines: Sequence[Line], chosen: str) -> str:
+    """Return why an algorithm was chosen by its predicted time."""
+    times = {line.algorithm: line.predicted for line in lines if line.predicted and not ROWS[line.algorithm].automatic}
+    if not times or chosen not in times:
+        return ", it was asked for"
+    best = min(times, key=lambda name: times[name])
+    if best == chosen:
+        return ", the least predicted time"
+    exact = min((name for name in times if ROWS[name].exact), key=lambda name: times[name], default=best)
+    if exact == chosen and not pays(times[best], times[chosen]):
+        return f", which rounds less than {best} and takes hardly longer"
+    return ", it was asked for"
 
 
 def explain_transpose(

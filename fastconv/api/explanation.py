@@ -37,6 +37,8 @@ class Line(NamedTuple):
     peak: float | None = None
     bandwidth: float | None = None
     error_bound: float | None = None
+    # What the definition takes, where that is not the explanation's `direct`.
+    definition: OpCount | None = None
 
     @property
     def bytes_moved(self) -> int | None:
@@ -81,12 +83,14 @@ class Line(NamedTuple):
         if self.ops is None:
             return ("",) * len(_NUMBERS)
         count = "{:,}".format if exact else _short
-        saved = direct.multiplies / self.ops.multiplies if self.ops.multiplies else 1.0
+        direct = self.definition or direct
+        # Of what multiplies nothing, the sums.
+        work, whole = (ops.multiplies if direct.macs else ops.multiplies + ops.adds for ops in (self.ops, direct))
         share = self.roof_share
         return (
             count(self.ops.multiplies),
             count(self.ops.adds),
-            f"{saved:.3g}x",
+            f"{whole / work:.3g}x" if work else "",
             f"{(self.bytes_moved or 0) / 1e6:.3g}",
             "" if self.scratch_bytes is None else f"{self.scratch_bytes / 1024:.0f}",
             "" if self.intensity is None else f"{self.intensity:.3g}",
@@ -100,7 +104,10 @@ class Line(NamedTuple):
         """Return the line in plain types."""
         names = ("bytes_moved", "intensity", "roof", "roof_share")
         derived = {name: getattr(self, name) for name in names}
-        return self._asdict() | {"ops": self.ops and self.ops._asdict()} | derived
+        counts = {
+            name: count and count._asdict() for name, count in (("ops", self.ops), ("definition", self.definition))
+        }
+        return self._asdict() | counts | derived
 
 
 def _milliseconds(seconds: float | None) -> str:
@@ -177,8 +184,9 @@ class Explanation:
         return texts
 
     def _remarks(self) -> list[str]:
-        said = [f"{line.algorithm}: {line.remark}" for line in self.lines if line.ops and line.remark]
-        first = next((line for line in self.lines if line.peak and line.bandwidth), None)
+        said = [f"chosen: {line.algorithm}{line.why}" for line in self.lines if line.chosen]
+        said += [f"{line.algorithm}: {line.note}" for line in self.lines if line.ops and line.note and not line.chosen]
+        first = next((line for line in self.lines if line.chosen and line.peak and line.bandwidth), None)
         if first is not None and first.peak and first.bandwidth:
             rates = f"{first.peak / 1e9:.3g} GFLOP/s and {first.bandwidth / 1e9:.3g} GB/s"
             timed = "measured" if any(line.measured for line in self.lines) else "predicted"

@@ -199,10 +199,15 @@ def peak(g: Any, blocking: Any = None) -> float:
     """
     rate = 2 * machine.current().multiply_adds
     if hasattr(blocking, "TERMS"):
-        return 2 * BLOCK**3 / STEP[blocking.TERMS] * machine.current().hertz()
+        return unit_peak(blocking.TERMS)
     if getattr(g, "weight_dtype", ""):
         return 4 * rate
     return rate * 4 / max(np.dtype(g.dtype).itemsize, 4)
+
+
+def unit_peak(terms: int = 3) -> float:
+    """Return the most operations of one thread on the matrix unit, with so many products for one of float32."""
+    return 2 * BLOCK**3 / STEP[terms] * machine.current().hertz()
 
 
 def call_seconds() -> float:
