@@ -121,7 +121,9 @@ def separable_ops(g: ConvGeometry, bias: bool = False) -> OpCount:
     That is what an output in the middle of an image costs. The first pass, along W, also makes the rows above and below
     that only the border needs: ``(OH - 1)*SH + (KH - 1)*DH + 1`` of OW numbers instead of OH; these are not counted.
     """
-    return _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
+    counted = _ops(g, g.KH + g.KW, g.KH + g.KW, bias)
+    # Each pass takes one addition less than products.
+    return counted._replace(adds=counted.adds - g.N * g.OC * g.OD * g.OH * g.OW)
 
 
 def winograd_ops(g: ConvGeometry, bias: bool, outputs: tuple[int, int]) -> OpCount:

@@ -138,7 +138,7 @@ def test_count_ops_follows_the_formulas(layout):
 
 def test_count_ops_of_factored_convolutions():
     one = fc.count_ops(fc.spatially_separable_conv2d, (1, 3, 20, 30), (5,), (7,), padding=(2, 3))
-    assert (one.macs, one.multiplies, one.adds) == (1800 * 12, 1800 * 12, 1800 * 11)
+    assert (one.macs, one.multiplies, one.adds) == (1800 * 12, 1800 * 12, 1800 * 10)
     assert one.params == 3 * (5 + 7)
     both = fc.count_ops(fc.separable_conv2d, (1, 8, 10, 10), (8, 1, 3, 3), (16, 8), padding=1)
     assert both.macs == 100 * 8 * 9 + 100 * 8 * 16
