@@ -28,6 +28,8 @@ from fastconv.errors import OptionError, UnsupportedError
 from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
 from fastconv.threads import get_num_threads, threads
 
+_RANK_1 = 'these kernels have rank 1, but "auto" does not look: ask for it by name, or pass the factors'
+
 # Other functions, by name: what explains a call of them. `fastconv.grad` adds its own.
 EXPLAINERS: dict[str, Callable[..., Explanation]] = {
     "separable_conv2d": explain_separable,
@@ -108,7 +110,8 @@ def explain_prepared(
                 measured, all_threads = _timed(one, arrays[0], weights, chosen)
                 elapsed = all_threads or elapsed
         error = conv_bound(row.name, g, candidate.blocking, gap)
-        lines.append(_line(candidate, chosen, measured, peak(g, candidate.blocking), error))
+        line = _line(candidate, chosen, measured, peak(g, candidate.blocking), error)
+        lines.append(line._replace(note=_RANK_1) if factors and not chosen else line)
     problem = wisdom.problem("conv", g, prepared.precision, prepared.entry)
     measured_before = wisdom.advice(problem, [prepared.algorithm]) is not None
     why = ", it was measured to be the fastest" if measured_before else _reason(lines, prepared.algorithm)

@@ -94,7 +94,10 @@ def test_explain_takes_arrays_and_shapes_alike():
     keywords = {name: value for name, value in a.keywords.items() if name != "groups"}
     one = fc.explain(fc.depthwise_conv2d, a.x, a.w, a.b, **keywords)
     two = fc.explain(fc.depthwise_conv2d, a.x.shape, a.w.shape, **keywords)
-    assert one.to_dict() == two.to_dict()
+    for alone, other in zip(one.lines, two.lines, strict=True):
+        # Only values tell whether a kernel is separable.
+        assert alone == other or alone.algorithm == "separable"
+    assert one.chosen == two.chosen
     assert fc.explain(fc.pointwise_conv2d, (1, 8, 5, 5), (3, 8)).problem == "n1ic8h5w5_oc3k1s1p0"
     assert fc.explain(fc.conv2d, a.x.astype("f8"), a.w.astype("f8"), **a.keywords).problem.endswith("_f64")
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 9, 9), (7,), (7,)).chosen == "separable"
