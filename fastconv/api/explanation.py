@@ -184,7 +184,7 @@ class Explanation:
         return texts
 
     def _remarks(self) -> list[str]:
-        said = [f"chosen: {line.algorithm}{line.why}" for line in self.lines if line.chosen]
+        said = [f"{line.algorithm}: chosen{line.why}" for line in self.lines if line.chosen]
         said += [f"{line.algorithm}: {line.note}" for line in self.lines if line.ops and line.note and not line.chosen]
         first = next((line for line in self.lines if line.chosen and line.peak and line.bandwidth), None)
         if first is not None and first.peak and first.bandwidth:

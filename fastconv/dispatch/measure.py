@@ -54,7 +54,7 @@ def is_tuned() -> bool:
 
 def measured_seconds(prepared: Any, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
     """Return the median time of a call, after one that may compile: with packing, unless a plan has done it."""
-    return median_seconds(call_of(prepared, x, weights), repeats)
+    return median_seconds(_call(prepared, x, weights), repeats)
 
 
 def median_seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
@@ -129,7 +129,7 @@ def _measured(
         for name in names:
             one = prepared(name)
             x, w = (np.ascontiguousarray(a.real, one.geometry.dtype) for a in arrays)
-            calls[name] = call_of(one, x, (w,))
+            calls[name] = _call(one, x, (w,))
             calls[name]()
             times[name] = min(_seconds(calls[name]) for _ in range(2))
         finalists = sorted(names, key=lambda name: times[name])[:_FINALISTS]
@@ -150,6 +150,11 @@ def _in_turns(calls: Mapping[str, Callable[[], None]], seconds: float) -> dict[s
 
 
 def call_of(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
+    """Return what a user's call makes the kernels do, to be timed."""
+    return _call(prepared, x, weights)
+
+
+def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
     """Return what a user's call makes the kernels do."""
     out = np.empty(prepared.out_shape, prepared.dtype)
     if prepared.entry == "plan":
