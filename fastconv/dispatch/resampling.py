@@ -98,7 +98,8 @@ def sums_of(problem: Problem) -> Sums:
     """Return what an interpolation that is no copy computes; products with a weight of 1 are counted too."""
     element, axes, count = np.dtype(problem.element), problem.resize.axes, problem.planes * problem.lanes
     each, sizes = [tap_tables(problem.resize, axis, element) for axis in axes], [axis.n for axis in axes]
-    b = _cut(each, sizes, problem.planes, problem.lanes, element)
+    # Of nothing, the cut of one.
+    b = _cut(each, sizes, max(problem.planes, 1), max(problem.lanes, 1), element)
     # Pairs of products and of sums; what is the identity takes none.
     along_w = 0 if each[-1].is_identity else len(each[-1].sources)
     if b.order == "after":

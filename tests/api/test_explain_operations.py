@@ -178,3 +178,31 @@ def test_chosen_says_why():
         e = fc.explain(fc.conv2d, p.input_shape, p.weight_shape, **p.keywords)
         (line,) = [line for line in e.lines if line.chosen]
         assert "asked for" not in line.why, text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "keywords"),
+    [
+        ("conv2d", ((0, 4, 9, 9), (4, 4, 3, 3)), {}),
+        ("conv_transpose2d", ((0, 4, 9, 9), (4, 4, 3, 3)), {}),
+        ("conv2d", ((1, 0, 9, 9), (4, 0, 3, 3)), {}),
+        ("avg_pool2d", ((0, 4, 9, 9), 3), {}),
+        ("interpolate", ((0, 4, 9, 9), 5), {"mode": "bilinear"}),
+        ("interpolate", (np.ones((1, 2, 9, 9), "u1"), 5), {"mode": "bilinear"}),
+        ("interpolate", (np.ones((1, 2, 9, 9), "c8"), 5), {"mode": "area"}),
+        ("lp_pool2d", ((1, 4, 9, 9), float("inf"), 3), {}),
+        ("max_pool2d", (np.ones((1, 9, 9, 4), "u1"), 3), {"layout": "channels_last", "return_indices": True}),
+        ("max_pool2d", ((1, 1, 10**5, 10**5), 15), {}),
+        ("conv2d", ((1, 1, 10**6, 10**6), (1, 1, 15, 15)), {}),
+        ("conv2d", ((1, 1, 9, 9), np.zeros((1, 1, 3, 3), "f4")), {}),
+        ("conv2d", ((1, 1, 9, 9), np.full((1, 1, 3, 3), np.nan, "f4")), {}),
+        ("conv2d", (np.ones((1, 4, 9, 9), "u1"), np.ones((4, 4, 3, 3), "i1")), {"out_dtype": "int32"}),
+        ("separable_conv2d", (np.ones((1, 4, 9, 9), "u1"), (4, 1, 3, 3), (4, 4)), {}),
+        ("grad.conv2d_vjp", ((1, 4, 9, 9), (1, 4, 9, 9), (4, 4, 3, 3)), {"padding": 1, "padding_mode": "reflect"}),
+    ],
+)
+def test_rare_problems_are_explained(name, arguments, keywords):
+    e = fc.explain(function(name), *arguments, **keywords)
+    assert e.chosen
+    json.dumps(e.to_dict(), allow_nan=False)
+    assert max(map(len, str(e).splitlines())) <= WIDTH
