@@ -12,6 +12,8 @@ from fastconv.dispatch.cost import OpCount
 # Columns of a terminal.
 WIDTH = 120
 
+# Algorithms that mix neighbouring outputs, by the ends of their names.
+_MIXED = ("winograd", "fft")
 _NUMBERS = ("multiplies", "adds", "saved", "MB", "scratch kB", "flop/B", "predicted ms", "measured ms", "roof", "error")
 
 
@@ -19,7 +21,8 @@ class Line(NamedTuple):
     """One algorithm on one problem; what is refused has a reason and no numbers. Times in seconds, of one thread.
 
     `ops` are the algorithm's own operations; `peak` is how many of them one thread does in a second at most, and
-    `bandwidth` how many bytes it moves; `error_bound` is relative to ``sum(|x| * |weight|)`` of an output.
+    `bandwidth` how many bytes it moves; `error_bound` is relative to ``sum(|x| * |weight|)`` of an output, of Winograd
+    and FFT to ``max(|x|) * sum(|weight|)``.
     """
 
     algorithm: str
@@ -192,7 +195,9 @@ class Explanation:
             timed = "measured" if any(line.measured for line in self.lines) else "predicted"
             said.append(f"times: of one thread; roof: what the {timed} time reaches of this machine's {rates}")
         if any(line.error_bound is not None for line in self.lines):
-            said.append("error: the most that rounding can do, relative to sum(|x| * |weight|)")
+            mixed = [line.algorithm for line in self.lines if line.ops and line.algorithm.endswith(_MIXED)]
+            more = f"; of {' and '.join(mixed)} to max(|x|) * sum(|weight|)" if mixed else ""
+            said.append(f"error: the most that rounding can do, relative to sum(|x| * |weight|){more}")
         if self.seconds is not None:
             count = "1 thread" if self.threads == 1 else f"{self.threads} threads"
             said.append(f"measured: {_milliseconds(self.seconds)} ms for a call by {self.chosen} on {count}")

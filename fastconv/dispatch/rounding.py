@@ -26,7 +26,7 @@ MORE = 4
 # Units of rounding in a Fourier transform for each doubling of its size, after Higham.
 DOUBLING = 7.0
 # bfloat16 has 8 bits: what rounding to it loses.
-HALF = 2.0**-9
+HALF = 2.0**-8
 # Rounded factors of a rounded outer product: both, and it.
 FACTORS = 3
 
@@ -51,7 +51,7 @@ def conv_bound(name: str, g: ConvGeometry, blocking: Any, factors: float | None 
     * winograd: ``(ICG * KD + d) * a(MH, KH) * a(MW, KW) * u``, with d the roundings in all transforms, and the
       amplification a(m, r) of `amplification`;
     * fft: ``(21 * log2(n) + ICG + 3) * sqrt(n) * u`` of blocks of n numbers;
-    * bf16x3: ``3 * 2**-18 + (3K + 4) * u``, from what two bfloat16 parts leave out; of one part ``2**-8 + …``.
+    * bf16x3: ``3 * 2**-16 + (3K + 4) * u``, from what two bfloat16 parts leave out; of one part ``2**-7 + …``.
     """
     u, K = unit(g.dtype), g.ICG * g.KD * g.KH * g.KW
     if name == "separable":
