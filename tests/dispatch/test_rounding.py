@@ -55,7 +55,7 @@ def test_errors_stay_below_the_bounds_that_explain_shows(x_shape, w_shape, keywo
 @pytest.mark.slow
 def test_errors_of_drawn_problems_stay_below_the_bounds():
     rng = np.random.default_rng(7)
-    for i in range(300):
+    for i in range(2000):
         p = problem(cases.random_problem(rng))
         if min(p.input_shape) and min(p.weight_shape):
             draw = ("standard_normal", "random")[i % 2]
