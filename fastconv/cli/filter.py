@@ -26,8 +26,8 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add what `fastconv filter` takes."""
     command.description = (
-        "Filter every colour of an image by a kernel, which is not flipped, as in OpenCV's filter2D. Opacity stays as it "
-        "is. Integers are rounded to the nearest and clipped."
+        "Filter every colour of an image by a kernel, which is not flipped, as in OpenCV's filter2D. Opacity stays as "
+        "it is. Integers are rounded to the nearest and clipped."
     )
     command.epilog = (
         "sobel, scharr and prewitt give the length of the gradient, sqrt(x*x + y*y); with -x or -y behind, one "

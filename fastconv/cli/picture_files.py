@@ -39,9 +39,8 @@ def format_of(path: str, wanted: str | None, picture: Picture) -> str:
     Image.init()
     found = Image.registered_extensions().get(suffix)
     if found not in Image.SAVE:
-        raise OptionError(
-            f"{path}: no image format for {suffix or 'a name without a suffix'}; .png, .tif, .npy are some"
-        )
+        named = f"{suffix} is no image format" if suffix else "no suffix says the format"
+        raise OptionError(f"{path}: {named}; .png, .tif, .npy are some")
     return str(found)
 
 

@@ -136,13 +136,16 @@ def _from_tiff(source: Any) -> Picture | None:
             return None
         if len(file.pages) > 1:
             raise ValueError(f"{len(file.pages)} pages, expected one")
-        if page.dtype.kind == "b":
+        extra = [sample.name for sample in page.extrasamples]
+        if "ASSOCALPHA" in extra and page.dtype != np.uint8:
+            raise ValueError("its colours are multiplied by alpha, which is read with 8 bits only")
+        if "ASSOCALPHA" in extra or page.dtype == np.bool_:
             return None
         mapped = page.is_memmappable and not isinstance(source, io.BytesIO)
         pixels = tifffile.memmap(source, mode="r") if mapped else page.asarray(out="memmap")
         pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
         tag = page.tags.get(_ICC_TAG)
-        return Picture(pixels, len(page.extrasamples) == 1, TIFF, profile=tag and tag.value)
+        return Picture(pixels, extra == ["UNASSALPHA"], TIFF, profile=tag and tag.value)
 
 
 def _by_pillow(source: Any) -> Picture:
