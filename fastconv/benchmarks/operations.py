@@ -16,7 +16,7 @@ import fastconv as fc
 from fastconv.benchmarks import fusions, gradients
 from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw, installed
 from fastconv.benchmarks.report import Table, time_text
-from fastconv.benchmarks.stats import geometric_mean, median
+from fastconv.benchmarks.stats import geometric_mean, median, quartiles
 from fastconv.benchmarks.timing import interleave
 
 __all__ = ["SUITES", "measure", "table"]
@@ -238,8 +238,10 @@ def _measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     source = np.ones(max(1, moved // 8), np.float32)
     target = np.empty_like(source)
     calls = {"fastconv": case.ours, **case.rivals, "copy": lambda: np.copyto(target, source)}
-    seconds = {name: median(samples.seconds) for name, samples in interleave(calls, repeats).items()}
-    return record | {"seconds": seconds, "bytes": moved}
+    times = {name: samples.seconds for name, samples in interleave(calls, repeats).items()}
+    spread = {name: quartiles(seconds) for name, seconds in times.items()}
+    seconds = {name: median(each) for name, each in times.items()}
+    return record | {"seconds": seconds, "quartiles": spread, "bytes": moved}
 
 
 def _results(found: Any) -> list[np.ndarray]:

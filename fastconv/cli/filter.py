@@ -18,7 +18,7 @@ __all__ = ["add_arguments", "kernels"]
 
 # Those that ask for the length of the gradient; with -x or -y behind, for one derivative.
 GRADIENTS = ("sobel", "scharr", "prewitt")
-MEMORY = 2**29
+MEMORY = 2**27
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
@@ -50,7 +50,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--offset", type=_number, default=0.0, metavar="F", help="added to the result, in the image's values (0)")
     add("--dtype", choices=DTYPES, metavar="NAME", help=f"of the result: {', '.join(DTYPES)} (that of the image)")
     add("--format", metavar="NAME", help="png, tif, npy, jpg, ... in the place of the suffix")
-    add("--memory", type=_size, default=MEMORY, metavar="SIZE", help="of the arrays of one band of rows, as 64M (512M)")
+    add("--memory", type=_size, default=MEMORY, metavar="SIZE", help="of the arrays of one band of rows, as 64M (128M)")
     add("--threads", type=_count, metavar="N", help="number of threads (that of fastconv info)")
     command.set_defaults(run=run)
 
