@@ -31,7 +31,8 @@ def draw(found: dict[str, Any], plt: Any) -> Any:
     for who, place in crossings(records).items():
         if place is not None:
             panel.axvline(place, color="gray", linewidth=0.8)
-            panel.text(place, panel.get_ylim()[0], f" {_LABELS[who]}", rotation=90, va="bottom", fontsize=7)
+            where = {"transform": panel.get_xaxis_transform(), "rotation": 90, "va": "top", "fontsize": 7}
+            panel.text(place, 0.98, f" {_LABELS[who]}: from {place}", **where)
     name = (found.get("device") or {}).get("name", "a device that is emulated")
     panel.set(
         xscale="log", yscale="log", ylabel="time (ms)", xlabel="batch size" if is_sweep else "multiply-adds (millions)"

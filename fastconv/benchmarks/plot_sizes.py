@@ -11,7 +11,7 @@ __all__ = ["crossings", "draw", "is_one"]
 _FAMILY = "kernel-size."
 # Direct sums have two kernels, of which the faster one counts.
 DIRECT, SEPARABLE, FFT = ("fastconv-direct", "fastconv-depthwise"), ("fastconv-separable",), ("fastconv-fft",)
-_WORDS = {DIRECT: "direct summation", SEPARABLE: "two passes", FFT: "FFT"}
+_WORDS = {DIRECT: "direct summation", SEPARABLE: "separable summation", FFT: "an FFT"}
 _STYLES = {"call": "k--", "opencv": ":", "opencv-separable": ":", "scipy": ":", "torch": ":"}
 
 
@@ -75,10 +75,11 @@ def draw(found: dict[str, Any], plt: Any) -> Any:
             points = [(_size(r), 1e3 * r["seconds"][who]) for r in records if who in r["seconds"]]
             label = {"call": "fastconv, default choice", "plan": "fastconv, plan"}.get(who, who)
             panel.plot(*zip(*points, strict=True), _STYLES.get(who, "o-"), markersize=4, label=label)
-        for _, after, size in crossings(found, threads):
+        for before, after, size in crossings(found, threads):
             if size is not None:
                 panel.axvline(size, color="gray", linewidth=0.8, alpha=0.6)
-                panel.text(size, panel.get_ylim()[1], f" {after}, {size:.0f}", rotation=90, va="top", fontsize=7)
+                where = {"transform": panel.get_xaxis_transform(), "rotation": 90, "va": "top", "fontsize": 7}
+                panel.text(size, 0.98, f" {after} beside {before}", **where)
         panel.set(xscale="log", yscale="log", xlabel="kernel size (taps along an axis)", ylabel="time (ms)")
         ticks = [_size(record) for record in records]
         panel.set_xticks(ticks, [str(size) for size in ticks], minor=False)
