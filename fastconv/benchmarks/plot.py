@@ -29,7 +29,7 @@ def kind_of(found: dict[str, Any]) -> str:
     """Return the kind of picture that suits a result."""
     if found.get("savings"):
         return "savings"
-    if found.get("cuda"):
+    if "cuda" in found:
         return "device"
     names = [record["name"] for record in found.get("results", ())]
     return "kernel-size" if names and all(plot_sizes.is_one(name) for name in names) else "floor"

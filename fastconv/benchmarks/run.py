@@ -78,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.compare(*options.compare)
     pictures = [plot.split(text)[1] for text in options.plot]
     _check_writable(options.json, options.markdown, *pictures)
+    if pictures:
+        # Missing, it should be missed before the work.
+        import matplotlib  # noqa: F401
     if options.source:
         return _finish(options, results.read(options.source))
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
