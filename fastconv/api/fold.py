@@ -83,7 +83,7 @@ def unfold(
     """
     name = "unfold"
     x = array_input(name, input, device)
-    plan = _unfold_plan(x.shape, x.dtype, kernel_size, dilation, padding, stride, layout)
+    plan = unfold_plan(x.shape, x.dtype, kernel_size, dilation, padding, stride, layout)
     source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if plan.planes.batched else 0)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _unfold(plan, source, target))
 
@@ -143,7 +143,7 @@ def fold(
     """
     name = "fold"
     x = array_input(name, input, device)
-    plan = _fold_plan(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride, layout)
+    plan = fold_plan(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride, layout)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _fold(plan, x, target))
 
 
@@ -156,7 +156,7 @@ class _Folding(NamedTuple):
 
 
 @remembered
-def _unfold_plan(
+def unfold_plan(
     shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, dilation: Any, padding: Any, stride: Any, layout: str
 ) -> _Folding:
     """Return what to do with images, or raise what is wrong with the arguments."""
@@ -169,7 +169,7 @@ def _unfold_plan(
 
 
 @remembered
-def _fold_plan(
+def fold_plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     output_size: Any,

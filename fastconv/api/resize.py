@@ -94,8 +94,8 @@ def interpolate(
     name = "interpolate"
     x = array_input(name, input, device)
     sizes = (size, scale_factor, recompute_scale_factor)
-    plan = _plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
-    return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _interpolate(plan, x, target))
+    found = plan(x.shape, x.dtype, layout, sizes, mode, align_corners, antialias)
+    return filled(name, out, found.shape, x.dtype, (x,), lambda target: _interpolate(found, x, target))
 
 
 class _Interpolation(NamedTuple):
@@ -108,7 +108,7 @@ class _Interpolation(NamedTuple):
 
 
 @remembered
-def _plan(
+def plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     layout: str,
