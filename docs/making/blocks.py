@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 # In the order of numbers, spaces are not what is checked; `...` stands for what differs between machines.
@@ -42,16 +42,15 @@ def blocks(path: Path) -> Iterator[Block]:
         yield Block(found[0], found[1], found[2], 1 + text.count("\n", 0, found.start(1)))
 
 
-def run(path: Path) -> int:
-    """Run the Python blocks of a document in one namespace; return how many there are.
+def run(path: Path) -> dict[str, Any]:
+    """Run the Python blocks of a document in one namespace, and return it.
 
     Raises
     ------
     AssertionError
         One prints something else than the document says.
     """
-    namespace: dict[str, object] = {"__name__": "__document__"}
-    count = 0
+    namespace: dict[str, Any] = {"__name__": "__document__"}
     for block in blocks(path):
         # Blank lines in front, so that a traceback has the line number of the document.
         code = compile("\n" * (block.line - 1) + block.code, str(path), "exec")
@@ -60,5 +59,4 @@ def run(path: Path) -> int:
         got = printed.getvalue()
         if block.prints is not None and not doctest.OutputChecker().check_output(block.prints, got, OPTIONS):
             raise AssertionError(f"{path.name}:{block.line} prints\n{got}instead of\n{block.prints}")
-        count += 1
-    return count
+    return namespace
