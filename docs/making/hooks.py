@@ -23,6 +23,7 @@ from docs.making import blocks, reference, tables  # noqa: E402
 ENGLISH, KOREAN = "tutorial/", "ko/"
 CODE = re.compile(r"^<!-- code (\d+) -->$", re.MULTILINE)
 GENERATED = re.compile(r"^<!-- generated: ([a-z_]+) -->$", re.MULTILINE)
+NOTHING = re.compile(r'–\s*<div class="doc-md-description">\s*</div>')
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -53,6 +54,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             title, rest = markdown.split("\n", 1)
             markdown = f"{title}\n\n[{language}](../{there}{path.removeprefix(here)})\n{rest}"
     return markdown
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Leave out the dash before a description where there is none."""
+    return NOTHING.sub("", html)
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
