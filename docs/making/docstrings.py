@@ -86,7 +86,7 @@ def _parameters(function: Any) -> list[griffe.Parameter]:
 def readable(text: str, public: set[str]) -> str:
     """Return a docstring with links to public names, and each parameter by itself."""
     # A type may go on in the next line.
-    text = re.sub(r"^(\w+ : .*,)\n +", r"\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"^(\w+ : {.*,)\n *", r"\1 ", text, flags=re.MULTILINE)
     lines, section = text.splitlines(), ""
     out: list[str] = []
     for i, line in enumerate(lines):
