@@ -7,10 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from fastconv.benchmarks import filters, operations, report, trunks
 from fastconv.benchmarks.machine import line
-from fastconv.benchmarks.report import summary, time_text
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
@@ -36,6 +35,17 @@ def algorithms() -> str:
     for row in TABLE:
         exact = "yes" if row.exact else "no"
         rows.append((f"`{row.name}`", f"`{row.kernel}`", exact, row.automatic or "", row.source))
+    return table(rows)
+
+
+def tiles() -> str:
+    """Return the menus of register tiles."""
+    from fastconv.kernels.cpu import target
+
+    rows = [("instructions", "lanes of float32", "registers", "tiles MR x NV")]
+    for one in (target.AVX512, target.AVX2, target.SSE2, target.NEON):
+        menu = ", ".join(f"{MR} x {NV}" for MR, NV in one.outer_tiles)
+        rows.append((one.name, str(one.lanes(32)), str(one.registers), menu))
     return table(rows)
 
 
@@ -91,24 +101,22 @@ def performance() -> str:
 
 
 def _suite(path: Path) -> Iterator[str]:
-    """Yield the section of one file of results."""
+    """Yield the section of one file of results; of one of a kind that has no table, nothing."""
     found = json.loads(path.read_text(encoding="utf-8"))
+    if "operations" in found:
+        rows, lines = operations.table(found)
+    elif "filters" in found:
+        rows, lines = filters.table(found)
+    elif found.get("suite") == "trunks":
+        rows, lines = trunks.table(found)
+    elif found["results"]:
+        rows, lines = report.ratios(found["results"]), report.summary(found["results"])
+    else:
+        return
     yield f"## {path.stem}"
-    yield "\n".join(f"- {text}" for text in summary(found["results"]))
+    yield "\n".join(f"- {text}" for text in lines)
     yield f"Measured by `{found['command']}` on: {line(found['machine'])}."
-    yield f'??? note "Each problem"\n\n{_indented(table(_problems(found["results"])))}'
-
-
-def _problems(records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each problem, number of threads and rival."""
-    yield ("problem", "threads", "algorithm", "call", "plan", "beside", "its time", "ratio")
-    for record in records:
-        seconds = record.get("seconds", {})
-        for rival, ratios in record.get("ratios", {}).items():
-            own = [time_text(seconds.get(name)) for name in ("call", "plan")]
-            ratio = " / ".join(f"{value:.2f}" for value in ratios.values())
-            start = (record["name"], str(record["threads"]), record.get("algorithm") or "")
-            yield (*start, *own, rival, time_text(seconds.get(rival)), ratio)
+    yield f'??? note "Each problem"\n\n{_indented(table(rows))}'
 
 
 def _indented(text: str) -> str:
