@@ -1,7 +1,7 @@
 """The docstrings of the public names, as the reference shows them.
 
-Those of families, such as the pullbacks of all pools, are filled in when the package is imported, so they are taken from
-there. References become links, and a line of several parameters as many lines: with their own defaults.
+Those of families, such as the pullbacks of all pools, are filled in when the package is imported, so they are taken
+from there. References become links, and a line of several parameters as many lines: with their own defaults.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import griffe
 # mkdocstrings runs this file by its path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import fastconv  # noqa: E402
-from docs.making import reference  # noqa: E402
+import fastconv
+from docs.making import reference
 
 # A parameter may be explained once for several functions, and types stand in the docstring.
 OPTIONS: Any = {"warn_unknown_params": False, "warn_missing_types": False}

@@ -186,9 +186,7 @@ def unpooling() -> Any:
             axes,
             np.round(large, 2),
             title,
-            lambda i, j, full=full, large=large: (
-                light(COLOURS[i // 2 * 2 + j // 2]) if full or large[i, j] else FAINT
-            ),
+            lambda i, j, full=full, large=large: light(COLOURS[i // 2 * 2 + j // 2]) if full or large[i, j] else FAINT,
         )
     return page
 
