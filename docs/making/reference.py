@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from operator import attrgetter
 from types import ModuleType
 
 import fastconv as fc
@@ -21,7 +22,6 @@ TOPICS = {
     "errors": ("Errors", ("errors",)),
 }
 REST = "planning"
-MODULES = "Submodules"
 
 
 def names() -> dict[str, list[str]]:
@@ -65,4 +65,7 @@ def _intro(page: str) -> list[str]:
 
 
 def _entry(name: str) -> str:
-    return f"::: fastconv.{name}\n"
+    """Return what mkdocstrings replaces; of a layer, whose methods are those of `Layer`, the class alone."""
+    value = attrgetter(name)(fc)
+    layer = isinstance(value, type) and issubclass(value, fc.nn.Layer) and value is not fc.nn.Layer
+    return f"::: fastconv.{name}\n" + ("    options:\n      members: false\n" if layer else "")

@@ -97,7 +97,8 @@ def performance() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         if path.stem != "headline":
             parts.extend(_suite(path))
-    return "\n\n".join(parts)
+    # A number and its unit stay in one line.
+    return re.sub(r"(\d) (ms|us|s) \|", "\\1\N{NO-BREAK SPACE}\\2 |", "\n\n".join(parts))
 
 
 def _suite(path: Path) -> Iterator[str]:
