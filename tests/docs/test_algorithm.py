@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_worked_example_adds_an_algorithm(tmp_path):
     (tmp_path / kernel[0]).write_text(kernel[1], encoding="utf-8")
     table = package / "dispatch" / "conv_table.py"
     text = table.read_text(encoding="utf-8")
-    text = put(text, '    Algorithm(\n        "depthwise"', row[1])
+    text = put(text, '    Algorithm(\n        "depthwise"', textwrap.indent(row[1].rstrip() + ",\n", "    "))
     text = put(text, "TABLE: tuple[Algorithm, ...]", functions[1])
     text = put(text, '"direct", "im2col", "pointwise", "depthwise", "separable"', '"plain", ')
     table.write_text(put(text, "\n\nimport numpy", ", NamedTuple"), encoding="utf-8")
