@@ -109,7 +109,7 @@ def _single(lines: list[str]) -> Iterator[str]:
     while i < len(lines):
         if i + 1 < len(lines) and _UNDERLINE.match(lines[i + 1]):
             section = lines[i]
-        several = _SEVERAL.match(lines[i]) if section in ("Parameters", "Attributes") else None
+        several = _SEVERAL.match(lines[i]) if section == "Parameters" else None
         end = i + 1
         while several and end < len(lines) and lines[end].startswith("    "):
             end += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -83,9 +84,16 @@ def commands() -> str:
 
 
 def _help(parser: argparse.ArgumentParser) -> str:
-    """Return the help as it stands in a terminal of 100 columns, without colours."""
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
-    return re.sub(r"\x1b\[[0-9;]*m", "", parser.format_help())
+    """Return the help as it stands in a terminal of 90 columns, without colours."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "90"
+    try:
+        text = parser.format_help()
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def performance() -> str:
