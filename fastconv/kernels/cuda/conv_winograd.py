@@ -2,7 +2,8 @@
 
 With n = m + 2 the tiles are n x n inputs that stand m apart; V[point, c, tile] and U[point, oc, c] are the transformed
 input and weight. The products over c are those of the implicit GEMM (conv_direct.py) on a 1x1 kernel, whose groups are
-the n * n points. Tiles of more bytes than the workspace come in bands.
+the n * n points. Tiles of more bytes than the workspace come in bands. A NaN or an infinity reaches all outputs of its
+tile: to repair them as the CPU does would read the sums again, or wait for the device.
 
 Source: Lavin and Gray 2016, arXiv:1509.09308; Barabasz et al. 2020, arXiv:1803.10986 (points).
 """
@@ -116,7 +117,8 @@ class Program:
         # A channel for each pair of channels, whose image is one kernel.
         sizes = (count, 1, 0, 1, 1, 0, 0, 9, 3, 1, 3, 3, 0, 0, *magics((1, 1, 1)))
         literals = self.code, self.m, True, THREADS
-        launch(stream, forward, literals, blocks_of(count, THREADS), (weight, turned, numbers(sizes)))
+        if count:
+            launch(stream, forward, literals, blocks_of(count, THREADS), (weight, turned, numbers(sizes)))
         return self._products(1).pack(stream, turned)
 
     def run(

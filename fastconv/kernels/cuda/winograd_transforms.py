@@ -1,4 +1,4 @@
-"""Winograd's transforms of a tile, S X S^T for each matrix S, as intrinsics made from the schemes of `fastconv.winograd`.
+"""Winograd's transforms of a tile, S X S^T for each matrix S, as intrinsics made from those of `fastconv.winograd`.
 
 Each is straight-line code on registers: a loop over the elements of a tile, which the compiler would not unroll, would
 keep them in local memory. The sums are those that the kernels of the CPU compute.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from numba import types
@@ -68,7 +69,7 @@ def _twin_in(scheme: Scheme) -> Any:
             return source[(first + i * XH + j * XW) % 2**32] if inside else zero
 
         square = [[value(i, j) for j in range(scheme.inputs)] for i in range(scheme.inputs)]
-        for k, x in enumerate(sum(_both_sides(scheme, square, _plus), [])):
+        for k, x in enumerate(chain.from_iterable(_both_sides(scheme, square, _plus))):
             target[to + k * step] = x
 
     return transform
@@ -133,7 +134,8 @@ def _intrinsic_in(scheme: Scheme) -> Any:
                 return either
 
             square = [[value(i, j) for j in range(N)] for i in range(N)]
-            for k, x in enumerate(sum(_both_sides(scheme, square, _adder(builder, real)), [])):
+            points = chain.from_iterable(_both_sides(scheme, square, _adder(builder, real)))
+            for k, x in enumerate(points):
                 at = builder.zext(builder.add(to, builder.mul(step, I32(k))), I64)
                 builder.store(x, builder.gep(args[1], [at]))
             return context.get_dummy_value()
