@@ -179,6 +179,7 @@ TABLE: tuple[Algorithm, ...] = (
         exact=False,
         automatic="",
         source="Lavin and Gray 2016, arXiv:1509.09308; Barabasz et al. 2020, arXiv:1803.10986",
+        backends=("cpu", "cuda"),
     ),
     Algorithm(
         "direct",

@@ -17,8 +17,9 @@ from fastconv.geometry.conv_transpose import Phase, TransposeGeometry, has_gaps,
 
 # Rows whose kernel on the device is another one's: the implicit GEMM reads a 1x1 kernel's columns where they lie.
 _KERNELS = {"pointwise": "conv_direct:program"}
-# Rows that move more memory than direct does, which only a measurement on a device could justify: by name only.
-_BY_NAME = ("im2col",)
+# Rows that move more memory than direct does, which only a measurement on a device could justify: by name only. They
+# keep the limit of scratch.
+_BY_NAME = ("im2col", "winograd")
 
 
 def begin(function: str, **arrays: Any) -> Any:
@@ -30,13 +31,13 @@ def convolution(function: str, g: ConvGeometry, activation: str | None, algorith
     """Return the program of a convolution on the device, of the row that `chosen` returns."""
     row = chosen(function, g, algorithm, precision)
     program = load(_KERNELS.get(row.name, row.kernel), "cuda")
-    return program(function, g, activation, *([workspace.limit()] if row.name == "im2col" else []))
+    return program(function, g, activation, *([workspace.limit()] if row.name in _BY_NAME else []))
 
 
 def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Algorithm:
     """Return the row that runs on the device: the one that was asked for, else the first that can."""
     rows = [row for row in TABLE if "cuda" in row.backends]
-    judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) for row in rows}
+    judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) or _lacks(g, row) for row in rows}
     able = [row for row, refused in judged.items() if refused is None]
     if algorithm in ("auto", "measure"):
         return next(row for row in able if row.name not in _BY_NAME)
@@ -47,6 +48,14 @@ def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Al
         names = ", ".join(row.name for row in able)
         raise UnsupportedError(f'{function}: algorithm "{algorithm}" refused: {reason}; {names} can')
     return named[0]
+
+
+def _lacks(g: ConvGeometry, row: Algorithm) -> str | None:
+    """Return why a row cannot do on the device what it can on the CPU, or None."""
+    kernel = (g.KD, g.KH, g.KW)[-g.axes :]
+    if row.name == "winograd" and kernel != (3, 3):
+        return f"on CUDA the kernel must be 3x3, got {'x'.join(map(str, kernel))}"
+    return None
 
 
 @lru_cache(maxsize=512)
