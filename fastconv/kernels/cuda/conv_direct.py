@@ -200,7 +200,9 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(REAL_CODE[code]), array, array, array, pointer("I"), own, types.UniTuple(real, 3))
-    return Kernel(conv_implicit_gemm, arguments, threads, BLOCKS[threads])
+    # Fragments and distances along three axes together do not fit the registers that one block more leaves.
+    blocks = BLOCKS[threads] - (tile.cores and not masked)
+    return Kernel(conv_implicit_gemm, arguments, threads, blocks)
 
 
 def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:

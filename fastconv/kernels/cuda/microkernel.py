@@ -107,7 +107,10 @@ def _intrinsic(tile: Tile, steps: tuple[int, int]) -> Any:
                 return [value for place in at for value in lanes_of(builder, shared_vector, place)]
 
             for k in range(tile.BK):
-                row, column = squares(left, k * steps[0], tile.rows[::4]), squares(right, k * steps[1], tile.columns[::4])
+                row, column = (
+                    squares(left, k * steps[0], tile.rows[::4]),
+                    squares(right, k * steps[1], tile.columns[::4]),
+                )
                 for i, (m, n) in enumerate((m, n) for m in row for n in column):
                     if fma is None:
                         sums[i] = builder.add(builder.mul(m, n), sums[i])

@@ -55,7 +55,9 @@ def fragment_updates(tile: Any, steps: tuple[int, int]) -> Any:
     def multiply(builder, left, right, sums):
         """Add the product of the panels at two places to a list of sums: row by row of the thread's own."""
         mma = ir.InlineAsm(
-            ir.FunctionType(ir.LiteralStructType([F32] * 4), [I32] * 6 + [F32] * 4), _MMA, "=f,=f,=f,=f" + ",r" * 6 + ",f" * 4
+            ir.FunctionType(ir.LiteralStructType([F32] * 4), [I32] * 6 + [F32] * 4),
+            _MMA,
+            "=f,=f,=f,=f" + ",r" * 6 + ",f" * 4,
         )
 
         def bits(base, offset):
