@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from unittest import mock
 
 import numpy as np
 
 import fastconv as fc
+from fastconv.kernels.cuda.runtime import current
 from tests.cuda.checks.conv import definition
 from tests.cuda.checks.inputs import integers, raises
 from tests.cuda.runtimes import to_device
@@ -86,6 +88,8 @@ def check_errors():
     raises(fc.UnsupportedError, "on CUDA devices only", lambda: fc.conv2d(x, w, precision="tf32"))
     transposed = partial(fc.conv_transpose2d, x, w, device="cuda", precision="tf32")
     raises(fc.UnsupportedError, "on CUDA devices only", transposed)
+    with mock.patch.object(type(current()), "compute_capability", return_value=(7, 5)):
+        raises(fc.UnsupportedError, "7.5, expected 8.0 or more", lambda: call(x[:, :, :3], w))
     raises(fc.OptionError, "precision", lambda: fc.conv2d(x, w, device="cuda", precision="tf16"))
 
 
