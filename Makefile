@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find fastconv -name '*.py')
 
-.PHONY: help setup demo test test-full test-cuda lint format bench gpu-report performance clean
+.PHONY: help setup demo test test-full test-cuda lint format bench gpu-report performance docs clean
 
 help:
 	@echo "make demo       install the package and run its demonstration"
@@ -20,6 +20,7 @@ help:
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      benchmarks against PyTorch, SciPy and OpenCV (ARGS='--suite resnet50')"
 	@echo "make performance  the layers of README.md again: its table, its picture, the samples"
+	@echo "make docs       the documentation, in site/index.html"
 	@echo "make setup      the environment for working on the package"
 	@echo "make clean      remove the environment and everything generated"
 
@@ -57,6 +58,11 @@ performance: $(VENV)/.stamp-bench
 	$(BIN)/python -m fastconv bench --threads 1,2 --json bench/results/headline.json --plot bench/results/headline.svg
 	$(BIN)/python bench/readme.py
 
+# Without the notice about another site generator.
+docs: $(VENV)/.stamp-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html; to search in it: $(BIN)/python -m http.server -d site"
+
 clean:
 	rm -rf $(VENV) build dist site htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,8 +82,9 @@ $(VENV)/.stamp-lint: EXTRAS = lint
 $(VENV)/.stamp-bench: EXTRAS = bench
 $(VENV)/.stamp-cuda: EXTRAS = test,cuda-dev
 $(VENV)/.stamp-gpu: EXTRAS = test,cuda,torch
+$(VENV)/.stamp-docs: EXTRAS = docs
 
-$(VENV)/.stamp-test $(VENV)/.stamp-test-full $(VENV)/.stamp-lint $(VENV)/.stamp-bench $(VENV)/.stamp-cuda $(VENV)/.stamp-gpu: pyproject.toml | $(BIN)/python
+$(VENV)/.stamp-test $(VENV)/.stamp-test-full $(VENV)/.stamp-lint $(VENV)/.stamp-bench $(VENV)/.stamp-cuda $(VENV)/.stamp-gpu $(VENV)/.stamp-docs: pyproject.toml | $(BIN)/python
 	rm -f $(VENV)/.stamp-demo
 	$(PIP) -e ".[$(EXTRAS)]"
 	touch $@

@@ -13,6 +13,7 @@ from fastconv.benchmarks import problems
 from fastconv.benchmarks.measure import GATE_FACTOR
 from fastconv.benchmarks.rivals import RIVALS
 from fastconv.benchmarks.timing import loops_for, sample
+from fastconv.dispatch import cuda
 from fastconv.testing import assert_close, reference
 
 # A call that takes longer would make the suite unbearable.
@@ -30,10 +31,31 @@ def call_of(backend, layer, arrays, threads):
             pytest.skip("plans are of conv2d")
         plan = fc.plan_conv2d(x.shape, weight, **layer.keywords, dtype=x.dtype)
         return lambda: plan(x)
+    if backend in ("cuda", "cuda with copies"):
+        return device_call(backend, layer, arrays)
     try:
         return RIVALS[backend].make(layer, arrays, threads)
     except fc.UnsupportedError as error:
         pytest.skip(str(error))
+
+
+def device_call(backend, layer, arrays):
+    """Return a call that waits for the device, on arrays that are there or here; skip without a device."""
+    if (missing := cuda.missing()) is not None:
+        pytest.skip(f"no CUDA device: {missing}")
+    (x, weight), convolve, keywords = arrays, layer.function, layer.keywords
+    if backend == "cuda with copies":
+        return lambda: convolve(x, weight, **keywords, device="cuda")
+    runtime = cuda.kernels("runtime:current")()
+    there = [runtime.to_device(a, 0) for a in arrays]
+    kept = []
+
+    def call():
+        # The time between two events is that of the device; to take it waits for the end.
+        runtime.seconds(lambda: kept.append(convolve(*there, **keywords)), 1)
+        return kept.pop()
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +76,8 @@ def test_conv_forward(benchmark, request, problem, backend, threads, expected):
     arrays = problems.draw(problem)
     call = call_of(backend, problem, arrays, threads)
     start = time.perf_counter()
-    result = np.asarray(call())
+    result = call()
+    result = result.copy_to_host() if hasattr(result, "copy_to_host") else np.asarray(result)
     # A call that was slow may only have compiled.
     if time.perf_counter() - start > SLOWEST and sample(call, 1) > SLOWEST:
         pytest.skip(f"a call takes more than {SLOWEST} s")
@@ -63,6 +86,8 @@ def test_conv_forward(benchmark, request, problem, backend, threads, expected):
     )
     direct = fc.count_ops(problem.function, *arrays, **problem.keywords)
     named = getattr(RIVALS.get(backend), "algorithm", "direct")
+    if backend in ("fastconv", "fastconv-plan"):
+        named = "auto"
     taken = fc.count_ops(problem.function, *arrays, **problem.keywords, algorithm=named)
     benchmark.group = f"conv_forward/{problem.title}"
     rounds = request.config.getoption("rounds")
@@ -74,4 +99,6 @@ def test_conv_forward(benchmark, request, problem, backend, threads, expected):
     }
     # Absent with --benchmark-disable.
     if benchmark.stats:
-        benchmark.extra_info["gflops"] = 2 * direct.macs / benchmark.stats.stats.median / 1e9
+        seconds = benchmark.stats.stats.median
+        benchmark.extra_info["gflops"] = 2 * direct.macs / seconds / 1e9
+        benchmark.extra_info["gbytes"] = (direct.bytes_read + direct.bytes_written) / seconds / 1e9

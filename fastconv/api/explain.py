@@ -2,115 +2,39 @@
 
 from __future__ import annotations
 
-import html
-import inspect
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from fastconv.api.conv import conv2d, depthwise_conv2d, pointwise_conv2d
-from fastconv.api.conv_nd import conv1d, conv3d
-from fastconv.api.conv_transpose import (
-    TransposeOptions,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-    find_transpose,
-    transpose_problem,
-)
-from fastconv.api.convolve import Options, find, problem_of
+from fastconv.api.calls import CONVOLUTIONS, Call, call_of
+from fastconv.api.conv_transpose import TransposeOptions, find_transpose, transpose_problem
+from fastconv.api.convolve import find, problem_of
+from fastconv.api.explain_separable import count_separable, explain_separable
+from fastconv.api.explain_windows import WINDOWS, count_windows, explain_windows
+from fastconv.api.explanation import Explanation, Line
 from fastconv.api.factors import rank_one_factors
-from fastconv.api.separable import FEW_TAPS, separable_conv2d, spatially_separable_conv2d
 from fastconv.dispatch import wisdom
-from fastconv.dispatch.choose import Candidate, choose, judge
+from fastconv.dispatch.choose import Candidate, choose, judge, pays
 from fastconv.dispatch.conv_table import NAMES, ROWS, TABLE
-from fastconv.dispatch.conv_transpose import count_transpose, judge_transpose, prepare_transpose
-from fastconv.dispatch.cost import OpCount, transpose_ops
-from fastconv.dispatch.measure import measured_seconds
+from fastconv.dispatch.conv_transpose import PreparedTranspose, count_transpose, judge_transpose, prepare_transpose
+from fastconv.dispatch.cost import OpCount, bandwidth, peak, transpose_ops
+from fastconv.dispatch.measure import alone_and_together, median_seconds
+from fastconv.dispatch.measure import call_of as run_of
 from fastconv.dispatch.plan import Prepared, prepare
-from fastconv.errors import ArgumentTypeError, OptionError, UnsupportedError
-from fastconv.geometry.arrays import byte_dtypes, common_dtype, dtype_of, element_dtype, kind_of, working_dtype
+from fastconv.dispatch.rounding import conv_bound
+from fastconv.errors import OptionError, UnsupportedError
 from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
+from fastconv.threads import get_num_threads, threads
 
-_HEADER = ("algorithm", "multiplies", "saved", "MB moved", "scratch kB", "predicted ms", "measured ms", "note")
+_RANK_1 = 'these kernels have rank 1, but "auto" does not look: ask for it by name, or pass the factors'
 
-
-class Line(NamedTuple):
-    """One algorithm on one problem; what is refused has a reason and no numbers. Times in seconds."""
-
-    algorithm: str
-    chosen: bool
-    refused: str | None
-    ops: OpCount | None
-    scratch_bytes: int | None
-    predicted: float | None
-    measured: float | None
-    source: str
-    # Why it is chosen, where that is not its predicted time.
-    why: str = ""
-
-    def cells(self, direct: OpCount) -> tuple[str, ...]:
-        """Return the line as texts under the header."""
-        mark = "> " if self.chosen else "  "
-        if self.ops is None:
-            return (mark + self.algorithm, *[""] * 6, f"refused: {self.refused}")
-        saved = direct.multiplies / self.ops.multiplies if self.ops.multiplies else 1.0
-        return (
-            mark + self.algorithm,
-            f"{self.ops.multiplies:,}",
-            f"{saved:.3g}x",
-            f"{(self.ops.bytes_read + self.ops.bytes_written) / 1e6:.3g}",
-            f"{(self.scratch_bytes or 0) / 1024:.0f}",
-            f"{(self.predicted or 0) * 1e3:.4g}",
-            "" if self.measured is None else f"{self.measured * 1e3:.4g}",
-            f"chosen{self.why}" if self.chosen else ROWS[self.algorithm].automatic,
-        )
-
-
-class Explanation:
-    """Every algorithm on one problem. It prints as a table, in notebooks as HTML, and `to_dict` feeds JSON."""
-
-    def __init__(self, problem: str, direct: OpCount, lines: Sequence[Line]):
-        self.problem, self.direct, self.lines = problem, direct, tuple(lines)
-
-    @property
-    def chosen(self) -> str:
-        """Name of the algorithm that `algorithm="auto"`, or the name asked for, takes."""
-        return next(line.algorithm for line in self.lines if line.chosen)
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        yield _HEADER
-        for line in self.lines:
-            yield line.cells(self.direct)
-
-    def __str__(self) -> str:
-        rows = list(self._rows())
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER) - 1)]
-        lines = [f"{self.problem}: {self.direct.macs:,} multiply-accumulates by direct summation"]
-        for row in rows:
-            cells = [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)),
-                row[-1],
-            ]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head, *body = self._rows()
-        cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in body)
-        return f"<p>{html.escape(self.problem)}</p><table><tr>{cells}</tr>{rows}</table>"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the explanation in plain types."""
-        lines = [line._asdict() | {"ops": line.ops and line.ops._asdict()} for line in self.lines]
-        return {"problem": self.problem, "direct": self.direct._asdict(), "algorithms": lines}
+# Other functions, by name: what explains a call of them. `fastconv.grad` adds its own.
+EXPLAINERS: dict[str, Callable[..., Explanation]] = {
+    "separable_conv2d": explain_separable,
+    **dict.fromkeys(WINDOWS, explain_windows),
+}
 
 
 def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **keywords: Any) -> Explanation:
@@ -119,21 +43,32 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     Parameters
     ----------
     function : callable
-        `fastconv.conv1d`, `conv2d`, `conv3d`, `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`,
-        `depthwise_conv2d` or `pointwise_conv2d`.
+        A convolution or transposed convolution of `fastconv`, `separable_conv2d`, `spatially_separable_conv2d`; a pool,
+        an unpooling, `interpolate`, `unfold` or `fold`; or of `fastconv.grad` a gradient of a convolution:
+        ``conv2d_input``, ``conv2d_weight``, ``conv2d_vjp`` and those of one and three axes.
     *args, **keywords
-        Its arguments; arrays, or for arrays only their shapes.
+        Its arguments; arrays, or for arrays only their shapes. The values of a weight say whether it is separable.
     measure : bool
-        Time each algorithm too, on the arrays given or on random ones: the median of 3 calls.
+        Time each algorithm too, on the arrays given or on random ones: the median of 3 calls on one thread, and of the
+        chosen one also on all threads.
 
     Returns
     -------
     Explanation
+        It has a `Line` for each algorithm: refused with a reason, or with multiplications and additions, bytes moved,
+        scratch, operations for each byte, times predicted from the machine's constants and measured, the share of the
+        roofline ``min(peak, intensity * bandwidth)``, and the bound of the rounding error.
 
     Raises
     ------
     FastconvError
         What the call itself would raise.
+
+    Notes
+    -----
+    Error bounds are relative to ``sum(|x| * |weight|)``, with u half the machine epsilon: of direct sums of K products
+    ``(K + 4) * u``; of Winograd, whose transforms amplify errors, and of FFT, where they grow with the logarithm of the
+    block, relative to the most that this sum can be, and far above what random data give.
 
     Examples
     --------
@@ -141,9 +76,13 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     >>> fc.explain(fc.conv2d, (1, 64, 56, 56), (64, 64, 1, 1)).lines[0].refused
     'groups must equal the input channels, got groups = 1, IC = 64'
     """
+    name = getattr(function, "__name__", "")
+    if name in EXPLAINERS:
+        return EXPLAINERS[name](function, args, keywords, measure)
     call = _call("explain", function, args, keywords)
     if isinstance(call.options, TransposeOptions):
-        return _explain_transpose(call, call.options, measure)
+        found = find_transpose(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
+        return explain_transpose(found, measure, call.x, call.w)
     prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options, narrow=call.narrow)
     return explain_prepared(prepared, measure, call.x, call.w)
 
@@ -152,56 +91,119 @@ def explain_prepared(
     prepared: Prepared, measure: bool, x: np.ndarray | None = None, w: np.ndarray | None = None
 ) -> Explanation:
     """Return the explanation of a prepared problem; missing arrays are drawn at random."""
-    g, lines = prepared.geometry, []
+    g, lines, elapsed = prepared.geometry, [], None
+    arrays = _arrays(g.dtype, (x, input_shape(g)), (w, weight_shape(g))) if measure else None
     for row in TABLE:
-        candidate = judge(g, row, prepared.precision, entry=prepared.entry)
-        measured = _measured(prepared, candidate, x, w) if measure and candidate.cost else None
-        lines.append(_line(candidate, row.name == prepared.algorithm, measured))
+        chosen = row.name == prepared.algorithm
+        candidate, factors, gap = judge(g, row, prepared.precision, entry=prepared.entry), None, None
+        if w is not None and row.name == "separable" and candidate.cost:
+            factors, gap, refused = _factors(w)
+            candidate = candidate if refused is None else Candidate(row, refused, None, None)
+        if candidate.cost is None:
+            lines.append(_line(candidate, chosen))
+            continue
+        measured = None
+        if arrays is not None:
+            weights = factors or (arrays[1:] if row.name != "separable" else _factors(arrays[1])[0])
+            if weights is not None:
+                one = prepare("explain", g, prepared.activation, row.name, prepared.precision, prepared.entry)
+                measured, all_threads = _timed(one, arrays[0], weights, chosen)
+                elapsed = all_threads or elapsed
+        error = conv_bound(row.name, g, candidate.blocking, gap)
+        line = _line(candidate, chosen, measured, peak(g, candidate.blocking), error)
+        lines.append(line._replace(note=_RANK_1) if factors and not chosen else line)
     problem = wisdom.problem("conv", g, prepared.precision, prepared.entry)
-    if wisdom.advice(problem, [prepared.algorithm]) is not None:
-        lines = [line._replace(why=", it was measured to be the fastest" if line.chosen else "") for line in lines]
-    return Explanation(g.problem, ROWS["direct"].ops(g, False), lines)
+    measured_before = wisdom.advice(problem, [prepared.algorithm]) is not None
+    why = ", it was measured to be the fastest" if measured_before else _reason(lines, prepared.algorithm)
+    lines = [line._replace(why=why if line.chosen else "") for line in lines]
+    return Explanation(g.problem, ROWS["direct"].ops(g, False), lines, *_everyone(elapsed))
 
 
-def _explain_transpose(call: _Call, options: TransposeOptions, measure: bool) -> Explanation:
+def _reason(lines: Sequence[Line], chosen: str) -> str:
+    """Return why an algorithm was chosen by its predicted time."""
+    times = {line.algorithm: line.predicted for line in lines if line.predicted and not ROWS[line.algorithm].automatic}
+    if not times or chosen not in times:
+        return ", it was asked for"
+    best = min(times, key=lambda name: times[name])
+    if best == chosen:
+        return ", the least predicted time"
+    exact = min((name for name in times if ROWS[name].exact), key=lambda name: times[name], default=best)
+    if exact == chosen and not pays(times[best], times[chosen]):
+        return f", which rounds less than {best} and takes hardly longer"
+    return ", it was asked for"
+
+
+def explain_transpose(
+    prepared: PreparedTranspose, measure: bool, x: np.ndarray | None = None, w: np.ndarray | None = None
+) -> Explanation:
     """Return the explanation of a transposed convolution; what most of its stride phases' work takes is chosen."""
-    prepared = find_transpose(call.name, call.x_shape, call.w_shape, call.dtype, options)
-    g, rng, lines = prepared.geometry, np.random.default_rng(0), []
+    g, lines, elapsed = prepared.geometry, [], None
     work = Counter({row.name: 0 for row in TABLE})
     for conv, one in prepared.convolutions.items():
         work[one.algorithm] += conv.macs
-    ((chosen, _),) = work.most_common(1)
-    arrays = (call.x, g.input_shape), (call.w, g.weight_shape)
+    ((taken, _),) = work.most_common(1)
     for row in TABLE:
-        candidate, measured = judge_transpose(g, row, prepared.precision), None
+        chosen, measured, error = row.name == taken, None, None
+        candidate = judge_transpose(g, row, prepared.precision)
+        if candidate.cost:
+            error = max((conv_bound(row.name, *phase) for phase in candidate.blocking), default=0.0)
         if measure and candidate.cost:
-            x, w = (rng.random(shape).astype(g.dtype) if a is None else a for a, shape in arrays)
+            first, *weights = _arrays(g.dtype, (x, g.input_shape), (w, g.weight_shape))
             named = prepare_transpose("explain", g, prepared.activation, row.name, prepared.precision)
-            measured = measured_seconds(named, x, (w,))
-        lines.append(_line(candidate, row.name == chosen, measured))
-    return Explanation(g.problem, transpose_ops(g), lines)
+            measured, all_threads = _timed(named, first, weights, chosen)
+            elapsed = all_threads or elapsed
+        most = peak(g, candidate.blocking[0][1] if candidate.blocking else None)
+        lines.append(_line(candidate, chosen, measured, most, error))
+    return Explanation(g.problem, transpose_ops(g), lines, *_everyone(elapsed))
 
 
-def _line(candidate: Candidate, chosen: bool, measured: float | None) -> Line:
+def _line(
+    candidate: Candidate,
+    chosen: bool,
+    measured: float | None = None,
+    most: float | None = None,
+    error: float | None = None,
+) -> Line:
     row, refused, _, cost = candidate
-    ops, scratch_bytes, predicted = cost or (None, None, None)
-    return Line(row.name, chosen, refused, ops, scratch_bytes, predicted, measured, row.source)
-
-
-def _measured(prepared: Prepared, candidate: Candidate, x: np.ndarray | None, w: np.ndarray | None) -> float | None:
-    g, rng = prepared.geometry, np.random.default_rng(0)
-    x, w = (
-        np.ascontiguousarray(rng.random(shape) if a is None else a, g.dtype)
-        for a, shape in ((x, input_shape(g)), (w, weight_shape(g)))
+    if cost is None:
+        return Line(row.name, chosen, refused, None, None, None, None, row.source)
+    ops, scratch_bytes, predicted = cost
+    rate = bandwidth(ops.bytes_read + ops.bytes_written)
+    note = "" if chosen else row.automatic
+    return Line(
+        row.name, chosen, None, ops, scratch_bytes, predicted, measured, row.source, "", note, most, rate, error
     )
-    weights: Any = (w,)
-    if candidate.row.name == "separable":
-        try:
-            weights = rank_one_factors("explain", w)
-        except UnsupportedError:
-            return None
-    one = prepare("explain", g, prepared.activation, candidate.row.name, "default", prepared.entry)
-    return measured_seconds(one, x, weights)
+
+
+def _arrays(dtype: str, *given: tuple[np.ndarray | None, tuple[int, ...]]) -> list[np.ndarray]:
+    """Return the arrays of a call, those that are missing drawn at random."""
+    rng = np.random.default_rng(0)
+    return [np.ascontiguousarray(rng.random(shape) if a is None else a, dtype).reshape(shape) for a, shape in given]
+
+
+def _factors(w: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray] | None, float | None, str | None]:
+    """Return the factors of a weight, by how much they differ from it at most; or why there are none."""
+    try:
+        columns, rows = rank_one_factors("explain", w)
+    except UnsupportedError as error:
+        return None, None, str(error).partition("refused: ")[2].rpartition("; ")[0]
+    kernels, c, r = (a.astype(np.float64) for a in (w[:, 0], columns, rows))
+    with np.errstate(all="ignore"):
+        gaps = np.abs(kernels - c[:, :, None] * r[:, None, :]).sum((1, 2)) / np.abs(kernels).sum((1, 2))
+    return (columns, rows), float(np.nan_to_num(gaps).max(initial=0.0)), None
+
+
+def _timed(one: Any, x: np.ndarray, weights: Any, chosen: bool) -> tuple[float, float | None]:
+    """Return the time of a call on one thread, and of what is chosen on all threads."""
+    call = run_of(one, x, weights)
+    if chosen:
+        return alone_and_together(call)
+    with threads(1):
+        return median_seconds(call), None
+
+
+def _everyone(elapsed: float | None) -> tuple[int | None, float | None]:
+    return (None if elapsed is None else get_num_threads()), elapsed
 
 
 def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct", **keywords: Any) -> OpCount:
@@ -210,12 +212,13 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     Parameters
     ----------
     function : callable
-        `fastconv.conv1d`, `conv2d`, `conv3d`, `conv_transpose1d`, `conv_transpose2d`, `conv_transpose3d`,
-        `depthwise_conv2d`, `pointwise_conv2d`, `separable_conv2d` or `spatially_separable_conv2d`.
+        A convolution or transposed convolution of `fastconv`, `separable_conv2d`, `spatially_separable_conv2d`; a pool,
+        an unpooling, `interpolate`, `unfold` or `fold`.
     *args, **keywords
         Its arguments; shapes in the place of arrays will do.
     algorithm : str
-        By default "direct".
+        Of convolutions, by default "direct". Transposed convolutions are counted by their definition, but for
+        "winograd" and "fft"; `spatially_separable_conv2d` by its two passes unless another one is named.
 
     Returns
     -------
@@ -227,14 +230,44 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     UnsupportedError
         The algorithm cannot do this problem.
 
+    Notes
+    -----
+    Multiplications an output, with K = KD * KH * KW taps:
+
+    * direct, im2col, bf16x3: ``IC/groups * K``, and one addition less; pointwise: IC; depthwise: K. Taps in the
+      padding are counted. A stride s leaves one output in s**2; a kernel with dilation d spans ``d*(k - 1) + 1``
+      inputs at the price of k.
+    * separable, two passes: ``KH + KW`` instead of ``KH * KW``, 2k instead of k**2. The rows above and below the image
+      that only the first pass makes are not counted.
+    * `separable_conv2d`, depthwise then pointwise: ``K + OC`` for each channel of a pixel instead of ``K * OC``: the
+      share ``1/OC + 1/K``.
+    * winograd F(m x m, r x r): ``((m + r - 1) / m)**2 * IC/groups``, the share ``(m + r - 1)**2 / (m*r)**2`` of direct:
+      4/9 for F(2x2,3x3), 1/4 for F(4x4,3x3); more for the transforms of tiles of input and output, whole ones at the
+      edges too; not for that of the weight.
+    * fft, blocks of n numbers, n a power of 2: ``n * log2(n)`` for the transform of a block, one for each channel of
+      input and output, and ``4 * (n/2 + 1)`` for each pair of channels; the kernels' transforms are not counted.
+    * transposed: ``OC/groups * K`` an input.
+    * pools: a maximum of K elements is K - 1 comparisons, counted as additions; an average K - 1 additions and a
+      division; an Lp norm a power of each input and a root too.
+    * `interpolate`: for each axis its taps an output.
+
+    A test runs each definition on numbers that count what is done with them.
+
     Examples
     --------
     >>> import fastconv as fc
     >>> fc.count_ops(fc.conv2d, (1, 64, 56, 56), (64, 64, 3, 3), padding=1).macs
     115605504
     """
-    if getattr(function, "__name__", "") == "separable_conv2d":
-        return _count_depthwise_separable(args, keywords)
+    name = getattr(function, "__name__", "")
+    if name == "separable_conv2d":
+        return count_separable(_count, function, args, keywords)
+    if name in WINDOWS:
+        return count_windows(function, args, keywords, algorithm)
+    return _count(function, args, keywords, algorithm)
+
+
+def _count(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any], algorithm: str) -> OpCount:
     call = _call("count_ops", function, args, keywords)
     if call.name == "spatially_separable_conv2d" and algorithm == "direct":
         algorithm = "separable"
@@ -247,106 +280,8 @@ def count_ops(function: Callable[..., Any], *args: Any, algorithm: str = "direct
     return row.ops(g, call.bias)
 
 
-def _count_depthwise_separable(args: Sequence[Any], keywords: dict[str, Any]) -> OpCount:
-    """Return the sum over the depthwise and the pointwise convolution."""
-    given = inspect.signature(separable_conv2d).bind(*args, **keywords).arguments
-    layout = given.get("layout", "channels_first")
-    shared: dict[str, Any] = {k: given[k] for k in ("stride", "padding", "dilation", "layout") if k in given}
-    first = (given["input"], given["depthwise_weight"], given.get("depthwise_bias"))
-    call = _call("count_ops", depthwise_conv2d, first, shared)
-    g, _ = problem_of(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
-    middle = (g.N, g.OC, g.OH, g.OW) if layout == "channels_first" else (g.N, g.OH, g.OW, g.OC)
-    one = count_ops(depthwise_conv2d, *first, **shared)
-    two = count_ops(pointwise_conv2d, middle, given["pointwise_weight"], given.get("bias"), layout=layout)
-    return OpCount(*(a + b for a, b in zip(one, two, strict=True)))
-
-
-class _Call(NamedTuple):
-    """A call that is not made: shapes in the place of arrays, and the arrays as far as they were given."""
-
-    name: str
-    x_shape: tuple[int, ...]
-    w_shape: tuple[int, ...]
-    dtype: np.dtype
-    # Options or TransposeOptions.
-    options: Any
-    bias: bool
-    x: np.ndarray | None
-    w: np.ndarray | None
-    # As `find` takes it.
-    narrow: tuple[str, str] | None
-
-
-def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> _Call:
-    """Bind the arguments of a call to one of the convolutions with one weight."""
-    name = getattr(function, "__name__", "")
-    if name not in _FUNCTIONS:
-        able = ", ".join(_FUNCTIONS)
+def _call(caller: str, function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> Call:
+    if getattr(function, "__name__", "") not in CONVOLUTIONS:
+        able = ", ".join((*CONVOLUTIONS, *(EXPLAINERS if caller == "explain" else ("separable_conv2d", *WINDOWS))))
         raise OptionError(f"{caller}: function = {function!r}, expected one of {able}")
-    given = dict(inspect.signature(function).bind(*args, **keywords).arguments)
-    if name == "spatially_separable_conv2d":
-        given = _with_outer_weight(given)
-        small = math.prod(_shape(name, "weight", given["weight"])[2:]) <= FEW_TAPS
-        given.setdefault("algorithm", "depthwise" if small else "separable")
-    x, w = given["input"], given["weight"]
-    x_shape, w_shape = _shape(name, "input", x), _shape(name, "weight", w)
-    if name == "pointwise_conv2d" and len(w_shape) == 2:
-        w_shape = (*w_shape, 1, 1)
-    if name in ("depthwise_conv2d", "spatially_separable_conv2d"):
-        given["groups"] = max(_channels(x_shape, given), 1)
-    arrays = [a if isinstance(a, np.ndarray) else None for a in (x, w)]
-    common = common_dtype(name, *arrays) if any(a is not None for a in arrays) else np.dtype(np.float32)
-    result = common if given.get("out_dtype") is None else dtype_of(name, "out_dtype", given["out_dtype"])
-    work = working_dtype(name, common, result)
-    dtype = element_dtype(work)
-    if kind_of(work) != "f":
-        # Not fused then.
-        given.pop("activation", None)
-    narrow = None
-    if arrays[0] is not None and arrays[1] is not None:
-        narrow = byte_dtypes(arrays[0].dtype, arrays[1].dtype, work, math.prod(w_shape[1:]))
-    # Of complex arrays the real part: one of the real convolutions that they run as.
-    x, w = (None if a is None else np.ascontiguousarray(a.real, dtype) for a in arrays)
-    axes = {"1d": 1, "3d": 3}.get(name[-2:], 2)
-    kind = TransposeOptions if name.startswith("conv_transpose") else Options
-    options = kind(**{k: v for k, v in given.items() if k in kind._fields}, axes=axes)
-    if options.algorithm == "measure":
-        # What a measurement would choose is not known before it; this is what it starts from.
-        options = options._replace(algorithm="auto")
-    bias = given.get("bias") is not None
-    return _Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape), narrow)
-
-
-_FUNCTIONS = tuple(
-    f.__name__
-    for f in (
-        *(conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d),
-        *(depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d),
-    )
-)
-
-
-def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:
-    """Replace column and row by the shape of their outer product."""
-    name = "spatially_separable_conv2d"
-    x, column, row = (_shape(name, k, given[k]) for k in ("input", "column", "row"))
-    channels = _channels(x, given)
-    rest = {k: v for k, v in given.items() if k not in ("column", "row")}
-    return rest | {"weight": (channels, 1, column[-1], row[-1])}
-
-
-def _channels(shape: tuple[int, ...], given: dict[str, Any]) -> int:
-    """Return the channels of an input; of a wrong number of dimensions, which is reported later, 1."""
-    if len(shape) not in (3, 4):
-        return 1
-    return shape[-3 if given.get("layout", "channels_first") == "channels_first" else -1]
-
-
-def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
-    """Return the shape of an array, or a shape that stands for one."""
-    if isinstance(value, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in value):
-        return tuple(int(n) for n in value)
-    shape = getattr(value, "shape", None)
-    if shape is None:
-        raise ArgumentTypeError(f"{function}: {name} is a {type(value).__name__}, expected an array or a shape")
-    return tuple(int(n) for n in shape)
+    return call_of(function, args, keywords)

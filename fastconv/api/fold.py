@@ -83,7 +83,7 @@ def unfold(
     """
     name = "unfold"
     x = array_input(name, input, device)
-    plan = _unfold_plan(*form_of(x), kernel_size, dilation, padding, stride, layout)
+    plan = unfold_plan(*form_of(x), kernel_size, dilation, padding, stride, layout)
     if type(x) is not np.ndarray:
         return resizing_on_device.unfolded(x, out, plan.shape, plan.blocks, layout)
     source = x if layout == "channels_first" else np.moveaxis(x, -1, 1 if plan.planes.batched else 0)
@@ -145,7 +145,7 @@ def fold(
     """
     name = "fold"
     x = array_input(name, input, device)
-    plan = _fold_plan(*form_of(x), output_size, kernel_size, dilation, padding, stride, layout)
+    plan = fold_plan(*form_of(x), output_size, kernel_size, dilation, padding, stride, layout)
     if type(x) is not np.ndarray:
         return resizing_on_device.folded(x, out, plan.shape, plan.blocks, plan.planes)
     return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _fold(plan, x, target))
@@ -160,7 +160,7 @@ class _Folding(NamedTuple):
 
 
 @remembered
-def _unfold_plan(
+def unfold_plan(
     shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, dilation: Any, padding: Any, stride: Any, layout: str
 ) -> _Folding:
     """Return what to do with images, or raise what is wrong with the arguments."""
@@ -173,7 +173,7 @@ def _unfold_plan(
 
 
 @remembered
-def _fold_plan(
+def fold_plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     output_size: Any,

@@ -92,6 +92,12 @@ def receptive_field(layers: Iterable[Any], *, input_size: int | tuple[int, ...] 
     >>> import fastconv as fc
     >>> fc.receptive_field([(7, 2, 3), (3, 2, 1), {"kernel_size": 3, "padding": "same"}])[-1]
     ReceptiveField(size=19, stride=4, offset=-9)
+
+    Two convolutions of 2 taps, a pool of 3 and one more convolution make 7, 6, 2 and 1 of 8 inputs, and the last output
+    sees them all:
+
+    >>> [field.size for field in fc.receptive_field([(2, 1), (2, 1), (3, 3), (2, 1)])]
+    [2, 3, 5, 8]
     """
     layers = getattr(layers, "layers", layers)
     if isinstance(layers, (str, Mapping)) or not isinstance(layers, Iterable):

@@ -94,10 +94,10 @@ def interpolate(
     name = "interpolate"
     x = array_input(name, input, device)
     sizes = (size, scale_factor, recompute_scale_factor)
-    plan = _plan(*form_of(x), layout, sizes, mode, align_corners, antialias)
+    found = plan(*form_of(x), layout, sizes, mode, align_corners, antialias)
     if type(x) is not np.ndarray:
-        return resizing_on_device.interpolated(x, out, plan.shape, plan.problem.resize, layout)
-    return filled(name, out, plan.shape, x.dtype, (x,), lambda target: _interpolate(plan, x, target))
+        return resizing_on_device.interpolated(x, out, found.shape, found.problem.resize, layout)
+    return filled(name, out, found.shape, x.dtype, (x,), lambda target: _interpolate(found, x, target))
 
 
 class _Interpolation(NamedTuple):
@@ -110,7 +110,7 @@ class _Interpolation(NamedTuple):
 
 
 @remembered
-def _plan(
+def plan(
     shape: tuple[int, ...],
     dtype: np.dtype,
     layout: str,

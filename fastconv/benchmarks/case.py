@@ -12,6 +12,13 @@ Call = Callable[[], Any]
 LAYOUTS = ("channels_first", "channels_last")
 
 
+class Work(NamedTuple):
+    """Multiply-adds of an operation in its plainest form, and how many multiplications ours saves of these."""
+
+    macs: int
+    saved: int
+
+
 class Case(NamedTuple):
     """One operation on drawn data; `rivals` are names and calls. Results are arrays, or tuples of them."""
 
@@ -21,6 +28,7 @@ class Case(NamedTuple):
     rivals: dict[str, Call]
     tolerance: float
     input_bytes: int
+    ops: Work | None = None
 
 
 def installed(package: str) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastconv.benchmarks.measure import OURS
 from fastconv.benchmarks.report import text, time_text
-from fastconv.benchmarks.stats import geometric_mean
+from fastconv.benchmarks.results import read, timed, wrong
+from fastconv.benchmarks.stats import geometric_mean, quartiles
 from fastconv.errors import OptionError
 
-__all__ = ["Change", "changes", "compare", "read"]
+__all__ = ["Change", "changes", "compare"]
 
 # Slower by more than this, and the boxes from the first to the third quartile apart.
 LIMIT = 0.10
@@ -28,6 +27,7 @@ class Change(NamedTuple):
     before: float
     after: float
     apart: bool
+    ours: bool
 
     @property
     def factor(self) -> float:
@@ -42,35 +42,45 @@ class Change(NamedTuple):
         return "faster" if self.apart and self.factor < 1 / (1 + LIMIT) else ""
 
 
-def read(path: str) -> dict[str, Any]:
-    """Return the content of a result file."""
-    found = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not isinstance(found.get("results"), list):
-        raise OptionError(f"{path} is not a result of `fastconv bench --json`")
-    return found
-
-
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     """Return what both results have timed: ours and the rivals'."""
-    old = {_key(record): record for record in before["results"] if "seconds" in record}
+    old = {_key(record): record for record in timed(before)}
     found = []
-    for record in after["results"]:
-        if "seconds" not in record or _key(record) not in old:
-            continue
-        earlier = old[_key(record)]
-        found += [_change(earlier, record, who) for who in record["seconds"] if who in earlier["seconds"]]
+    for record in timed(after):
+        earlier = old.get(_key(record))
+        if earlier is not None:
+            found += [_change(earlier, record, who) for who in record["seconds"] if who in earlier["seconds"]]
     return found
 
 
-def _key(record: dict[str, Any]) -> tuple[str, int]:
-    return record["problem"], record["threads"]
+def _key(record: dict[str, Any]) -> tuple[str, str, int, bool]:
+    # Two operations may have a problem in common; a layer keeps its times when it is named anew.
+    name = "" if "macs" in record else record["name"]
+    return name, record["problem"], record.get("threads", 1), _is_ours(record, "cuda")
+
+
+def _is_ours(record: dict[str, Any], who: str) -> bool:
+    """Return whether a time is one of ours, and not a rival's."""
+    if who not in record["seconds"]:
+        return False
+    device = ("cuda", "cuda with copies", "cpu") if "cuda" in record["seconds"] else ()
+    saving = ("direct", "method", "default") if "method" in record["seconds"] else ()
+    return who in (*OURS, *device, *saving) or who.startswith("fastconv")
 
 
 def _change(before: dict[str, Any], after: dict[str, Any], who: str) -> Change:
-    (low_before, high_before), (low_after, high_after) = before["quartiles"][who], after["quartiles"][who]
+    (low_before, high_before), (low_after, high_after) = _box(before, who), _box(after, who)
     apart = low_after > high_before or high_after < low_before
     times = before["seconds"][who], after["seconds"][who]
-    return Change(after["name"], after["threads"], who, *times, apart)
+    return Change(after["name"], after.get("threads", 1), who, *times, apart, _is_ours(after, who))
+
+
+def _box(record: dict[str, Any], who: str) -> tuple[float, float]:
+    """Return the quartiles; of old records, which only have the samples or the median, what there is."""
+    if "quartiles" in record:
+        low, high = record["quartiles"][who]
+        return low, high
+    return quartiles(record.get("samples", {}).get(who, [record["seconds"][who]]))
 
 
 def compare(before: str, after: str) -> int:
@@ -80,23 +90,25 @@ def compare(before: str, after: str) -> int:
     """
     old, new = read(before), read(after)
     found = changes(old, new)
-    own = [c for c in found if c.who in OURS or c.who.startswith("fastconv-")]
+    own = [c for c in found if c.ours]
     if not own:
         raise OptionError(f"{before} and {after} have no layer in common")
     rows = [(c.name, str(c.threads), c.who, *_cells(c)) for c in own]
     print(text([_HEADER, *rows]))
-    others = [c.factor for c in found if c not in own]
+    others = [c.factor for c in found if not c.ours]
     print(f"\nours: times changed by {geometric_mean(c.factor for c in own):.3f} (geometric mean of after / before)")
     if others:
         print(f"rivals, which should not have changed: {geometric_mean(others):.3f}")
-    if old.get("machine", {}).get("cpu") != new.get("machine", {}).get("cpu"):
-        print("measured on different CPUs: the changes are not those of the code")
-    wrong = [record for record in new["results"] if record["gate"] != "green"]
-    for record in wrong:
-        print(f"WRONG RESULT: {record['name']}, threads {record['threads']}: {record['gate']}")
+    for what, each in (("CPUs", ("machine", "cpu")), ("GPUs", ("device", "name"))):
+        if (old.get(each[0]) or {}).get(each[1]) != (new.get(each[0]) or {}).get(each[1]):
+            print(f"measured on different {what}: the changes are not those of the code")
+    failed = wrong(new)
+    for record in failed:
+        reason = record.get("gate", record.get("wrong"))
+        print(f"WRONG RESULT: {record.get('name', record['problem'])}, threads {record.get('threads', 1)}: {reason}")
     slower = sum(c.verdict == "SLOWER" for c in own)
     print(f"{slower} of {len(own)} slower by more than {LIMIT:.0%} and beyond the quartiles")
-    return 1 if slower or wrong else 0
+    return 1 if slower or failed else 0
 
 
 def _cells(change: Change) -> tuple[str, ...]:

@@ -19,11 +19,11 @@ from fastconv.benchmarks import problems, timing
 from fastconv.benchmarks.measure import GATE_FACTOR, Record
 from fastconv.benchmarks.problems import Layer
 from fastconv.benchmarks.report import Table, time_text
-from fastconv.benchmarks.stats import geometric_mean, median
+from fastconv.benchmarks.stats import crossover, geometric_mean, median, quartiles
 from fastconv.dispatch import cuda
-from fastconv.testing import assert_close, reference
+from fastconv.testing import assert_close, problem, reference
 
-__all__ = ["measure", "table"]
+__all__ = ["batches", "crossings", "measure", "table"]
 
 Call = Callable[[], Any]
 Clock = Callable[[Call, int], float]
@@ -85,8 +85,37 @@ def table(found: dict[str, Any]) -> tuple[Table, list[str]]:
         for who, values in ratios.items()
         if values
     ]
+    lines += _crossing_lines(found["cuda"])
     lines += [f"WRONG RESULT: {r['name']}: {r['gate']}" for r in found["cuda"] if r["gate"] != "green"]
     return rows, lines or [f"{name}, alone"]
+
+
+def batches(records: Sequence[Record]) -> list[int] | None:
+    """Return the batch sizes if the records are one layer in batches of growing size, else None."""
+    problems_of = [problem(record["problem"]) for record in records]
+    layers = {(p.input_shape[1:], p.weight_shape, repr(p.keywords), p.dtype) for p in problems_of}
+    sizes = [p.input_shape[0] for p in problems_of]
+    return sizes if len(layers) == 1 and len(sizes) > 1 and sizes == sorted(set(sizes)) else None
+
+
+def crossings(records: Sequence[Record]) -> dict[str, int | None]:
+    """Return from which batch size on the device is faster than the CPU, without copies and with; None: for none."""
+    timed = [r for r in records if "cpu" in r.get("seconds", {})]
+    sizes = batches(timed)
+    if sizes is None:
+        return {}
+    times = {who: [r["seconds"][who] for r in timed] for who in ("cpu", "cuda", "cuda with copies")}
+    found = {who: crossover(sizes, times["cpu"], times[who]) for who in ("cuda", "cuda with copies")}
+    return {who: None if place is None else int(place) for who, place in found.items()}
+
+
+def _crossing_lines(records: Sequence[Record]) -> list[str]:
+    said = {"cuda": "without copies", "cuda with copies": "with copies"}
+    return [
+        f"{said[who]} the device is faster than the CPU "
+        + ("for no batch size measured" if place is None else f"from a batch of {place} on")
+        for who, place in crossings(records).items()
+    ]
 
 
 def _row(record: Record, seconds: dict[str, float]) -> tuple[str, ...]:
@@ -132,10 +161,12 @@ def _measured(layer: Layer, repeats: int, with_cpu: bool, device: dict[str, Any]
         calls["cpu"] = (timing.sample, lambda: convolve(x, weight, **keywords, device="cpu"))
     samples = {who: _samples(clock, call, repeats) for who, (clock, call) in calls.items()}
     seconds = {who: median(values) for who, values in samples.items()}
+    spread = {who: quartiles(values) for who, values in samples.items()}
     gflops = 2 * macs / seconds["cuda"] / 1e9
     peak = device.get("peak_gflops")
     share = None if peak is None else gflops / peak
-    return record | {"samples": samples, "seconds": seconds, "gflops": gflops, "peak_share": share}
+    measured = {"samples": samples, "seconds": seconds, "quartiles": spread, "threads": fc.get_num_threads()}
+    return record | measured | {"gflops": gflops, "peak_share": share}
 
 
 def _samples(clock: Clock, call: Call, repeats: int) -> list[float]:

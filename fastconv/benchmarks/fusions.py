@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fastconv as fc
-from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw
+from fastconv.benchmarks.case import LAYOUTS, Call, Case, Work, arranged, draw
 
 # (C, size of the image, stride, OC) of MobileNet-v1; (IC, size, OC) of VGG-16's layers before a pooling.
 _BLOCKS = (
@@ -37,7 +37,10 @@ def separables() -> Iterator[Case]:
                 return f.relu(f.conv2d(f.relu(f.conv2d(x, one, None, stride, 1, groups=len(one))), two))
 
             rivals = _torch(tensor, (one, two), layout, steps)
-            yield Case(f"separable 3x3 s{stride}", f"{C}x{size}x{size} to {OC} {layout}", ours, rivals, 1e-4, x.nbytes)
+            dense = fc.count_ops(fc.conv2d, x.shape, (OC, C, 3, 3), stride=stride, padding=1).macs
+            taken = fc.count_ops(fc.separable_conv2d, x.shape, one.shape, two.shape, stride=stride, padding=1)
+            what, work = f"{C}x{size}x{size} to {OC} {layout}", Work(taken.macs, dense - taken.multiplies)
+            yield Case(f"separable 3x3 s{stride}", what, ours, rivals, 1e-4, x.nbytes, work)
 
 
 def pooled() -> Iterator[Case]:
@@ -56,7 +59,9 @@ def pooled() -> Iterator[Case]:
                 return f.max_pool2d(f.relu(f.conv2d(x, weight, None, 1, 1)), 2)
 
             rivals = _torch(tensor, (weight,), layout, steps)
-            yield Case("3x3, relu, pool 2x2", f"{IC}x{size}x{size} to {OC} {layout}", ours, rivals, 1e-4, x.nbytes)
+            macs = fc.count_ops(fc.conv2d, x.shape, weight.shape, padding=1).macs
+            what = f"{IC}x{size}x{size} to {OC} {layout}"
+            yield Case("3x3, relu, pool 2x2", what, ours, rivals, 1e-4, x.nbytes, Work(macs, 0))
 
 
 def _torch(tensor: Any, weights: tuple[Any, ...], layout: str, steps: Callable[..., Any]) -> dict[str, Call]:

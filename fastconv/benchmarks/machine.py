@@ -9,8 +9,9 @@ from importlib import metadata
 from typing import Any
 
 import fastconv as fc
+from fastconv.dispatch import machine as constants
 
-__all__ = ["describe", "line"]
+__all__ = ["describe", "line", "read_rates"]
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "torch", "opencv-python-headless")
 
@@ -33,6 +34,12 @@ def describe() -> dict[str, Any]:
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def read_rates() -> dict[str, float]:
+    """Return how many GB a second one core reads from its second-level cache and from memory."""
+    rates = constants.current()
+    return {"l2": rates.l2 / 1e9, "memory": rates.memory / 1e9}
 
 
 def line(machine: dict[str, Any]) -> str:

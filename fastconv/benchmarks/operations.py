@@ -14,12 +14,12 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.benchmarks import fusions, gradients
-from fastconv.benchmarks.case import LAYOUTS, Call, Case, arranged, draw, installed
+from fastconv.benchmarks.case import LAYOUTS, Call, Case, Work, arranged, draw, installed
 from fastconv.benchmarks.report import Table, time_text
-from fastconv.benchmarks.stats import geometric_mean, median
+from fastconv.benchmarks.stats import geometric_mean, median, quartiles
 from fastconv.benchmarks.timing import interleave
 
-__all__ = ["SUITES", "measure", "table"]
+__all__ = ["SUITES", "measure", "results_of", "set_threads", "table"]
 
 
 def _beside_torch(
@@ -127,7 +127,9 @@ def _transposed() -> Iterator[Case]:
         def ours(array: Any = array, weight: Any = weight, p: int = p, layout: str = layout) -> Any:
             return fc.conv_transpose2d(array, weight, stride=2, padding=p, layout=layout)
 
-        yield Case(f"transposed {k}x{k} s2", f"{IC}x{size}x{size} to {OC} {layout}", ours, rivals, 1e-4, x.nbytes)
+        what = f"{IC}x{size}x{size} to {OC} {layout}"
+        macs = fc.count_ops(fc.conv_transpose2d, x.shape, weight.shape, stride=2, padding=p).macs
+        yield Case(f"transposed {k}x{k} s2", what, ours, rivals, 1e-4, x.nbytes, Work(macs, 0))
 
 
 def _torch_transposed(tensor: Any, weight: np.ndarray, padding: int, layout: str) -> Call:
@@ -209,12 +211,12 @@ def measure(suite: str, progress: Callable[[list[Any]], Any], counts: list[int],
     records = []
     for n, case in progress(work):
         with fc.threads(n):
-            _set_threads(n)
+            set_threads(n)
             records.append(_measured(case, n, repeats))
     return {"suite": suite, "operations": records}
 
 
-def _set_threads(n: int) -> None:
+def set_threads(n: int) -> None:
     """Give the rivals so many threads."""
     if installed("torch"):
         import torch
@@ -228,9 +230,9 @@ def _set_threads(n: int) -> None:
 
 def _measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     record: dict[str, Any] = {"name": case.name, "problem": case.problem, "threads": threads, "seconds": None}
-    found = _results(case.ours())
+    found = results_of(case.ours())
     for rival in case.rivals.values():
-        for a, b in zip(found, _results(rival()), strict=True):
+        for a, b in zip(found, results_of(rival()), strict=True):
             bound = case.tolerance * max(1.0, float(np.abs(b).max()))
             if a.shape != b.shape or not np.abs(a.astype(np.float64) - b).max() <= bound:
                 return record
@@ -238,11 +240,14 @@ def _measured(case: Case, threads: int, repeats: int) -> dict[str, Any]:
     source = np.ones(max(1, moved // 8), np.float32)
     target = np.empty_like(source)
     calls = {"fastconv": case.ours, **case.rivals, "copy": lambda: np.copyto(target, source)}
-    seconds = {name: median(samples.seconds) for name, samples in interleave(calls, repeats).items()}
-    return record | {"seconds": seconds, "bytes": moved}
+    times = {name: samples.seconds for name, samples in interleave(calls, repeats).items()}
+    spread = {name: quartiles(seconds) for name, seconds in times.items()}
+    seconds = {name: median(each) for name, each in times.items()}
+    return record | {"seconds": seconds, "quartiles": spread, "bytes": moved}
 
 
-def _results(found: Any) -> list[np.ndarray]:
+def results_of(found: Any) -> list[np.ndarray]:
+    """Return the arrays of a result, which may be one."""
     return [np.asarray(y) for y in (found if isinstance(found, tuple) else (found,))]
 
 

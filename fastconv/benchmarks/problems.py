@@ -82,6 +82,8 @@ n1ic64h28w28_oc64k3s1p2d2 n4ic16h32w32_oc16k3s1p1
 """
 _TYPES = {"float64": "f64", "complex64": "c64", "int32": "i32"}
 
+_KERNEL_SIZES = (*range(3, 16, 2), 19, 23, 27, 31, 39, 47, 55, 63)
+
 _TEXTS = {
     # K. Simonyan, A. Zisserman, 2015, arXiv:1409.1556, table 1, column D
     "vgg16.conv1_1": "n1ic3h224w224_oc64k3s1p1",
@@ -134,6 +136,8 @@ _TEXTS = {
     "dilated.8": "n1ic64h56w56_oc64k3s1p8d8",
     "dilated.256_2": "n1ic256h28w28_oc256k3s1p2d2",
     **{f"image.{k}x{k}": f"n1ic1h1024w1024_oc1k{k}s1p{k // 2}" for k in range(3, 16, 2)},
+    # One filter of every size that is an outer product, so that all algorithms can.
+    **{f"kernel-size.{k}x{k}": f"n1ic1h512w512_oc1k{k}s1p{k // 2}" for k in _KERNEL_SIZES},
     "gaussian.15x15": "n1ic1h1024w1024_oc1k15s1p7",
     "small.8x8": "n1ic8h8w8_oc8k3s1p1",
     # One layer in batches of 1 to 64: from which on does a device pay, and its copies?
@@ -153,6 +157,9 @@ lenet.conv1 lenet.conv2
 """
 _TEXTS |= {f"last.{name}": f"{_TEXTS[name]}_nhwc" for name in _HEADLINE.split()}
 
+# Names of layers whose kernel is an outer product.
+SMOOTH = ("gaussian.", "kernel-size.")
+
 LAYERS: dict[str, Layer] = {name: Layer(name, text) for name, text in _TEXTS.items()}
 
 _QUICK = "lenet.conv1 resnet50.conv4_3x3 mobilenet.depthwise7 mobilenet.pointwise1 dilated.2 image.5x5"
@@ -165,6 +172,7 @@ _FAMILIES: tuple[str, ...] = (
     "dilated",
     "image",
     "gaussian",
+    "kernel-size",
     "small",
     "batch",
 )
@@ -209,12 +217,12 @@ def layer(text: str) -> Layer:
 def draw(layer: Layer, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return an input and a weight: normal deviates, of integers in steps of a quarter.
 
-    The weight of a "gaussian" layer is the smoothing kernel of its name.
+    The weight of a layer named in `SMOOTH` is a smoothing kernel.
     """
     rng = np.random.default_rng(seed)
     problem = layer.problem
     x, weight = (_deviates(rng, shape, problem.dtype) for shape in (problem.input_shape, problem.weight_shape))
-    if layer.name.startswith("gaussian."):
+    if layer.name.startswith(SMOOTH):
         column, row = (_bell(size) for size in problem.weight_shape[2:])
         weight[:] = np.outer(column, row)
     return x, weight

@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from fastconv.benchmarks import (
     operations,
     plot,
     report,
+    results,
     rivals,
+    savings,
     training,
     trunks,
 )
@@ -40,13 +42,24 @@ FILES = ("--json", "--markdown", "--plot")
 BUSY = 0.5
 
 # Suites that are no lists of layers, and stand alone.
-FIRST_CALL, SIGNAL, CHOICE, NETWORKS, TRAINING = "first-call", "signal", "choice", "trunks", "training"
-ALONE = (FIRST_CALL, SIGNAL, CHOICE, NETWORKS, TRAINING, *operations.SUITES)
+ALONE: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "savings": lambda o: savings.measure(_progress, o.threads, o.repeats),
+    "first-call": lambda o: first_call.measure(_progress),
+    "signal": lambda o: filters.measure(_progress, o.threads[0], o.repeats),
+    "choice": lambda o: choice.measure(_progress, o.count, o.seed),
+    "trunks": lambda o: trunks.run(_progress, o.threads, o.repeats),
+    "training": lambda o: training.measure(_progress, o.threads, o.repeats),
+    **{
+        name: lambda o, name=name: operations.measure(name, _progress, o.threads, o.repeats)  # type: ignore[misc]
+        for name in operations.SUITES
+    },
+}
 
 # Beside whom, by the suite; those that are not installed are left out.
 PEERS = ("torch", "onnxruntime", "openvino")
 DEFAULT_RIVALS = {
     "image": ("opencv", "scipy"),
+    "kernel-size": ("fastconv-direct", "fastconv-depthwise", "fastconv-separable", "fastconv-fft", "opencv"),
     "gaussian": ("fastconv-direct", "fastconv-depthwise", "fastconv-separable", "opencv", "opencv-separable"),
 }
 
@@ -63,26 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(given)
     if options.compare:
         return compare.compare(*options.compare)
-    _check_writable(options.json, options.markdown, options.plot)
+    pictures = [plot.split(text)[1] for text in options.plot]
+    _check_writable(options.json, options.markdown, *pictures)
+    if pictures:
+        # Missing, it should be missed before the work.
+        import matplotlib  # noqa: F401
+    if options.source:
+        return _finish(options, results.read(options.source))
     command = shlex.join(["fastconv", "bench", *_without_files(given)])
-    if "cuda" in options.device and (alone := set(ALONE).intersection(options.suite)):
+    alone = set(ALONE).intersection(options.suite)
+    if alone and "cuda" in options.device:
         raise OptionError(f"suite {min(alone)!r} is of the CPU, got --device {','.join(options.device)}")
-    if len(options.suite) == 1 and options.suite[0] in ALONE and not options.problem:
-        return _alone(options, command)
-    if alone := set(ALONE).intersection(options.suite):
+    if alone and len(options.suite) > 1:
         raise OptionError(f"suite {min(alone)!r} stands alone, got {','.join(options.suite)}")
     host = machine.describe()
-    if "cuda" in options.device:
-        return _on_device(options, command, host)
-    records = _measure_all(options)
-    tables, lines = [report.ratios(records), report.scaling(records)], report.summary(records)
-    if (host["load"] or 0) > BUSY:
-        lines.append(f"load average {host['load']:.2f} before the run: if something else was running, measure again")
-    found = {"command": command, "machine": host, "peak_gflops": _peak(), "results": records}
-    _finish(options, tables, lines, found)
-    if options.plot:
-        plot.draw(found, options.plot)
-    return 1 if any(record["gate"] != "green" for record in records) else 0
+    if alone and not options.problem:
+        found = ALONE[options.suite[0]](options)
+    elif "cuda" in options.device:
+        found = _on_device(options)
+    else:
+        found = {"results": _measure_all(options), "peak_gflops": _peak(), "read_gbytes": machine.read_rates()}
+    return _finish(options, {"command": command, "machine": host, "results": [], **found})
 
 
 def _peak() -> float:
@@ -115,7 +129,14 @@ def parser() -> argparse.ArgumentParser:
     add("--plan", action=argparse.BooleanOptionalAction, default=True, help="measure the call of a plan too")
     add("--json", metavar="FILE", help="write all samples and the machine")
     add("--markdown", metavar="FILE", help="write the tables")
-    add("--plot", metavar="FILE", help="draw the times of layers against the floor of their arithmetic")
+    add(
+        "--plot",
+        action="append",
+        default=[],
+        metavar="[KIND:]FILE",
+        help=f"draw a picture; kinds: {', '.join(plot.KINDS)} (default: what suits the suite)",
+    )
+    add("--from", dest="source", metavar="FILE", help="show and draw a --json file; nothing is measured")
     add("--compare", nargs=2, metavar=("BEFORE", "AFTER"), help="compare two --json files; exit code 1 if slower")
     return top
 
@@ -187,41 +208,18 @@ def _progress(items: list[Any]) -> Iterable[Any]:
     return shown
 
 
-def _on_device(options: argparse.Namespace, command: str, host: dict[str, Any]) -> int:
+def _on_device(options: argparse.Namespace) -> dict[str, Any]:
     layers = [layer(text) for text in options.problem or ()] or [each for name in options.suite for each in suite(name)]
     with fc.threads(options.threads[0]):
-        found = device.measure(layers, _progress, options.repeats, "cpu" in options.device)
-    rows, lines = device.table(found)
-    _finish(options, [rows], lines, {"command": command, "machine": host, "results": [], **found})
-    return 1 if any(record["gate"] != "green" for record in found["cuda"]) else 0
+        return device.measure(layers, _progress, options.repeats, "cpu" in options.device)
 
 
-def _alone(options: argparse.Namespace, command: str) -> int:
-    host = machine.describe()
-    if options.suite == [FIRST_CALL]:
-        found = first_call.measure(_progress)
-        table, lines = first_call.table(found)
-    elif options.suite == [CHOICE]:
-        found = choice.measure(_progress, options.count, options.seed)
-        table, lines = choice.table(found)
-    elif options.suite == [NETWORKS]:
-        found = trunks.run(_progress, options.threads, options.repeats)
-        table, lines = trunks.table(found)
-    elif options.suite == [TRAINING]:
-        found = training.measure(_progress, options.threads, options.repeats)
-        table, lines = training.table(found)
-    elif options.suite[0] in operations.SUITES:
-        found = operations.measure(options.suite[0], _progress, options.threads, options.repeats)
-        table, lines = operations.table(found)
-    else:
-        found = filters.measure(_progress, options.threads[0], options.repeats)
-        table, lines = filters.table(found)
-    _finish(options, [table], lines, {"command": command, "machine": host, "results": [], **found})
-    return 1 if any("wrong" in record for record in found.get("choices", ())) else 0
-
-
-def _finish(options: argparse.Namespace, tables: list[report.Table], lines: list[str], found: dict[str, Any]) -> None:
-    """Print the tables, and write the files that were asked for."""
+def _finish(options: argparse.Namespace, found: dict[str, Any]) -> int:
+    """Print the tables, write the files that were asked for, and return the exit code."""
+    tables, lines = results.shown(found)
+    load = found["machine"]["load"] or 0
+    if load > BUSY:
+        lines.append(f"load average {load:.2f} before the run: if something else was running, measure again")
     print("\n\n".join(report.text(table) for table in tables if table))
     print("", *lines, machine.line(found["machine"]), sep="\n")
     if options.json:
@@ -229,3 +227,6 @@ def _finish(options: argparse.Namespace, tables: list[report.Table], lines: list
     if options.markdown:
         text = report.markdown(tables, lines, found["machine"], found["command"])
         Path(options.markdown).write_text(text, encoding="utf-8")
+    for picture in options.plot:
+        plot.draw(found, picture)
+    return 1 if results.wrong(found) else 0

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-__all__ = ["geometric_mean", "median", "quartiles"]
+__all__ = ["crossover", "geometric_mean", "median", "quartiles"]
 
 median = statistics.median
 
@@ -23,3 +23,14 @@ def geometric_mean(values: Iterable[float]) -> float:
     """Return the geometric mean; NaN for no values."""
     logs = [math.log(value) for value in values]
     return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+
+def crossover(places: Sequence[float], before: Sequence[float], after: Sequence[float]) -> float | None:
+    """Return the first place from which on `after` is below `before`; None if it is not below at the last one."""
+    found = None
+    for place, old, new in zip(places, before, after, strict=True):
+        if new >= old:
+            found = None
+        elif found is None:
+            found = place
+    return found

@@ -19,7 +19,7 @@ __all__ = ["main"]
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 # The extra with the packages that a command needs.
-EXTRAS = {"demo": "demo", "bench": "bench"}
+EXTRAS = {"demo": "demo", "bench": "bench", "filter": "image"}
 
 
 class UsageError(Exception):
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     from fastconv import __version__
-    from fastconv.cli import explain
+    from fastconv.cli import explain, filter
 
     top = Parser(prog="fastconv", description="Convolutions for NumPy arrays, compiled by Numba.")
     top.add_argument("--version", action="version", version=f"fastconv {__version__}")
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     _add_warmup(commands.add_parser("warmup", help="compile all kernels ahead of time into the cache folder"))
     explain.add_arguments(commands.add_parser("explain", help="print what every algorithm would cost on a problem"))
+    filter.add_arguments(commands.add_parser("filter", help="filter an image file by a named kernel"))
     commands.add_parser("bench", add_help=False, help="measure against other libraries (bench --help)")
     return top
 

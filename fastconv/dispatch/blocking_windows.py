@@ -55,7 +55,7 @@ def window_blocking(g: Windows, target: Any) -> WindowBlocking:
     RB, CB = _block_first(g, size, target) if first else _block(g, w, h, size * (2 if g.indices else 1), target)
     row_elements = _row_elements(g, w, CB, VL)
     # With H first, one row of the input's columns.
-    rows = -(-_reached(g.w, CB) // CB) if first else _rows(g, h, RB)
+    rows = -(-reached(g.w, CB) // CB) if first else _rows(g, h, RB)
     scratch = (row_elements + (rows + 1) * CB * g.lanes + VL) * size
     blocks = -(-g.h.out // RB), -(-g.w.out // CB)
     scratch_bytes = (-(-scratch // 64) * 64) * (2 if g.indices else 1)
@@ -136,10 +136,10 @@ def _rows(g: Windows, h: Plan | None, RB: int) -> int:
         return 0
     if h is not None:
         return h.areas * (RB + h.reach)
-    return _reached(g.h, RB)
+    return reached(g.h, RB)
 
 
-def _reached(axis: Axis, outputs: int) -> int:
+def reached(axis: Axis, outputs: int) -> int:
     """Return the most inputs that so many neighbouring outputs see."""
     if axis.mode == "adaptive":
         # Ends are rounded up and starts down, so n windows reach over less than n * axis.n / axis.out + 2 inputs.
@@ -150,7 +150,7 @@ def _reached(axis: Axis, outputs: int) -> int:
 def _block_first(g: Windows, size: int, target: Any) -> tuple[int, int]:
     """Return (RB, CB) where rows are combined first: one row of a block stays in L1."""
     CB = g.w.out
-    while CB > 1 and _reached(g.w, CB) * g.lanes * size > target.l1_bytes // 2:
+    while CB > 1 and reached(g.w, CB) * g.lanes * size > target.l1_bytes // 2:
         CB = -(-CB // 2)
     return min(g.h.out, max(1, FIRST_ELEMENTS // (CB * g.lanes))), CB
 

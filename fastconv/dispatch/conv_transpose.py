@@ -290,23 +290,37 @@ def _refusal(g: TransposeGeometry, row: Algorithm, precision: str) -> str | None
 
 
 def judge_transpose(g: TransposeGeometry, row: Algorithm, precision: str = "default", bias: bool = False) -> Candidate:
-    """Return what a row says to a problem: the sum over its phases, which share one scratch."""
+    """Return what a row says to a problem: the sum over its phases, which share one scratch.
+
+    The blocking is a tuple with (convolution, blocking) of each phase.
+    """
     refused = _refusal(g, row, precision)
     if refused is not None:
         return Candidate(row, refused, None, None)
-    judged = [judge(conv, row, precision) for conv in _convolutions(g)]
+    convolutions = _convolutions(g)
+    judged = [judge(conv, row, precision) for conv in convolutions]
     over = next((c.refused for c in judged if c.refused is not None), None)
     if over is not None:
         return Candidate(row, over, None, None)
     costs = [c.cost for c in judged if c.cost is not None]
     scratch, seconds = max((cost.scratch_bytes for cost in costs), default=0), sum(cost.seconds for cost in costs)
-    return Candidate(row, None, None, Cost(transpose_ops(g, bias), scratch, seconds))
+    blockings = tuple(zip(convolutions, (c.blocking for c in judged), strict=True))
+    return Candidate(row, None, blockings, Cost(_ops(g, row, bias), scratch, seconds))
+
+
+def _ops(g: TransposeGeometry, row: Algorithm, bias: bool) -> OpCount:
+    """Return the definition's operations; of what computes in another way, those of the convolution of each phase."""
+    counted = transpose_ops(g, bias)
+    if row.exact:
+        return counted
+    each = [row.ops(conv, bias) for conv in _convolutions(g)]
+    return counted._replace(multiplies=sum(ops.multiplies for ops in each), adds=sum(ops.adds for ops in each))
 
 
 def count_transpose(function: str, g: TransposeGeometry, algorithm: str, precision: str, bias: bool) -> OpCount:
     """Return the operations of a problem, or raise if the named algorithm cannot do it; no kernel is prepared."""
     _check_algorithm(function, g, "auto" if algorithm == "measure" else algorithm, precision)
-    return transpose_ops(g, bias)
+    return _ops(g, ROWS.get(algorithm, ROWS["direct"]), bias)
 
 
 @lru_cache(maxsize=512)

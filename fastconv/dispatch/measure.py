@@ -20,7 +20,7 @@ from fastconv.dispatch import wisdom
 from fastconv.dispatch.choose import candidates
 from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.geometry.conv import ConvGeometry
-from fastconv.threads import threads
+from fastconv.threads import get_num_threads, threads
 
 REPEATS = 3
 
@@ -54,9 +54,23 @@ def is_tuned() -> bool:
 
 def measured_seconds(prepared: Any, x: np.ndarray, weights: Any, repeats: int = REPEATS) -> float:
     """Return the median time of a call, after one that may compile: with packing, unless a plan has done it."""
-    call = _call(prepared, x, weights)
+    return median_seconds(_call(prepared, x, weights), repeats)
+
+
+def median_seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Return the median time of what is called, after one call that may compile; of slow calls of fewer."""
     call()
-    return float(np.median([_seconds(call) for _ in range(repeats)]))
+    times = [_seconds(call)]
+    while len(times) < repeats and sum(times) < _SECONDS:
+        times.append(_seconds(call))
+    return float(np.median(times))
+
+
+def alone_and_together(call: Callable[[], Any]) -> tuple[float, float]:
+    """Return the median time of what is called on one thread, and on all threads."""
+    with threads(1):
+        alone = median_seconds(call)
+    return alone, alone if get_num_threads() == 1 else median_seconds(call)
 
 
 def fastest(
@@ -135,6 +149,11 @@ def _in_turns(calls: Mapping[str, Callable[[], None]], seconds: float) -> dict[s
     return {name: float(np.median(samples)) for name, samples in times.items()}
 
 
+def call_of(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
+    """Return what a user's call makes the kernels do, to be timed."""
+    return _call(prepared, x, weights)
+
+
 def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
     """Return what a user's call makes the kernels do."""
     out = np.empty(prepared.out_shape, prepared.dtype)
@@ -144,7 +163,7 @@ def _call(prepared: Any, x: np.ndarray, weights: Any) -> Callable[[], None]:
     return lambda: prepared.run_once(x, weights, None, None, out)
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

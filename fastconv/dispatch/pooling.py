@@ -45,9 +45,10 @@ Divisor: TypeAlias = int | tuple[Counts, ...]
 class _Pass:
     """Windows over two axes, ready to run."""
 
-    __slots__ = ("program", "seconds")
+    __slots__ = ("geometry", "program", "seconds")
 
     def __init__(self, g: Windows, divisor: Divisor | None, fill: float):
+        self.geometry = g
         target, divisors = load.target(), _divisors(g, divisor)
         blocking = turned_blocking(g, target)
         if blocking is None:
@@ -96,6 +97,11 @@ class Prepared:
         self._first = _Pass(first, None, fill)
         fill = fill * h.kernel * w.kernel if g.op == "sum" else fill
         self._second = _Pass(g._replace(h=d, w=whole(h.out * w.out), row_elements=h.n * w.n), divisor, fill)
+
+    @property
+    def passes(self) -> list[Windows]:
+        """The windows of each pass."""
+        return [each.geometry for each in (self._first, self._second) if each is not None]
 
     @property
     def program(self) -> Any:

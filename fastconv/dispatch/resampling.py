@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.dispatch import load
-from fastconv.dispatch.blocking_resample import resample_blocking
+from fastconv.dispatch.blocking_resample import Blocking, resample_blocking
 from fastconv.geometry import taps
 from fastconv.geometry.planes import three
 from fastconv.geometry.resize import Resize
@@ -70,6 +70,12 @@ def _build(problem: Problem) -> tuple[Any, float]:
 
 def resampled(each: list[Taps], sizes: list[int], planes: int, lanes: int, element: np.dtype) -> tuple[Any, float]:
     """Return the program that sums arrays (planes, *sizes, lanes) by the taps of each axis, and its seconds."""
+    blocking = _cut(each, sizes, planes, lanes, element)
+    bits = 8 * element.itemsize + (element.kind == "i")
+    return load.load("resample:build")(bits, blocking), blocking.seconds
+
+
+def _cut(each: list[Taps], sizes: list[int], planes: int, lanes: int, element: np.dtype) -> Blocking:
     if len(each) == 1:
         each, sizes = [taps.identity(1, element.type), *each], [1, *sizes]
     horizontal, W = each[-1], sizes[-1]
@@ -77,9 +83,35 @@ def resampled(each: list[Taps], sizes: list[int], planes: int, lanes: int, eleme
         lambda outer, inner: taps.product(outer, inner[0], inner[1]), zip(each[1:-1], sizes[1:-1], strict=True), each[0]
     )
     VL = load.target().lanes(8 * element.itemsize)
-    blocking = resample_blocking(element.itemsize, VL, planes, lanes, (math.prod(sizes[:-1]), W), vertical, horizontal)
-    bits = 8 * element.itemsize + (element.kind == "i")
-    return load.load("resample:build")(bits, blocking), blocking.seconds
+    return resample_blocking(element.itemsize, VL, planes, lanes, (math.prod(sizes[:-1]), W), vertical, horizontal)
+
+
+class Sums(NamedTuple):
+    """Products and additions of an interpolation: of all taps of an output at once, and of one axis after another."""
+
+    whole: tuple[int, int]
+    passes: tuple[int, int]
+    seconds: float
+
+
+def sums_of(problem: Problem) -> Sums:
+    """Return what an interpolation that is no copy computes; products with a weight of 1 are counted too."""
+    element, axes, count = np.dtype(problem.element), problem.resize.axes, problem.planes * problem.lanes
+    each, sizes = [tap_tables(problem.resize, axis, element) for axis in axes], [axis.n for axis in axes]
+    # Of nothing, the cut of one.
+    b = _cut(each, sizes, max(problem.planes, 1), max(problem.lanes, 1), element)
+    # Pairs of products and of sums; what is the identity takes none.
+    along_w = 0 if each[-1].is_identity else len(each[-1].sources)
+    if b.order == "after":
+        rows = len(np.unique(b.slot_rows))
+        passes = [(rows * along_w, rows * b.OW), (len(b.vertical.sources) * b.OW, b.OH * b.OW)]
+    else:
+        summed = 0 if b.order == "never" else len(b.vertical.sources)
+        passes = [(summed * sizes[-1], b.OH * sizes[-1]), (b.OH * along_w, b.OH * b.OW)]
+    products = sum(made for made, _ in passes)
+    adds = sum(made - stored for made, stored in passes if made)
+    whole, outputs = math.prod(len(table.sources) for table in each), b.OH * b.OW
+    return Sums((count * whole, count * (whole - outputs)), (count * products, count * adds), b.seconds)
 
 
 def tap_tables(resize: Resize, axis: Axis, element: np.dtype) -> Taps:

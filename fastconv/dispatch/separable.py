@@ -131,6 +131,11 @@ class Separable:
             for half in self._halves:
                 half.prepared()
 
+    @property
+    def band_seconds(self) -> float | None:
+        """What its arithmetic takes on one thread, by the model, where it runs band by band; else None."""
+        return None if self._chain is None else self._chain.seconds
+
     def run_once(
         self,
         x: np.ndarray,

@@ -24,13 +24,14 @@ _FINISH_CYCLES = 1.5
 class PreparedWeightGradient:
     """The gradient of a weight, ready but for the arrays. Immutable, so any number of threads may run it."""
 
-    __slots__ = ("_blocking", "_exact", "_program", "_shape", "_turned", "geometry")
+    __slots__ = ("_allowed", "_blocking", "_exact", "_program", "_shape", "_turned", "geometry")
 
     def __init__(self, g: ConvGeometry, precision: str):
         self.geometry = g
         flat, self._exact = g.flat, True
         self._blocking: Any = gradient_blocking(flat, load.target())
-        unit = unit_blocking(flat, load.target()) if precision != "strict" else None
+        self._allowed = precision != "strict"
+        unit = unit_blocking(flat, load.target()) if self._allowed else None
         if unit is not None and pays(seconds(unit.cycles), seconds(self._blocking.cycles)):
             self._blocking, self._exact = unit, False
         self._program = load.load(f"{'weight_gradient' if self._exact else 'gradient_unit'}:build")(
@@ -39,6 +40,17 @@ class PreparedWeightGradient:
         # As the kernel meets the channels of planes, and of pixels.
         self._turned = g.layout == "channels_last" and g.KD > 1
         self._shape = (g.OC, g.KD, g.ICG, g.KH, g.KW) if self._turned else weight_shape(g)
+
+    @property
+    def algorithm(self) -> str:
+        """Name of what computes the products: "direct", or "bf16x3" of the matrix unit."""
+        return "direct" if self._exact else "bf16x3"
+
+    def ways(self) -> dict[str, Any]:
+        """Return the blocking of each way to compute it; None where a way cannot, or is forbidden."""
+        flat, target = self.geometry.flat, load.target()
+        unit = unit_blocking(flat, target) if self._allowed else None
+        return {"bf16x3": unit, "direct": gradient_blocking(flat, target)}
 
     def run(self, x: np.ndarray, dy: np.ndarray, dbias: np.ndarray | None = None) -> np.ndarray:
         """Return the gradient of the weight, and fill that of the bias; arrays are C-contiguous, of the right dtype."""

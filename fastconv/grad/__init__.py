@@ -1,5 +1,6 @@
 """Gradients: the pullback of every differentiable operation, ``fc.grad.<op>_vjp(grad_output, *the op's arguments)``."""
 
+from fastconv.grad import explain as _explain  # noqa: F401  It tells fastconv.explain about gradients.
 from fastconv.grad.activations import (
     gelu_tanh_vjp,
     gelu_vjp,

@@ -94,7 +94,10 @@ def test_explain_takes_arrays_and_shapes_alike():
     keywords = {name: value for name, value in a.keywords.items() if name != "groups"}
     one = fc.explain(fc.depthwise_conv2d, a.x, a.w, a.b, **keywords)
     two = fc.explain(fc.depthwise_conv2d, a.x.shape, a.w.shape, **keywords)
-    assert one.to_dict() == two.to_dict()
+    for alone, other in zip(one.lines, two.lines, strict=True):
+        # Only values tell whether a kernel is separable.
+        assert alone == other or alone.algorithm == "separable"
+    assert one.chosen == two.chosen
     assert fc.explain(fc.pointwise_conv2d, (1, 8, 5, 5), (3, 8)).problem == "n1ic8h5w5_oc3k1s1p0"
     assert fc.explain(fc.conv2d, a.x.astype("f8"), a.w.astype("f8"), **a.keywords).problem.endswith("_f64")
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 9, 9), (7,), (7,)).chosen == "separable"
@@ -138,7 +141,7 @@ def test_count_ops_follows_the_formulas(layout):
 
 def test_count_ops_of_factored_convolutions():
     one = fc.count_ops(fc.spatially_separable_conv2d, (1, 3, 20, 30), (5,), (7,), padding=(2, 3))
-    assert (one.macs, one.multiplies, one.adds) == (1800 * 12, 1800 * 12, 1800 * 11)
+    assert (one.macs, one.multiplies, one.adds) == (1800 * 12, 1800 * 12, 1800 * 10)
     assert one.params == 3 * (5 + 7)
     both = fc.count_ops(fc.separable_conv2d, (1, 8, 10, 10), (8, 1, 3, 3), (16, 8), padding=1)
     assert both.macs == 100 * 8 * 9 + 100 * 8 * 16

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -80,14 +81,97 @@ def test_explain_passes_every_option_on(capsys):
 
 def test_explain_measures(capsys):
     assert main(["explain", "pointwise_conv2d", "--input", "1,4,8,8", "--weight", "4,4", "--measure"]) == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("> ")]
-    assert float(row.split()[-2]) > 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if line.startswith("> ")]
+    # The last columns are the predicted and the measured time, the share of the roofline and the error.
+    assert lines[1].split()[-6:] == ["predicted", "ms", "measured", "ms", "roof", "error"]
+    assert float(row.split()[-3]) > 0
+
+
+PHOTO = ["explain", "conv2d", "--input", "1,1,30,40", "--padding", "same", "--kernel"]
+
+
+def test_explain_takes_named_kernels(capsys):
+    assert main([*PHOTO, "gaussian:2.5", "--weight", "1,1,15,15"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"n1ic1h30w40_oc1k15s1p7: {30 * 40 * 225:,} multiply-accumulates")
+    rows = {line[2:].split()[0]: line.split() for line in text.splitlines() if line[:2] in ("> ", "  ")}
+    assert f"{30 * 40 * 225:,}" in rows["direct"]
+    assert f"{30 * 40 * 30:,}" in rows["separable"]
+    # A Laplacian is no product of a column and a row; of several channels each is filtered by itself.
+    assert main(["explain", "conv2d", "--input", "1,3,30,40", "--kernel", "laplacian"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("n1ic3h30w40_oc3k3s1p0g3: ")
+    assert "separable  refused: kernels must have rank 1" in text
+    assert (
+        main(["explain", "depthwise_conv2d", "--input", "30,40,3", "--kernel", "box:5", "--layout", "channels_last"])
+        == 0
+    )
+    assert "oc3k5" in capsys.readouterr().out
+    assert main([*PHOTO, "sobel", "--weight", "1,1,5,5"]) == 1
+    assert "is 3 x 3, expected 5 x 5" in one_line(capsys.readouterr().err)
+    assert main([*PHOTO, "sobol"]) == 1
+    assert "expected one of sobel" in one_line(capsys.readouterr().err)
+
+
+def test_explain_prints_json(capsys):
+    assert main([*EXPLAIN, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == fc.explain(fc.conv2d, (1, 8, 12, 12), (4, 8, 3, 3)).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        (
+            "max_pool2d --input 1,8,12,12 --kernel-size 3 --stride 2 --padding 1 --ceil-mode",
+            lambda: fc.explain(fc.max_pool2d, (1, 8, 12, 12), 3, 2, 1, ceil_mode=True),
+        ),
+        (
+            "lp_pool1d --input 1,8,12 --kernel-size 3 --norm-type 2",
+            lambda: fc.explain(fc.lp_pool1d, (1, 8, 12), 2.0, 3),
+        ),
+        (
+            "separable_conv2d --input 1,8,12,12 --weight 8,1,3,3 --pointwise 4,8",
+            lambda: fc.explain(fc.separable_conv2d, (1, 8, 12, 12), (8, 1, 3, 3), (4, 8)),
+        ),
+        (
+            "spatially_separable_conv2d --input 1,8,12,12 --column 7 --row 5",
+            lambda: fc.explain(fc.spatially_separable_conv2d, (1, 8, 12, 12), (7,), (5,)),
+        ),
+        (
+            "interpolate --input 1,8,12,12 --scale-factor 1.5,2 --mode bilinear",
+            lambda: fc.explain(fc.interpolate, (1, 8, 12, 12), None, (1.5, 2), "bilinear"),
+        ),
+        (
+            "max_unpool2d --input 1,8,12,12 --kernel-size 2",
+            lambda: fc.explain(fc.max_unpool2d, (1, 8, 12, 12), (1, 8, 12, 12), 2),
+        ),
+        (
+            "conv2d_vjp --input 1,8,12,12 --weight 4,8,3,3",
+            lambda: fc.explain(fc.grad.conv2d_vjp, (1, 4, 10, 10), (1, 8, 12, 12), (4, 8, 3, 3)),
+        ),
+        (
+            "conv_transpose2d --input 1,8,12,12 --weight 8,4,3,3 --stride 2 --output-padding 1",
+            lambda: fc.explain(fc.conv_transpose2d, (1, 8, 12, 12), (8, 4, 3, 3), stride=2, output_padding=1),
+        ),
+    ],
+)
+def test_explain_takes_every_operation(arguments, call, capsys):
+    assert main(["explain", *arguments.split()]) == 0
+    assert capsys.readouterr().out == f"{call()}\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
+        ["explain", "avg_pool2d", "--input", "1,8,4,4"],
+        ["explain", "avg_pool2d", "--input", "1,8,4,4", "--kernel-size", "2", "--weight", "1,1,3,3"],
+        ["explain", "conv1d", "--input", "1,1,9", "--kernel", "sobel"],
+        ["explain", "conv2d", "--input", "1,1,9,9", "--kernel", "sobel", "--weight", "3,3"],
+        ["explain", "conv2d", "--input", "1,1,9,9", "--kernel", "sobel", "--dilation", "x"],
+        ["explain", "interpolate", "--input", "1,8,4,4", "--scale-factor", "a"],
         ["unknown"],
         ["info", "more"],
         ["explain", "conv2d"],

@@ -67,9 +67,17 @@ def to_ptx(kernel: Callable, signature: tuple, capability: Capability = (8, 0), 
 
 @functools.cache
 def _ptx(kernel: Callable, signature: tuple, capability: Capability, options: tuple) -> str:
-    from numba import cuda
+    (code,) = _typed(kernel, signature, options).get_asm_strs(cc=capability)
+    return code
 
-    return cuda.compile_ptx(kernel, signature, cc=capability, **dict(options))[0]
+
+@functools.cache
+def _typed(kernel: Callable, signature: tuple, options: tuple) -> Any:
+    """Return what Numba makes of a kernel, once for all capabilities, each of which NVVM then compiles."""
+    from numba.cuda import compiler
+
+    compiled = compiler._compile_pyfunc_with_fixup
+    return compiled(kernel, signature, device=False, cc=CAPABILITIES[0], abi="numba", **dict(options))[0]
 
 
 def to_llvm(kernel: Callable, signature: tuple, capability: Capability = (8, 0)) -> str:
