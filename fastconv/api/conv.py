@@ -65,10 +65,11 @@ def conv2d(
     "measure"}
         A named one is used or refused, never replaced. "measure" times the candidates when it first meets a problem.
         "separable" finds the factors of the kernels, which must have rank 1.
-    precision : {"default", "strict", "bf16"}
+    precision : {"default", "strict", "bf16", "tf32"}
         "strict" forbids algorithms whose rounding error grows past that of direct summation: "winograd", "fft",
         "bf16x3", "separable". "bf16" allows products rounded to bfloat16 (errors of 1e-2 of the largest output) where
-        the CPU has a matrix unit for them.
+        the CPU has a matrix unit for them. "tf32", on CUDA devices only, rounds float32 inputs and weights to a
+        mantissa of 10 bits for the tensor cores and sums in float32 (errors of 1e-3 of the largest output).
     device : {"auto", "cpu", "cuda"}
     out : ndarray, optional
         Written in place and returned. It may overlap an input.

@@ -123,7 +123,7 @@ def convolved(call: Any, options: Options, out: Any = None, out_dtype: Any = Non
     if dtype.kind == "i":
         options, clamp = without_activation(function, dtype, options)
     x, w, b, r = (call.buffers[name] for name in ("input", "weight", "bias", "residual"))
-    g, activation = problem_of(function, x.shape, w.shape, dtype, options._replace(device="auto"))
+    g, activation = problem_on_device(function, x.shape, w.shape, dtype, options)
     shape = checked_shapes(function, g, x.shape, b, r)
     check_target(call, out, shape, call.dtype)
     program = cuda.convolution(function, g, activation, options.algorithm, options.precision)
@@ -295,6 +295,15 @@ def problem_of(
     return g, activation
 
 
+def problem_on_device(
+    function: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: np.dtype, options: Options
+) -> tuple[ConvGeometry, str | None]:
+    """Return what `problem_of` does, for the device, which has one more precision."""
+    if options.precision == "tf32":
+        options = options._replace(precision="default")
+    return problem_of(function, x_shape, w_shape, dtype, options._replace(device="auto"))
+
+
 def checked_activation(function: str, options: Any) -> str | None:
     """Return the activation's canonical name; raise if it or another keyword has no such value here."""
     check_keyword(function, "algorithm", options.algorithm, NAMES)
@@ -304,5 +313,5 @@ def checked_activation(function: str, options: Any) -> str | None:
     if options.device == "cuda":
         raise UnsupportedError(f'{function}: device = "cuda"; this version runs on the CPU only')
     if options.precision == "tf32":
-        raise UnsupportedError(f'{function}: precision = "tf32" is for CUDA; this version runs on the CPU only')
+        raise UnsupportedError(f'{function}: precision = "tf32" is for convolutions on CUDA devices only')
     return activation

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.api.convolve import Options, checked_shapes, problem_of
+from fastconv.api.convolve import Options, checked_shapes, problem_on_device
 from fastconv.api.on_device import begin, check_target, volume
 from fastconv.api.plan import ConvPlan
 from fastconv.dispatch import cuda
@@ -35,7 +35,7 @@ class DevicePlan(ConvPlan):
         self._element = call.unify("fde", out_dtype=working_dtype(NAME, common, self._result))
         self._shape, self._options = shape, options
         w = call.contiguous("weight")
-        self._geometry, activation = problem_of(NAME, shape, w.shape, self._element, options._replace(device="auto"))
+        self._geometry, activation = problem_on_device(NAME, shape, w.shape, self._element, options)
         self._out_shape = checked_shapes(NAME, self._geometry, shape, call.buffers["bias"], None)
         self._program = cuda.convolution(NAME, self._geometry, activation, options.algorithm, options.precision)
         self._packed = self._program.pack(call.stream, _own(call, w, weight))

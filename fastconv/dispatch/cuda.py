@@ -30,14 +30,18 @@ def begin(function: str, **arrays: Any) -> Any:
 def convolution(function: str, g: ConvGeometry, activation: str | None, algorithm: str, precision: str) -> Any:
     """Return the program of a convolution on the device, of the row that `chosen` returns."""
     row = chosen(function, g, algorithm, precision)
-    program = load(_KERNELS.get(row.name, row.kernel), "cuda")
+    program = load("conv_tf32:program" if precision == "tf32" else _KERNELS.get(row.name, row.kernel), "cuda")
     return program(function, g, activation, *([workspace.limit()] if row.name in _BY_NAME else []))
 
 
 def chosen(function: str, g: ConvGeometry, algorithm: str, precision: str) -> Algorithm:
     """Return the row that runs on the device: the one that was asked for, else the first that can."""
+    if precision == "tf32" and g.dtype != "float32":
+        raise UnsupportedError(f'{function}: precision = "tf32" with arrays of dtype {g.dtype}, expected float32')
     rows = [row for row in TABLE if "cuda" in row.backends]
     judged: dict[Algorithm, str | None] = {row: refusal(g, row, precision) or _lacks(g, row) for row in rows}
+    if precision == "tf32":
+        judged = {row: None if row.name == "direct" else 'precision="tf32" is that of direct' for row in rows}
     able = [row for row, refused in judged.items() if refused is None]
     if algorithm in ("auto", "measure"):
         return next(row for row in able if row.name not in _BY_NAME)

@@ -61,6 +61,10 @@ class _HostRuntime:
         """Return 0: there is one."""
         return 0
 
+    def compute_capability(self) -> toolchain.Capability:
+        """Return that of the code that runs."""
+        return self.capability
+
     def to_device(self, array: np.ndarray, stream: Any = 0) -> DeviceArray:
         """Return a copy, with its strides."""
         return self._kept(array.copy(order="K"))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from tests.cuda.checks.conv import definition
+from tests.cuda.checks.inputs import integers
 from tests.cuda.runtimes import Emulated, installed, ptx_of
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools import sass
@@ -65,6 +67,26 @@ def test_large_tile_of_large_kernels(capability):
     assert code.predict().peak >= 0.70
 
 
+@CAPABILITIES
+def test_tensor_cores_multiply(capability):
+    from fastconv.kernels.cuda.conv_direct import TILES, implicit_gemm
+
+    for tile, most, least in zip(TILES["tf32"], (128, 170), (0.14, 0.11), strict=True):
+        code = code_of(implicit_gemm, ("f", tile, True, False), capability)
+        sass.assert_no_local_memory(code)
+        sass.assert_registers(code, most)
+        sass.assert_share(code, least, "HMMA")
+
+
+@CAPABILITIES
+@pytest.mark.slow
+def test_tensor_cores_of_large_kernels(capability):
+    from fastconv.kernels.cuda.conv_direct import TILES, implicit_gemm
+
+    for tile in TILES["tf32"]:
+        sass.assert_no_local_memory(code_of(implicit_gemm, ("f", tile, False, False), capability))
+
+
 def forget(conv_direct):
     """Forget what was prepared, and what lies in the memory of another device."""
     conv_direct.program.cache_clear()
@@ -85,3 +107,24 @@ def test_shared_memory_has_no_bank_conflicts(dtype, which):
     assert report.memory("ld.shared").ratio == 1
     if dtype == "float32":
         assert report.memory("st.shared").ratio == 1
+
+
+# More than two steps of taps, and channels or pixels of more than one block; 33 taps along an axis are no bits.
+@pytest.mark.parametrize(("which", "size", "kernel"), [(0, 9, 3), (1, 9, 3), (1, 34, 33)])
+def test_fragments_have_no_bank_conflicts(which, size, kernel):
+    from fastconv.kernels.cuda import conv_direct, conv_tf32
+
+    x = integers((1, 5, size, size), 1, low=-1024, high=1025)
+    w = integers((130 if kernel == 3 else 3, 5, kernel, kernel if kernel == 3 else 1), 2)
+    forget(conv_direct)
+    conv_tf32.program.cache_clear()
+    tile = conv_direct.TILES["tf32"][which]
+    with mock.patch.object(conv_tf32, "best_tile", return_value=tile), installed(Emulated(statistics=True)) as device:
+        got = fc.conv2d(x, w, device="cuda", precision="tf32")
+    np.testing.assert_array_equal(got, definition("conv2d", x, w, {}))
+    forget(conv_direct)
+    conv_tf32.program.cache_clear()
+    (report,) = [report for name, report in device.reports if name == "conv_implicit_gemm"]
+    assert report.executed["mma"]
+    assert report.memory("ld.shared").ratio == 1
+    assert report.memory("st.shared").ratio == 1

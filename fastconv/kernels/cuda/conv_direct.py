@@ -38,6 +38,7 @@ from fastconv.kernels.cuda.microkernel import Tile, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.tensor_cores import to_tf32
 from fastconv.kernels.cuda.tile_ops import tile_ops
 
 TILES = {
@@ -51,6 +52,7 @@ TILES = {
 }
 TILES["e"] = TILES["i"] = TILES["f"]
 TILES["l"] = TILES["d"]
+TILES["tf32"] = (Tile(128, 64, 16, 8, 8, 64, 32, True), Tile(64, 64, 16, 8, 8, 64, 32, True))
 # Blocks that keep every multiprocessor of a large device busy.
 BUSY = 256
 # Blocks of a multiprocessor, by their threads: 128 registers each, but 64 threads fetch more and need up to 170.
@@ -68,14 +70,18 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction;
     `apart` is that of `tile_ops`.
     """
-    BM, BN, BK, TM, TN, WM, WN = tile
-    threads, ROWS = tile.threads, tile.steps[0]
-    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile, apart)
+    BM, BN, BK, TM, TN, WM, WN, _ = tile
+    threads, ROWS, (SM, SN) = tile.threads, tile.steps[0], tile.square
+    SKEW = 8 if tile.cores else 0
+    LDA, LDB = BM + SKEW, BN + SKEW
+    real, updates, (add, store) = REAL[code], rank_updates(tile, SKEW), tile_ops(tile, apart)
+    kept = to_tf32 if tile.cores else real
     KSTEP, VECTORS, WARPS, LANES = threads // BN, BM * BK // (4 * threads), BN // WN, WN // TN
-    TAPS, A, WORDS = BK // KSTEP, BM * BK, 2 if masked else 4
+    TAPS, A, WORDS, AT_B = BK // KSTEP, BM * BK, 2 if masked else 4, BK * LDA
     # A power of two, so that one bit of an index tells the buffers apart.
-    PANEL = 1 << (BK * (BM + BN) - 1).bit_length()
-    BUFFERS = PANEL + BK * (BM + BN)
+    PANEL = 1 << (BK * (LDA + LDB) - 1).bit_length()
+    BUFFERS = PANEL + BK * (LDA + LDB)
+    VECTOR = 4 * threads // BM * LDA
 
     if masked:
 
@@ -117,9 +123,9 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     @device
     def keep(panels, a, b, to_a, to_b):
         for v in range(VECTORS):
-            store4(panels, to_a, v * 4 * threads, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
+            store4(panels, to_a, v * VECTOR, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
         for q in range(TAPS):
-            store_at(panels, to_b, q * KSTEP * BN, b[q])
+            store_at(panels, to_b, q * KSTEP * LDB, kept(b[q]))
 
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
         KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:14]
@@ -149,18 +155,19 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
         block = uint32(uint32(group * uint32(cuda.gridDim.y)) + uint32(cuda.blockIdx.y))
         wa = uint32(uint32(uint32(block * uint32(KT + uint32(1))) * uint32(A)) + uint32(t * uint32(4)))
         kc = uint32(kb * uint32(WORDS))
-        to_a, to_b = uint32(t * uint32(4)), uint32(uint32(uint32(kb * uint32(BN)) + pc) + uint32(A))
+        to_a = uint32(uint32(t * uint32(4)) + uint32(uint32(uint32(t * uint32(4)) // uint32(BM)) * uint32(SKEW)))
+        to_b = uint32(uint32(uint32(kb * uint32(LDB)) + pc) + uint32(AT_B))
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
         fm = uint32(
-            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4))
+            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(SM))
         )
         fn = uint32(
-            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(4))
+            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(SN))
         )
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
-        from_a, from_b, sizes = fm, uint32(fn + uint32(A)), (D, H, W)
+        from_a, from_b, sizes = fm, uint32(fn + uint32(AT_B)), (D, H, W)
         if KT:
             fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
             keep(panels, a, b, to_a, to_b)
@@ -181,7 +188,7 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
         place = (p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, columns, channels)
         if flags & uint32(1):
             for i in range(TM):
-                row = uint32((i // 4) * ROWS + i % 4)
+                row = uint32((i // SM) * ROWS + i % SM)
                 value = real(0)
                 if row < channels:
                     value = real(load(bias, uint32(oc + row)))
@@ -193,7 +200,9 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(REAL_CODE[code]), array, array, array, pointer("I"), own, types.UniTuple(real, 3))
-    return Kernel(conv_implicit_gemm, arguments, threads, BLOCKS[threads])
+    # Fragments and distances along three axes together do not fit the registers that one block more leaves.
+    blocks = BLOCKS[threads] - (tile.cores and not masked)
+    return Kernel(conv_implicit_gemm, arguments, threads, blocks)
 
 
 def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
@@ -226,7 +235,7 @@ class Program:
 
     def pack(self, stream: Any, weight: Buffer) -> Buffer:
         """Return the weight as the kernel reads it."""
-        return pack(stream, weight, self.geometry.G, self.KP, self.tile.BM)
+        return pack(stream, weight, self.geometry.G, self.KP, self.tile.BM, self.tile.cores)
 
     def run(
         self, stream: Any, x: Buffer, packed: Buffer | None, bias: Buffer | None, residual: Buffer | None, out: Buffer

@@ -14,10 +14,14 @@ import numpy as np
 from numba import types
 
 from fastconv.kernels.cuda.runtime import SIMULATED
+from fastconv.kernels.cuda.tensor_cores import fragment_updates
 
 
 class Tile(NamedTuple):
-    """Outputs of a block (BM channels x BN pixels, BK taps at a time), a warp (WM x WN) and a thread (TM x TN)."""
+    """Outputs of a block (BM channels x BN pixels, BK taps at a time), a warp (WM x WN) and a thread (TM x TN).
+
+    With `cores` tensor cores multiply (tensor_cores.py).
+    """
 
     BM: int
     BN: int
@@ -26,6 +30,7 @@ class Tile(NamedTuple):
     TN: int
     WM: int
     WN: int
+    cores: bool = False
 
     @property
     def threads(self) -> int:
@@ -33,9 +38,24 @@ class Tile(NamedTuple):
         return self.BM // self.TM * (self.BN // self.TN)
 
     @property
+    def square(self) -> tuple[int, int]:
+        """Neighbouring rows and columns of a thread."""
+        return (1, 2) if self.cores else (4, 4)
+
+    @property
     def steps(self) -> tuple[int, int]:
-        """Rows and columns from one square of 4x4 to the next."""
-        return self.WM // (self.TM // 4), self.WN // (self.TN // 4)
+        """Rows and columns from one square to the next."""
+        return self.WM // (self.TM // self.square[0]), self.WN // (self.TN // self.square[1])
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of a thread, from its first."""
+        return [m // self.square[0] * self.steps[0] + m % self.square[0] for m in range(self.TM)]
+
+    @property
+    def columns(self) -> list[int]:
+        """Columns of a thread, from its first."""
+        return [n // self.square[1] * self.steps[1] + n % self.square[1] for n in range(self.TN)]
 
 
 @cache
@@ -44,24 +64,23 @@ def rank_updates(tile: Tile, skew: int = 0) -> Any:
 
     Rows of a panel stand `skew` elements apart.
     """
-    rows = [(m // 4) * tile.steps[0] + m % 4 for m in range(0, tile.TM, 4)]
-    columns = [(n // 4) * tile.steps[1] + n % 4 for n in range(0, tile.TN, 4)]
     steps = tile.BM + skew, tile.BN + skew
-    return (_twin if SIMULATED else _intrinsic)(tile, rows, columns, steps)
+    if SIMULATED:
+        return _twin(tile, steps)
+    return fragment_updates(tile, steps) if tile.cores else _intrinsic(tile, steps)
 
 
-def _twin(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int, int]) -> Any:
+def _twin(tile: Tile, steps: tuple[int, int]) -> Any:
+    rows, columns = np.array(tile.rows), np.array(tile.columns)
+
     def updates(acc, panels, a, b):
         for k in range(tile.BK):
-            left, right = int(a) + k * steps[0], int(b) + k * steps[1]
-            row = np.concatenate([panels[left + m : left + m + 4] for m in rows])
-            column = np.concatenate([panels[right + n : right + n + 4] for n in columns])
-            acc += np.outer(row, column)
+            acc += np.outer(panels[int(a) + k * steps[0] + rows], panels[int(b) + k * steps[1] + columns])
 
     return updates
 
 
-def _intrinsic(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int, int]) -> Any:
+def _intrinsic(tile: Tile, steps: tuple[int, int]) -> Any:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
@@ -88,7 +107,10 @@ def _intrinsic(tile: Tile, rows: list[int], columns: list[int], steps: tuple[int
                 return [value for place in at for value in lanes_of(builder, shared_vector, place)]
 
             for k in range(tile.BK):
-                row, column = squares(left, k * steps[0], rows), squares(right, k * steps[1], columns)
+                row, column = (
+                    squares(left, k * steps[0], tile.rows[::4]),
+                    squares(right, k * steps[1], tile.columns[::4]),
+                )
                 for i, (m, n) in enumerate((m, n) for m in row for n in column):
                     if fma is None:
                         sums[i] = builder.add(builder.mul(m, n), sums[i])

@@ -10,13 +10,15 @@ from numba import cuda, types, uint32
 from fastconv.kernels.cuda.buffers import Buffer, empty
 from fastconv.kernels.cuda.memory import REAL, REAL_CODE, as_dtype, code_of, load, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
+from fastconv.kernels.cuda.tensor_cores import to_tf32
 
 THREADS = 128
 
 
-def transpose(code: str, threads: int) -> Kernel:
-    """Return the kernel that writes one element of the packed weight per thread."""
+def transpose(code: str, threads: int, cores: bool = False) -> Kernel:
+    """Return the kernel that writes one element of the packed weight per thread, for tensor cores in TF32."""
     real = REAL[code]
+    kept = to_tf32 if cores else real
 
     def pack_weight(weight, packed, g):
         total, K, KP, OCG, MT, BM = g
@@ -31,18 +33,19 @@ def transpose(code: str, threads: int) -> Kernel:
         value = real(0)
         if m < OCG and k < K:
             oc = uint32(uint32(group * OCG) + m)
-            value = real(load(weight, uint32(uint32(oc * K) + k)))
+            value = kept(load(weight, uint32(uint32(oc * K) + k)))
         packed[i] = value
 
     numbers = types.UniTuple(types.uint32, 6)
     return Kernel(pack_weight, (pointer(code), pointer(REAL_CODE[code]), numbers), threads)
 
 
-def pack(stream: Any, weight: Buffer, groups: int, KP: int, BM: int) -> Buffer:
+def pack(stream: Any, weight: Buffer, groups: int, KP: int, BM: int, cores: bool = False) -> Buffer:
     """Return the packed form of a contiguous weight (OC, ICG, *K): (groups, blocks of channels, KP, BM)."""
     OC, K = weight.shape[0], int(np.prod(weight.shape[1:], dtype=np.int64))
     code, MT = code_of(weight.dtype), blocks_of(OC // groups, BM)
     packed = empty((groups, MT, KP, BM), as_dtype(REAL_CODE[code]), stream)
     numbers = tuple(map(np.uint32, (packed.size, K, KP, OC // groups, MT, BM)))
-    launch(stream, transpose, (code, THREADS), blocks_of(packed.size, THREADS), (weight, packed, numbers))
+    literals = (code, THREADS, *[True] * cores)
+    launch(stream, transpose, literals, blocks_of(packed.size, THREADS), (weight, packed, numbers))
     return packed

@@ -44,6 +44,13 @@ class Runtime:
 
         return int(cuda.get_current_device().id)
 
+    def compute_capability(self) -> tuple[int, int]:
+        """Return the compute capability of the device on which kernels run."""
+        from numba import cuda
+
+        major, minor = cuda.get_current_device().compute_capability
+        return int(major), int(minor)
+
     def to_device(self, flat: np.ndarray, stream: Any) -> Any:
         """Return a copy of a one-dimensional array on the device."""
         from numba import cuda
@@ -92,6 +99,10 @@ class Simulator(Runtime):
     def device_number(self) -> int:
         """Return 0: there is one."""
         return 0
+
+    def compute_capability(self) -> tuple[int, int]:
+        """Return the oldest that has all that kernels use."""
+        return 8, 0
 
     def device_array(self, shape: tuple[int, ...], dtype: np.dtype, stream: Any) -> Any:
         """Return an array of NaN, so that what a kernel leaves out shows."""

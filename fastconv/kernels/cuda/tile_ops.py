@@ -24,9 +24,7 @@ def tile_ops(tile: Tile, apart: bool = False) -> tuple[Any, Any]:
 
     The pixels of an image stand YW apart, unless rows and planes are `apart`, which takes two more divisions a pixel.
     """
-    rows = [(m // 4) * tile.steps[0] + m % 4 for m in range(tile.TM)]
-    columns = [(n // 4) * tile.steps[1] + n % 4 for n in range(tile.TN)]
-    return (_twins if SIMULATED else _intrinsics)(rows, columns, apart)
+    return (_twins if SIMULATED else _intrinsics)(tile.rows, tile.columns, apart)
 
 
 def _twins(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:

@@ -40,7 +40,7 @@ def correlate(code: str, tile: Tile, deep: bool) -> Kernel:
 
     Only a `deep` one looks where its taps lie along D.
     """
-    BM, BN, BK, TM, TN, WM, WN = tile
+    BM, BN, BK, TM, TN, WM, WN, _ = tile
     threads, real, updates, (_, store) = tile.threads, REAL[code], rank_updates(tile, SKEW), tile_ops(tile)
     ROWS, WARPS, LANES, LEFT, RIGHT = threads // BK, BN // WN, WN // TN, BM + SKEW, BN + SKEW
     CHANNELS, TAPS, A, PANEL = BM // ROWS, BN // ROWS, BK * LEFT, BK * (LEFT + RIGHT)
