@@ -36,8 +36,7 @@ def close(got, expected, options, dtype):
     assert (np.abs(got - expected) <= BOUND[dtype] * scale).all(), np.abs(got - expected).max()
 
 
-def check_drawn(name, dtype="float32"):
-    x_shape, w_shape, options = PROBLEMS[name]
+def check_drawn(x_shape, w_shape, options, dtype="float32"):
     x, w = drawn(x_shape, 1, dtype), drawn(w_shape, 2, dtype)
     expected = definition("conv2d", x.astype("f8"), w.astype("f8"), options)
     got = fc.conv2d(x, w, algorithm="winograd", device="cuda", **options)
@@ -97,10 +96,17 @@ def check_refusals():
 
 
 CHECKS = {
-    **{name: partial(check_drawn, name) for name in PROBLEMS},
-    "float64": partial(check_drawn, "plain", "float64"),
+    **{name: partial(check_drawn, *problem) for name, problem in PROBLEMS.items()},
+    "float64": partial(check_drawn, *PROBLEMS["plain"], "float64"),
     "bands": check_bands,
     "unbatched_channels_last": check_unbatched_channels_last,
     "plan_with_border": check_plan_with_border,
     "refusals": check_refusals,
+}
+
+LARGE = {
+    "batch": partial(check_drawn, (8, 16, 28, 30), (124, 16, 3, 3), {"padding": 1}),
+    "channels_last": partial(check_drawn, (1, 29, 27, 40), (33, 40, 3, 3), {"padding": 1, "layout": "channels_last"}),
+    "groups": partial(check_drawn, (2, 24, 19, 17), (21, 8, 3, 3), {"groups": 3, "padding": 1}),
+    "large_float64": partial(check_drawn, (2, 20, 13, 14), (37, 20, 3, 3), {"padding": 1}, "float64"),
 }
