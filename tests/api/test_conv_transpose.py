@@ -269,8 +269,6 @@ def test_errors_of_the_call():
             fc.conv_transpose2d(x, w, **{keyword: "x"})
         with pytest.raises(fc.ArgumentTypeError, match=f"conv_transpose2d: {keyword} "):
             fc.conv_transpose2d(x, w, **{keyword: ["x"]})
-    with pytest.raises(fc.UnsupportedError, match="runs on the CPU only"):
-        fc.conv_transpose2d(x, w, device="cuda")
     # Equal to what was allowed before, yet another thing.
     fc.conv_transpose2d(x, w, stride=(1, 2))
     with pytest.raises(fc.ArgumentTypeError, match=r"stride = \(True, 2\) is a bool|stride = True is a bool"):
