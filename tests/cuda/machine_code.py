@@ -53,7 +53,9 @@ def assemble(key: tuple[Any, tuple], capability: toolchain.Capability) -> tuple[
 
 
 def launched() -> dict[str, tuple[Any, tuple]]:
-    """Return (builder, literals) of all kernels that the checks launch, by name."""
+    """Return (builder, literals) of all kernels that the checks launch, and of the menu of tiles, by name."""
+    from fastconv.kernels.cuda import conv_direct
+
     found: dict[str, tuple[Any, tuple]] = {}
     for group in GROUPS.values():
         with installed(Emulated()) as device, warnings.catch_warnings():
@@ -61,6 +63,10 @@ def launched() -> dict[str, tuple[Any, tuple]]:
             for check in group.CHECKS.values():
                 check()
         found |= {kernel_name(*key): key for key in device.launched}
+    menu = [(conv_direct.implicit_gemm, (code, tile, True, False)) for code in "fd" for tile in conv_direct.TILES[code]]
+    menu += [(conv_direct.implicit_gemm, ("f", tile, True, False)) for tile in conv_direct.TILES["tf32"]]
+    # The larger tiles, for which the problems of the checks are too small.
+    found |= {kernel_name(*key): key for key in menu}
     return dict(sorted(found.items()))
 
 

@@ -81,6 +81,7 @@ def judge(function):
     np.testing.assert_array_equal(got, np.einsum("nchwij,cij->nchw", windows, w[:, 0]))
 
 
+@pytest.mark.slow
 def test_bugs_of_the_separable_kernel_are_found():
     from fastconv.kernels.cuda.conv_separable import THREADS, two_passes
 

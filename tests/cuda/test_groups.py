@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.cuda.checks import GROUPS
+from tests.cuda.checks import GROUPS, checks_of
 from tests.cuda.machine_code import assemble
 from tests.cuda.runtimes import Emulated, installed, kernel_name
 from tests.cuda_tools import compile as toolchain
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.cuda
 
 
-def simulated(group: str, *, bundled: bool = False) -> Any:
+def simulated(group: str, *, bundled: bool = False, every: bool = True) -> Any:
     """Return what a process says in which the device is simulated: by numba-cuda if it is there, else by Numba.
 
     A file of numba-cuda in site-packages puts it in the place of the `numba.cuda` that comes with Numba. With `bundled`
@@ -35,7 +35,7 @@ def simulated(group: str, *, bundled: bool = False) -> Any:
     """
     folders = [str(ROOT)] + [sysconfig.get_paths()["purelib"]] * bundled
     done = subprocess.run(
-        [sys.executable, *["-S"] * bundled, "-m", "tests.cuda.checks", group],
+        [sys.executable, *["-S"] * bundled, "-m", "tests.cuda.checks", group, *([] if every else ["quick"])],
         cwd=ROOT,
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join(folders)},
         capture_output=True,
@@ -46,16 +46,17 @@ def simulated(group: str, *, bundled: bool = False) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "every"])
 @pytest.mark.parametrize("group", GROUPS)
-def test_group(group, subtests):
-    found = simulated(group)
+def test_group(group, every, subtests):
+    found = simulated(group, every=every)
     for name, failure in found["failures"].items():
         with subtests.test(f"simulated: {name}"):
             assert failure is None, failure
     if toolchain.missing() is not None:
         return
     with installed(Emulated()) as device:
-        for name, check in GROUPS[group].CHECKS.items():
+        for name, check in checks_of(group, every=every).items():
             with subtests.test(f"emulated: {name}"), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 check()
@@ -68,7 +69,7 @@ def test_group(group, subtests):
                 assemble(key, capability)
 
 
-@pytest.mark.parametrize("group", ["conv", *(pytest.param(g, marks=pytest.mark.slow) for g in GROUPS if g != "conv")])
+@pytest.mark.parametrize("group", [pytest.param(g, marks=[pytest.mark.slow] * (g != "activations")) for g in GROUPS])
 def test_simulator_that_comes_with_numba(group, subtests):
     for name, failure in simulated(group, bundled=True)["failures"].items():
         with subtests.test(name):

@@ -12,7 +12,10 @@ from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN
 pytestmark = [*NEEDS_TOOLCHAIN, pytest.mark.skipif(not AVAILABLE, reason="kernels are retargeted to Linux on x86")]
 
 
-@pytest.mark.parametrize("group", [name for name, module in GROUPS.items() if hasattr(module, "LARGE")])
+LARGE = [name for name, module in GROUPS.items() if hasattr(module, "LARGE")]
+
+
+@pytest.mark.parametrize("group", [pytest.param(g, marks=[pytest.mark.slow] * (g != "conv")) for g in LARGE])
 def test_large_group(group, subtests):
     with installed(Native()):
         for name, check in GROUPS[group].LARGE.items():

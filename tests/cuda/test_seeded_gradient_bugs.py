@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.cuda.checks.gradients import drawn, reference
 from tests.cuda.runtimes import Emulated, installed
@@ -34,6 +35,7 @@ def judge(function):
     np.testing.assert_array_equal(got, reference.weight_gradient(x, dy, g))
 
 
+@pytest.mark.slow
 def test_bugs_of_the_weight_gradient_are_caught():
     from fastconv.kernels.cuda.conv_direct import TILES
     from fastconv.kernels.cuda.weight_gradient import correlate

@@ -82,6 +82,7 @@ def function_of(name, call):
     return built(key[0], *key[1]).function
 
 
+@pytest.mark.slow
 def test_broken_trees_are_noticed():
     x = np.random.default_rng(1).permutation(2 * 300).reshape(1, 2, 20, 15).astype(np.float32)
 
@@ -99,6 +100,7 @@ def test_broken_trees_are_noticed():
     assert not mutate.survivors(mutants, judge)
 
 
+@pytest.mark.slow
 def test_broken_windows_are_noticed():
     x = np.random.default_rng(1).permutation(2 * 99).reshape(1, 2, 9, 11).astype(np.float32)
 

@@ -40,6 +40,12 @@ def test_fma_rounds_once(kind, bits, lowest):
     )
 
 
+def test_copysign_takes_the_sign_of_the_first():
+    signs, values = F32([-1, 1, -0.0, 0.0]), F32([2, -3, 4, -np.inf])
+    out = computed("copysign.f32 %d, %a, %b", [("f32", signs), ("f32", values)], "f32")
+    np.testing.assert_array_equal(out, F32([-2, 3, -4, np.inf]))
+
+
 def test_fma_rounds_down():
     rng = np.random.default_rng(1)
     x, y, z = (rng.standard_normal(500).astype(F32) for _ in range(3))

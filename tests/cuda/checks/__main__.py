@@ -1,4 +1,4 @@
-"""With NUMBA_ENABLE_CUDASIM=1: ``python -m tests.cuda.checks GROUP`` runs a group in Numba's simulator.
+"""With NUMBA_ENABLE_CUDASIM=1: ``python -m tests.cuda.checks GROUP [quick]`` runs a group in Numba's simulator.
 
 Prints a JSON dict: "failures" has each check's failure, or null; "kernels" the names of those that were launched.
 """
@@ -12,7 +12,7 @@ import warnings
 from typing import Any, ClassVar
 
 from fastconv.kernels.cuda import runtime
-from tests.cuda.checks import GROUPS
+from tests.cuda.checks import checks_of
 from tests.cuda.runtimes import kernel_name
 
 
@@ -27,12 +27,12 @@ class Recorded(runtime.Simulator):
         super().run(build, literals, grid, arguments, stream)
 
 
-def main(group: str) -> None:
+def main(group: str, every: bool) -> None:
     """Print what fails in a group."""
     warnings.simplefilter("error")
     runtime.replace(Recorded())
     failures: dict[str, str | None] = {}
-    for name, check in GROUPS[group].CHECKS.items():
+    for name, check in checks_of(group, every=every).items():
         try:
             check()
             failures[name] = None
@@ -42,4 +42,4 @@ def main(group: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "quick" not in sys.argv[2:])

@@ -348,3 +348,4 @@ CHECKS = {
     "errors_of_images": check_errors_of_images,
     "errors_of_forms": check_errors_of_forms,
 }
+SLOW = ("factors-float64", "images-full-float64", "depthwise-float64", "factors-too_tall_last", "separable-no_channels")

@@ -231,3 +231,10 @@ CHECKS = {
     "factored": check_factored,
     "errors": check_errors,
 }
+SLOW = (
+    "same_bits",
+    *(
+        f"{name}-float32"
+        for name in ("series", "one_pixel", "stride_beyond_kernel", "few_volume", "unbatched", "no_batch")
+    ),
+)

@@ -240,3 +240,4 @@ CHECKS = {
     "device_arrays": check_device_arrays,
     "errors": check_errors,
 }
+SLOW = ("apart-int8", "apart-uint32", "apart-float64")

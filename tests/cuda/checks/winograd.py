@@ -110,3 +110,4 @@ LARGE = {
     "groups": partial(check_drawn, (2, 24, 19, 17), (21, 8, 3, 3), {"groups": 3, "padding": 1}),
     "large_float64": partial(check_drawn, (2, 20, 13, 14), (37, 20, 3, 3), {"padding": 1}, "float64"),
 }
+SLOW = ("bands", "groups_crop")

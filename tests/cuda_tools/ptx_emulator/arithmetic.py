@@ -218,6 +218,8 @@ OPERATIONS: dict[str, Operation] = {
     "mul": _binary(_product),
     "mad": _mad,
     "fma": _fma,
+    # The sign of the first and the magnitude of the second.
+    "copysign": _binary(lambda x, y, i: np.copysign(y, x)),
     "div": _binary(_quotient),
     "rem": _binary(_remainder),
     "max": _extreme(np.fmax, np.maximum),
