@@ -1,7 +1,7 @@
 """The public API on a device, against the definitions, in groups: what every stand-in for a device has to compute.
 
 Each module has ``CHECKS``, a dict of functions without arguments; one that compares drawn problems of real size has
-``LARGE`` too, for what is fast enough for them. ``SLOW`` names checks that take long and launch no kernel in float32 that
+``LARGE`` too, for what is fast enough for them. ``SLOW`` names checks that take long and launch no float32 kernel that
 others do not.
 """
 
