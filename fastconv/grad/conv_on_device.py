@@ -12,13 +12,14 @@ from typing import Any
 
 from fastconv.api.conv_transpose import TransposeOptions, bias_error, transpose_problem
 from fastconv.api.convolve import Options, checked_activation, problem_of
+from fastconv.api.factored import check_factor
 from fastconv.api.on_device import begin, volume
 from fastconv.dispatch import cuda
 from fastconv.errors import ShapeError
 from fastconv.geometry.conv import ConvGeometry, bias_shape_check, input_shape, output_shape
 from fastconv.grad.conv_job import adjoint
 from fastconv.grad.problem import ConvGradients, gradients_of
-from fastconv.grad.products import check_factor, check_floats, check_gradient, check_pointwise, is_wanted
+from fastconv.grad.products import check_floats, check_gradient, check_pointwise, is_wanted
 
 Shape = tuple[int, ...]
 

@@ -51,12 +51,6 @@ def check_pointwise(function: str, name: str, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"{function}: {name} has shape {shape}, expected {expected}")
 
 
-def check_factor(function: str, name: str, shape: tuple[int, ...], channels: int) -> None:
-    """Raise unless a factor of a separable kernel is one for all channels, or for each."""
-    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != channels):
-        raise ShapeError(f"{function}: {name} has shape {shape}, expected (K,) or (C, K) with C = {channels}")
-
-
 def is_wanted(array: Any) -> bool:
     """Return whether an array has a gradient: it is there, and not of integers."""
     return array is not None and kind_of(array.dtype) != "i"
