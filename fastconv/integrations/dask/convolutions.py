@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dask.array as da
@@ -10,6 +11,7 @@ import numpy as np
 from fastconv.api import conv, conv_nd, separable
 from fastconv.api.factored import channels_of
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
+from fastconv.geometry.padding import Pair
 from fastconv.geometry.windows import Axis, whole
 from fastconv.integrations.dask.graph import Operation, apply, as_shared, checked, stand_in
 from fastconv.integrations.dask.images import nothing_more
@@ -229,8 +231,13 @@ def _convolved(
     if "groups" not in given:
         image = (1, 1, *x.shape[first : first + axes])
         g = conv_geometry(name, axes, image, (1, 1, *_window(name, shared)), **given)
+    pads = ((g.PF, g.PK), (g.PT, g.PB), (g.PL, g.PR))[-axes:]
+    if min(map(min, pads)) < 0:
+        # The border is that of what is left.
+        x, pads = _cropped(x, first, pads)
+        given["padding"] = pads
     along = [whole(n) for n in x.shape]
-    along[first : first + axes] = _axes(g)
+    along[first : first + axes] = _axes(g, x.shape[first : first + axes], pads)
     split = {key: value for key, value in given.items() if key not in ("padding", "padding_mode")}
     operation = Operation(
         name,
@@ -256,12 +263,17 @@ def _window(name: str, shared: dict[str, Any]) -> tuple[int, int]:
     return KH, KW
 
 
-def _axes(g: ConvGeometry) -> list[Axis]:
-    """Return the windows along the spatial axes."""
+def _cropped(x: da.Array, first: int, pads: Sequence[Pair]) -> tuple[da.Array, tuple[Pair, ...]]:
+    """Return an array without what negative padding, from the axis `first` on, crops; and the padding that is left."""
+    kept = [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape[first:], pads, strict=False)]
+    return x[(slice(None),) * first + tuple(kept)], tuple((max(a, 0), max(b, 0)) for a, b in pads)
+
+
+def _axes(g: ConvGeometry, sizes: Sequence[int], pads: Sequence[Pair]) -> list[Axis]:
+    """Return the windows along the spatial axes of a convolution of an image of these sizes with this padding."""
     found = []
-    ends = {"D": g.PF, "H": g.PT, "W": g.PL}
-    for axis in "DHW"[-g.axes :]:
-        n, out, K, S, D = (getattr(g, letter + axis) for letter in ("", "O", "K", "S", "D"))
-        moves = Axis(n, out, K, S, D, ends[axis], g.padding_mode)
+    for axis, n, (before, _) in zip("DHW"[-g.axes :], sizes, pads, strict=True):
+        out, K, S, D = (getattr(g, letter + axis) for letter in "OKSD")
+        moves = Axis(n, out, K, S, D, before, g.padding_mode)
         found.append(whole(n) if moves._replace(mode="clip").trivial else moves)
     return found

@@ -60,9 +60,12 @@ class Extent:
 
 
 def output_chunks(axis: Axis, chunks: Sequence[int]) -> tuple[int, ...]:
-    """Return the chunks of the output: each output is where the input under the centre of its window is."""
+    """Return the chunks of the output: each output is where the input under the centre of its window is.
+
+    None is empty, unless the axis is.
+    """
     if axis.trivial:
-        return tuple(chunks)
+        return tuple(n for n in chunks if n) or (0,)
     same = axis.out == axis.n and axis.stride == 1
     centre = 0 if same else axis.start(0) + (axis.reach(0) - axis.start(0) - 1) // 2
     bounds = {0, axis.out}
@@ -75,7 +78,8 @@ def output_chunks(axis: Axis, chunks: Sequence[int]) -> tuple[int, ...]:
 def extents(axis: Axis, chunks: Sequence[int], sizes: Sequence[int]) -> list[Extent]:
     """Return what each chunk of the output reads of an axis with these chunks; windows are cut off if the mode says."""
     if axis.trivial:
-        return [_unchanged(i, start, n) for i, (start, n) in enumerate(zip(_starts(chunks), chunks, strict=True))]
+        found = [_unchanged(i, start, n) for i, (start, n) in enumerate(zip(_starts(chunks), chunks, strict=True)) if n]
+        return found or [_unchanged(0, 0, 0)]
     found = []
     for start, size in zip(_starts(sizes), sizes, strict=True):
         first, end = axis.start(start), axis.reach(start + size - 1)
