@@ -22,6 +22,7 @@ ours = pytest.importorskip("fastconv.integrations.dask")
 graph = pytest.importorskip("fastconv.integrations.dask.graph")
 
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap")
+sizes = st.lists(st.integers(1, 5), min_size=1, max_size=6)
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 
 
@@ -130,8 +131,8 @@ def test_filters_take_a_mode_for_each_axis():
     d = da.from_array(x, chunks=(2, 3))
     for modes in (("wrap", "constant"), ("constant", "mirror"), ("nearest", "reflect")):
         for name, argument in (("gaussian_filter", 1.0), ("uniform_filter", 3), ("maximum_filter", 3)):
-            keywords = {"mode": modes, "cval": 50}
-            same(getattr(ours, name)(d, argument, **keywords), getattr(scipy.ndimage, name)(x, argument, **keywords), name)
+            expected = getattr(scipy.ndimage, name)(x, argument, mode=modes, cval=50)
+            same(getattr(ours, name)(d, argument, mode=modes, cval=50), expected, name)
 
 
 def drawn_conv(rng, axes):
@@ -175,8 +176,8 @@ def test_convolutions_are_those_of_the_definition(axes):
         same(function(d, weight, bias, **keywords), expected, text)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(sizes, sizes, st.data())
 def test_any_chunks_give_the_same_convolution(rows, columns, data):
     x = np.random.default_rng(len(rows)).integers(-9, 9, (1, 2, sum(rows), sum(columns)))
     weight = np.random.default_rng(0).integers(-9, 9, (2, 2, 3, 2))
@@ -255,7 +256,8 @@ def test_nothing_is_read_before_it_is_asked_for_and_each_chunk_once(scheduler):
     d = da.from_array(source, chunks=16, meta=np.zeros((0, 0)), asarray=True)
     y = ours.correlate2d(d, np.ones((5, 5)), "same", "symm")
     assert source.read == []
-    np.testing.assert_allclose(y.compute(scheduler=scheduler), scipy.signal.correlate2d(x, np.ones((5, 5)), "same", "symm"))
+    expected = scipy.signal.correlate2d(x, np.ones((5, 5)), "same", "symm")
+    np.testing.assert_allclose(y.compute(scheduler=scheduler), expected)
     assert len(source.read) == 16
     assert sum(x[index].size for index in source.read) == x.size
 
@@ -315,8 +317,11 @@ def test_names_depend_on_the_arguments_alone():
         (lambda x: ours.sobel(x, mode="edge"), "boundary mode not supported"),
         (lambda x: ours.maximum_filter(x), "no footprint provided"),
         (lambda x: ours.correlate(x, np.ones((3, 3)), origin=2), "Invalid origin; origin must satisfy"),
-        (lambda x: ours.correlate2d(x, np.ones((3, 3)), "half"), "Acceptable mode flags are 'valid', 'same', or 'full'."),
-        (lambda x: ours.correlate2d(x, np.ones((11, 11)), "valid"), r"in2 has shape \(11, 11\), expected at most \(9, 9\)"),
+        (
+            lambda x: ours.correlate2d(x, np.ones((3, 3)), "half"),
+            "Acceptable mode flags are 'valid', 'same', or 'full'",
+        ),
+        (lambda x: ours.correlate2d(x, np.ones((11, 11)), "valid"), r"in2 has shape \(11, 11\), expected at most"),
         (lambda x: ours.conv2d(x[None, None], np.ones((1, 2, 3, 3))), r"conv2d: weight has IC/groups = 2, expected 1"),
         (lambda x: ours.conv2d(x[None, None], np.ones((1, 1, 3, 3)), activation="no"), "conv2d: activation = 'no'"),
         (lambda x: ours.max_pool2d(x[None, None], 3, padding=2), "max_pool2d: padding = "),
@@ -366,9 +371,8 @@ def test_chunks_of_other_libraries_stay_there():
 
     kernel = np.ones((3, 3))
     axes = [graph.Axis(n, n, 3, 1, 1, 1, "symmetric") for n in x.shape]
-    operation = graph.Operation(
-        "filtered", filtered, axes, {}, {"mode": "valid"}, {"in2": kernel}, x.dtype, lambda block: ({}, None)
-    )
+    keywords = {"mode": "valid"}
+    operation = graph.Operation("f", filtered, axes, {}, keywords, {"in2": kernel}, x.dtype, lambda block: ({}, None))
     y = graph.apply(d, operation)
     assert isinstance(y._meta, OnDevice)
     blocks = dask.compute(*y.to_delayed().ravel())

@@ -53,7 +53,10 @@ def test_tasks_compute_with_as_many_threads_as_dask_is_told():
     assert run() == {1}
     with dask.config.set({"fastconv.threads": 3}):
         assert run() == {3}
-    with dask.config.set({"fastconv.threads": 0}), pytest.raises(fc.OptionError, match=r"dask.config: fastconv.threads = 0"):
+    with (
+        dask.config.set({"fastconv.threads": 0}),
+        pytest.raises(fc.OptionError, match=r"dask.config: fastconv.threads = 0"),
+    ):
         run()
 
 
