@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv as fc
+from docs.making import blocks
 from fastconv.testing import assert_close, reference
 from tests import pools
 
@@ -379,3 +381,9 @@ def test_chunks_of_other_libraries_stay_there():
     assert {*types, *map(type, blocks)} == {OnDevice}
     rows = [np.concatenate([block.x for block in blocks[i : i + 3]], 1) for i in (0, 3, 6)]
     np.testing.assert_array_equal(np.concatenate(rows), scipy.signal.correlate2d(x, kernel, "same", "symm"))
+
+
+def test_the_page_of_the_documentation_is_right():
+    page = Path(__file__).resolve().parents[2] / "docs" / "dask.md"
+    assert any(blocks.blocks(page))
+    blocks.run(page)

@@ -18,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from fastconv.errors import ArgumentTypeError, ShapeError
 from fastconv.geometry.arguments import positive, shown
+from fastconv.geometry.arrays import on_device
 from fastconv.geometry.windows import Axis
 from fastconv.integrations.dask.blocks import Call, Part, compute
 from fastconv.integrations.dask.windows import Extent, Run, extents, output_chunks, unsplit
@@ -82,7 +83,9 @@ def checked(function: str, name: str, x: Any) -> da.Array:
 
 
 def as_shared(function: str, name: str, array: Any) -> Any:
-    """Return an array that all blocks share: a dask array as it is, all else by NumPy."""
+    """Return an array that all blocks share: a dask array, also of one of a device, or one of NumPy."""
+    if on_device(array):
+        array = da.from_array(array, chunks=-1, asarray=False)
     return checked(function, name, array) if isinstance(array, da.Array) else np.asarray(array)
 
 
