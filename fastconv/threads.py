@@ -18,13 +18,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from fastconv.errors import OptionError
+from fastconv.system import cgroup_cpus, cpus, empty
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
@@ -56,7 +56,7 @@ class _Scratch:
     __slots__ = ("_memory", "address", "size")
 
     def __init__(self, size: int):
-        self._memory = np.empty(size + 128, np.uint8)
+        self._memory = empty(size + 128, np.uint8)
         self.address = (self._memory.ctypes.data + 63) & -64
         self.size = size
 
@@ -102,7 +102,7 @@ def get_num_threads() -> int:
     global _default
     count = _state.count or _count or _default
     if not count:
-        count = _default = min(n for n in (_cpus(), _cgroup_cpus(), _environment_count()) if n)
+        count = _default = min(n for n in (cpus(), cgroup_cpus(), _environment_count()) if n)
     return count
 
 
@@ -346,12 +346,6 @@ def _checked(function: str, n: Any) -> int:
     return operator.index(n)
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
-
-
 def _environment_count() -> int | None:
     text = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
     if text:
@@ -361,36 +355,3 @@ def _environment_count() -> int | None:
     # It is not ours, so a value that we cannot read is no error; a list is one number per nesting level.
     first = re.match(r"\s*0*([1-9][0-9]*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     return int(first[1]) if first else None
-
-
-def _cgroup_cpus(proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """Return the CPU quota of the process, rounded up, or None if there is none.
-
-    It is the smallest on the way from the process's group up to the root, in both versions of the file system.
-    """
-    quotas = []
-    # A line is id:controllers:group, without controllers in version 2.
-    for controllers, group in re.findall(r"^\d+:([^:]*):(.*)$", _read(Path(proc)), re.MULTILINE):
-        if not controllers or "cpu" in controllers.split(","):
-            parts = [part for part in group.split("/") if part not in ("", "..")]
-            quotas += [_quota(Path(root, controllers, *parts[:depth])) for depth in range(len(parts) + 1)]
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _quota(folder: Path) -> int | None:
-    words = _read(folder / "cpu.max").split()
-    if not words:
-        words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
-    try:
-        quota, period = map(int, words)
-    except ValueError:
-        # "max", no such file, or a format that we do not know.
-        return None
-    return -(-quota // period) if quota > 0 and period > 0 else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""

@@ -568,15 +568,15 @@ def test_bad_environment_is_an_error_at_first_use_that_names_it(monkeypatch, tex
 def test_default_is_the_smallest_limit(monkeypatch, ours, openmp, expected):
     monkeypatch.setattr(pool, "_count", 0)
     monkeypatch.setattr(pool, "_default", 0)
-    monkeypatch.setattr(pool, "_cpus", lambda: 8)
-    monkeypatch.setattr(pool, "_cgroup_cpus", lambda: None)
+    monkeypatch.setattr(pool, "cpus", lambda: 8)
+    monkeypatch.setattr(pool, "cgroup_cpus", lambda: None)
     for name, value in (("FASTCONV_NUM_THREADS", ours), ("OMP_NUM_THREADS", openmp)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
     assert pool.get_num_threads() == expected
     monkeypatch.setattr(pool, "_default", 0)
-    monkeypatch.setattr(pool, "_cgroup_cpus", lambda: 1)
+    monkeypatch.setattr(pool, "cgroup_cpus", lambda: 1)
     assert pool.get_num_threads() == 1
 
 
