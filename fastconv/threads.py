@@ -201,7 +201,8 @@ def _give_back(scratch: _Scratch) -> None:
 class _Job:
     """One call: a shared counter of chunks, and who works on it."""
 
-    __slots__ = ("active", "call", "chunk", "closed", "count", "error", "idle", "lock", "pool", "starts", "tasks")
+    __slots__ = ("active", "call", "chunk", "closed", "count", "error", "idle")
+    __slots__ += ("left", "lock", "pool", "starts", "tasks")
 
     def __init__(self, call: tuple[Kernel, Any, Any, int], tasks: int, chunk: int, count: int):
         self.call = call
@@ -214,6 +215,8 @@ class _Job:
         self.active = 0
         self.closed = False
         self.error: BaseException | None = None
+        # Where the chunks begin for which a thread had no memory.
+        self.left: list[int] = []
         # Held until the last helper leaves a closed job.
         self.idle = threading.Lock()
         self.idle.acquire()
@@ -225,7 +228,7 @@ class _Job:
         # a try, and closing, which can be repeated, is repeated until it gets through.
         try:
             self.pool.invite(self, helpers)
-            self._work(address)
+            self._work(address, self.starts, self.left)
         except BaseException as error:
             self.error = error
         while True:
@@ -234,6 +237,11 @@ class _Job:
                 break
             except BaseException as error:
                 self.error = error
+        try:
+            # What a thread had no memory for: alone, the caller needs the least.
+            self._work(address, itertools.chain(self.left, self.starts))
+        except BaseException as error:
+            self.error = error
         try:
             if self.error is not None:
                 raise self.error
@@ -259,7 +267,7 @@ class _Job:
         try:
             # For the nested calls of a kernel.
             _state.count = self.count
-            self._work(address)
+            self._work(address, self.starts, self.left)
         except BaseException as error:
             self.error = error
         with self.lock:
@@ -267,13 +275,20 @@ class _Job:
             if self.closed and not self.active:
                 self.idle.release()
 
-    def _work(self, address: int) -> None:
+    def _work(self, address: int, starts: Iterator[int], left: list[int] | None = None) -> None:
+        """Do chunks, but for the first that there is no memory for, if it may be `left` for later, and what follows."""
         kernel, g, io, _ = self.call
-        tasks, chunk, starts = self.tasks, self.chunk, self.starts
+        tasks, chunk = self.tasks, self.chunk
         for lo in starts:
             if lo >= tasks or self.error is not None:
                 return
-            kernel(g, io, address, lo, min(lo + chunk, tasks))
+            try:
+                kernel(g, io, address, lo, min(lo + chunk, tasks))
+            except MemoryError:
+                if left is None:
+                    raise
+                left.append(lo)
+                return
 
     def _close(self) -> None:
         with self.lock:

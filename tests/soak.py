@@ -28,7 +28,7 @@ WARM = 10_000
 # Bytes by which the process may then grow.
 GROWTH = 20 << 20
 # Of each problem that is drawn, so many calls are made: the first finds nothing in the caches, the others do.
-REPEATS = 4
+REPEATS = 10
 # Elements of an array, about: a call of the first soak takes some 10 us, one of the second some 100 us to 10 ms.
 SMALL, LARGE = 600, 400_000
 
