@@ -27,7 +27,8 @@ from tests import calls
 WARM = 10_000
 # Bytes by which the process may then grow.
 GROWTH = 20 << 20
-# Of each problem that is drawn, so many calls are made: the first finds nothing in the caches, the others do.
+# Of each problem that is drawn, so many calls are made: the first finds nothing in the caches, the others do. While the
+# process gets warm, it is one, so that it meets as many problems as it can.
 REPEATS = 10
 # Elements of an array, about: a call of the first soak takes some 10 us, one of the second some 100 us to 10 ms.
 SMALL, LARGE = 600, 400_000
@@ -38,9 +39,11 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def drawn_calls(seed: int) -> Iterator[calls.Call]:
-    """Yield calls without end, each of a new random problem or of one of the last ones."""
+def drawn_calls(seed: int, warm: int) -> Iterator[calls.Call]:
+    """Yield calls without end, each of a new random problem, or the last one again after the first `warm` calls."""
     d = calls.Draws(seed, SMALL)
+    for _ in range(warm):
+        yield calls.draw(d)
     while True:
         one = calls.draw(d)
         for _ in range(REPEATS):
@@ -50,10 +53,12 @@ def drawn_calls(seed: int) -> Iterator[calls.Call]:
 def soak(count: int, seed: int = 0, report: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Make so many calls and return by how much the process has grown since the first WARM ones, and what it did."""
     names: Counter[str] = Counter()
+    warm, every = min(WARM, count // 2), max(1, count // 50)
+    if count > WARM:
+        # What is left to compile takes memory for as long as the process lives, but each kernel once.
+        fc.warmup(dtypes=list(dict.fromkeys(calls.DTYPES)), progress=False)
     start, first, points = time.perf_counter(), 0, []
-    warm = min(WARM, count // 2)
-    every = max(1, count // 20)
-    for i, one in zip(range(1, count + 1), drawn_calls(seed), strict=False):
+    for i, one in zip(range(1, count + 1), drawn_calls(seed, warm), strict=False):
         one.make()
         names[one.name.partition(" ")[0]] += 1
         if i in (warm, count) or i % every == 0:
