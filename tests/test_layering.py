@@ -51,7 +51,8 @@ RULES = {
         within("api", "geometry", "dispatch"), forbidden=BY_NAME, except_in=within("dispatch.load")
     ),
     "kernels know no layer above them": Rule(
-        within("kernels"), allowed=within("kernels", "_jit", "_disk", "errors", "threads", "epilogue", "winograd")
+        within("kernels"),
+        allowed=within("kernels", "_jit", "_disk", "errors", "threads", "epilogue", "interrupts", "system", "winograd"),
     ),
     "the reference is NumPy alone": Rule(
         within("kernels.reference"),
@@ -59,7 +60,7 @@ RULES = {
         allowed=within("kernels.reference", "errors", "epilogue"),
     ),
     "what all layers share imports none of them": Rule(
-        within("_jit", "_compiler", "_disk", "errors", "threads", "epilogue", "winograd"),
+        within("_jit", "_compiler", "_disk", "errors", "threads", "epilogue", "interrupts", "system", "winograd"),
         forbidden=within("api", "geometry", "dispatch", "kernels", *FRONT_ENDS),
     ),
     "nn stands on the operations and their gradients": Rule(

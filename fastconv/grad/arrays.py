@@ -11,6 +11,7 @@ from fastconv.api.moving import execute
 from fastconv.dispatch.adjoint import Adjoint
 from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import as_input, element_dtype, kind_of
+from fastconv.system import cast, empty
 
 Shape: TypeAlias = tuple[int, ...]
 Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
@@ -46,7 +47,7 @@ def real_parts(dtype: np.dtype, lanes: int) -> int:
 def converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return an array in another dtype; half precision overflows to infinity, as its own arithmetic does."""
     with np.errstate(all="ignore"):
-        return values.astype(dtype, copy=False)
+        return cast(values, dtype)
 
 
 def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, layout: str) -> np.ndarray:
@@ -54,7 +55,7 @@ def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, la
     element = dtype if dtype.kind == "c" else element_dtype(dtype)
     if not grad.size or 0 in shape:
         return np.zeros(shape, dtype)
-    out = np.empty(shape, element)
+    out = empty(shape, element)
     execute(adjoint.program, adjoint.seconds, converted(grad, element), out)
     last = len(shape) - (layout == "channels_last")
     for axis, places in enumerate(adjoint.unseen, last - len(adjoint.unseen)):

@@ -81,7 +81,7 @@ Notes
 As many FLOP as the convolution. Sums run over bands of some hundred pixels, whose sums are added; the same bits for
 every number of threads. Where the CPU has a matrix unit for it, float32 products may be sums of three bfloat16 ones,
 with errors below 1e-5 of the largest element (a test holds it); ``precision="strict"`` forbids that. The input's
-conjugate if it is complex. Its scratch is no part of `fastconv.set_max_workspace`.
+conjugate if it is complex. `fastconv.set_max_workspace` counts the scratch of its bands.
 
 Examples
 --------

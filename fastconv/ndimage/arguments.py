@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.errors import ArgumentTypeError, OptionError
 from fastconv.ndimage.errors import AxisError, FilterError, FilterShapeError
+from fastconv.system import empty
 
 # SciPy's boundary modes by those of the convolution kernels. SciPy's "reflect" repeats the edge.
 MODES: Final = {
@@ -60,7 +61,7 @@ class Target(NamedTuple):
 
     def copied(self, x: np.ndarray) -> np.ndarray:
         """Return an unfiltered array as NumPy converts it."""
-        out = np.empty(x.shape, self.dtype) if self.array is None else self.array
+        out = empty(x.shape, self.dtype) if self.array is None else self.array
         out[...] = x
         return out
 

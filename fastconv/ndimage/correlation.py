@@ -27,6 +27,7 @@ from fastconv.ndimage.arguments import (
 )
 from fastconv.ndimage.errors import FilterError, FilterShapeError
 from fastconv.ndimage.sums import correlated
+from fastconv.system import empty
 
 _ORIGIN = "Invalid origin; origin must satisfy -(weights.shape[k] // 2) <= origin[k] <= (weights.shape[k]-1) // 2"
 
@@ -182,7 +183,7 @@ def in_parts(
     if x.dtype.kind != "c" and w.dtype.kind != "c":
         return target.filled(real_sums(x, w, target.native, cval))
     check_complex(target.dtype, True)
-    out = np.empty(x.shape, target.native)
+    out = empty(x.shape, target.native)
     part = out.real.dtype
     if x.dtype.kind != "c":
         if np.iscomplexobj(cval):
