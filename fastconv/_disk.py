@@ -103,7 +103,8 @@ def read(*parts: str, limit: int | None = None) -> bytes:
     if top is None:
         raise FileNotFoundError("there is no cache folder")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(open(_opened(stack, top, parts), "rb"))
+        found = _opened(stack, top, parts)
+        file = stack.enter_context(open(found, "rb", closefd=not isinstance(found, int)))
         data = file.read() if limit is None else file.read(limit + 1)
     if limit is not None and len(data) > limit:
         raise OSError(f"{parts[-1]} is too long")
@@ -111,18 +112,16 @@ def read(*parts: str, limit: int | None = None) -> bytes:
 
 
 def _opened(stack: contextlib.ExitStack, top: Path, parts: tuple[str, ...]) -> Path | int:
-    """Return a descriptor of the file, which `open` closes; the stack closes those of the folders."""
+    """Return a descriptor of the file, which the stack closes, or its path where there is no other way."""
     if not _CHAINS:
         return top.joinpath(*parts)
     handle: int | None = None
     for i, path in enumerate((os.fspath(top), *parts)):
         kind = _FOLDER if i < len(parts) else 0
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind | (_NO_LINK if i else 0), dir_fd=handle)
+        stack.callback(os.close, handle)
         if not _is_own(os.fstat(handle)):
-            os.close(handle)
             raise PermissionError(f"another user owns or may write {path}")
-        if kind:
-            stack.callback(os.close, handle)
     assert handle is not None
     return handle
 

@@ -102,9 +102,9 @@ def filters() -> list[Operation]:
     found["sepfir2d"] = then(fc.signal.sepfir2d, line, line)
     calls = {f"signal.{name}": call for name, call in found.items()}
     arguments: dict[str, tuple[Any, ...]] = dict.fromkeys(fc.ndimage.__all__, ())
-    arguments |= {name: (kernel,) for name in ("convolve", "correlate")}
-    arguments |= {name: (line,) for name in ("convolve1d", "correlate1d")}
-    arguments |= {name: (1.0,) for name in ("gaussian_filter", "gaussian_filter1d")}
+    arguments |= dict.fromkeys(("convolve", "correlate"), (kernel,))
+    arguments |= dict.fromkeys(("convolve1d", "correlate1d"), (line,))
+    arguments |= dict.fromkeys(("gaussian_filter", "gaussian_filter1d"), (1.0,))
     arguments |= {name: (3,) for name in fc.ndimage.__all__ if name.split("_")[0] in ("maximum", "minimum", "uniform")}
     calls |= {f"ndimage.{name}": then(getattr(fc.ndimage, name), *args) for name, args in arguments.items()}
     return [Operation(name, call, (image,)) for name, call in calls.items()]
