@@ -40,11 +40,9 @@ def main() -> None:
         run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "-c", "constraints.txt", wheel)
         options = ("--pyproject", "pyproject.toml", "--mc-type", "library", "--output-reproducible", "--validate")
         run(sys.executable, "-m", "cyclonedx_py", "environment", *options, "-o", bom, python)
-    # The version stands in the package, where the tool does not look; the package itself is no part of it.
+    # The version stands in the package, where the tool does not look.
     found = json.loads(bom.read_text(encoding="utf-8"))
-    (own,) = (part for part in found["components"] if part["name"] == "fastconv")
-    found["metadata"]["component"]["version"] = own["version"]
-    found["components"].remove(own)
+    found["metadata"]["component"]["version"] = wheel.name.split("-")[1]
     bom.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for path in sorted(DIST.iterdir()):
         print(f"{path.name}: {path.stat().st_size} bytes")
