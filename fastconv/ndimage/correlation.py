@@ -121,7 +121,7 @@ def _filtered(
     if on_device.is_there(input):
         kernel_of = partial(_kernel, origin=origin, axes=axes, flips=name == "convolve")
         return on_device.correlation(name, (input, weights), output, mode, cval, kernel_of)
-    x, w = as_array(input), as_array(weights)
+    x, w = as_array(name, input), as_array(name, weights, "weights")
     call = (name, input, weights, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(*call, axes=axes))
