@@ -212,7 +212,7 @@ def _filter(
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
         size = None
     call = (input, size, footprint, output, mode, cval, origin)
-    size, mask = _size_or_mask(name, size, footprint)
+    size, mask = size_or_mask(name, size, footprint)
     on_device.refuse(name, input)
     x = as_array(name, input)
     if others.is_foreign(x.dtype):
@@ -237,7 +237,7 @@ def _filter(
     return target.filled(_rectangular(name[:3], x, target.native, windows, real_number(cval)))
 
 
-def _size_or_mask(name: str, size: Any, footprint: Any) -> tuple[Any, np.ndarray | None]:
+def size_or_mask(name: str, size: Any, footprint: Any) -> tuple[Any, np.ndarray | None]:
     """Return the size of a rectangular window, or the footprint of another."""
     if footprint is None:
         if size is None:

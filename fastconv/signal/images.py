@@ -82,7 +82,7 @@ def convolve2d(
 
 def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
     if on_device.are_there(in1, in2):
-        return on_device.two_d(name, in1, in2, mode, boundary, partial(_fill, fillvalue))
+        return on_device.two_d(name, in1, in2, mode, boundary, partial(fill_of, fillvalue))
     flips = name == "convolve2d"
     a, b = both(name, in1, in2)
     if not a.ndim == b.ndim == 2:
@@ -95,7 +95,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
     dtype = np.result_type(a, b)
     if dtype in (bool, np.float16):
         raise OptionError("convolve2d not available for this type.")
-    fill = _fill(fillvalue, dtype) if outside == "zeros" else None
+    fill = fill_of(fillvalue, dtype) if outside == "zeros" else None
     if swapped:
         # The correlation comes out in reverse order. SciPy then conjugates the smaller image, which the result shows.
         a, b = (b, a) if flips else (b[::-1, ::-1], a[::-1, ::-1])
@@ -106,7 +106,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
     return sums_of_products(name, a, b, pads, outside, fill)
 
 
-def _fill(value: Any, dtype: np.dtype) -> Any:
+def fill_of(value: Any, dtype: np.dtype) -> Any:
     """Return the fill value as a scalar of a dtype, or None if it is 0; the rules of casting are SciPy's."""
     given = np.asarray(value)
     if given.size > 1:
