@@ -61,4 +61,6 @@ def spoil(d: Draw, case: Case) -> Case:
     if not names:
         return case
     name = d.one(names)
-    return case.replaced(**{name: d.one(BAD[name])})._replace(flaw=name, threads=1)
+    # What lay in its memory cannot any more.
+    apart = {key: a._replace(memory="plain") for key, a in case.arrays.items() if a.memory == f"over:{name}"}
+    return case.replaced(**apart, **{name: d.one(BAD[name])})._replace(flaw=name, threads=1)

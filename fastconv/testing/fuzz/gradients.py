@@ -11,6 +11,7 @@ import fastconv as fc
 from fastconv.epilogue import canonical
 from fastconv.errors import FastconvError
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
+from fastconv.geometry.conv_transpose import TransposeGeometry
 from fastconv.kernels.reference import fold as folding
 from fastconv.kernels.reference import resize as resizing
 from fastconv.kernels.reference.grad import pullback, scattered
@@ -149,12 +150,14 @@ def _of_convolution(name: str, part: str, a: dict[str, Any]) -> list[Wanted]:
     w_shape = a["weight_size"] if part == "weight" else given["weight"].shape
     g = _geometry(axes, x_shape, w_shape, given)
     strict, dtype = a.get("precision") == "strict", dy.dtype
-    wide = dy.astype(np.float64)
+    wide, tails = dy.astype(np.float64), np.ones(())
     if a.get("activation"):
         keep = {k: v for k, v in given.items() if k in (*_GEOMETRY, "input", "weight", "bias", "residual")}
         before = reference(**keep, out_dtype="float64")
         wide = pullback(canonical(a["activation"]), wide, before)
-    sizes, products, outputs = np.abs(wide), math.prod(w_shape[2:]) * g.OCG, g.N * g.OD * g.OH * g.OW
+        # In tails, where they are squared, arguments are rounded.
+        tails = 1 + before**2 / 4
+    sizes, products, outputs = np.abs(wide) * tails, math.prod(w_shape[2:]) * g.OCG, g.N * g.OD * g.OH * g.OW
     results = []
     if part in ("input", "vjp"):
         w = given["weight"].astype(np.float64)
@@ -187,22 +190,29 @@ def _of_transposed(name: str, a: dict[str, Any]) -> list[Wanted]:
     if a.get("activation"):
         before = transposed.expect(name, {k: v for k, v in a.items() if k not in ("activation", "grad_output")})[0].value
         dy = pullback(canonical(a["activation"]), dy, before)
-    after = [
-        (n - 1) * s + r * (k - 1) + 1 - p - o
-        for n, s, r, k, p, o in zip(t.sizes, t.stride, t.dilation, t.kernel, t.before, t.outputs, strict=True)
-    ]
-    pads = tuple(zip(t.before, after, strict=True))[-axes:]
-    given = {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:], "groups": t.G, "layout": t.layout, "padding": pads}
-    shape = dy.shape if dy.ndim == axes + 2 else (1, *dy.shape)
-    g = conv_geometry("grad", axes, shape, w.shape, **given)
-    dtype, full = x.dtype, dy.reshape(shape)
-    wx, ww = x.astype(np.float64), w.astype(np.float64)
+    full, given = _whole(t, dy.reshape(t.output_shape)), {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:]}
+    given |= {"groups": t.G, "layout": t.layout}
+    g = conv_geometry("grad", axes, full.shape, w.shape, **given)
+    dtype, wx, ww = x.dtype, x.astype(np.float64), w.astype(np.float64)
     value, size = (reference(*both, **given, out_dtype="float64").reshape(x.shape) for both in ((full, ww), (abs(full), abs(ww))))
     dx = _close(value, size, dtype, w[0].size * 4, a.get("precision") == "strict")
     xb = wx.reshape(t.input_shape)
     value, size = (weight_gradient(*both, g).reshape(w.shape) for both in ((full, xb), (abs(full), abs(xb))))
     dw = _close(value, size, dtype, x.size // max(t.IC, 1), a.get("precision") == "strict")
     return [dx, dw, _of_bias(a, dy, dtype)]
+
+
+def _whole(t: TransposeGeometry, dy: np.ndarray) -> np.ndarray:
+    """Return a gradient with what padding cropped as zeros, without what it added."""
+    whole = [(n - 1) * s + r * (k - 1) + 1 for n, s, r, k in zip(t.sizes, t.stride, t.dilation, t.kernel, strict=True)]
+    first = 2 if t.layout == "channels_first" else 1
+    for axis, (n, p, o) in enumerate(list(zip(whole, t.before, t.outputs, strict=True))[-t.axes :], first):
+        kept = np.arange(max(0, -p), min(o, n - p))
+        part = np.take(dy, kept, axis)
+        pads = [(0, 0)] * dy.ndim
+        pads[axis] = (max(p, 0), n - max(p, 0) - len(kept))
+        dy = np.pad(part, pads)
+    return dy
 
 
 def _of_pool(name: str, a: dict[str, Any]) -> Wanted:
@@ -269,6 +279,8 @@ def _of_moving(name: str, a: dict[str, Any]) -> Wanted:
         ] * 2
         found[1] = abs(found[1])
     value, size = (moving.placed(v, batched, layout) for v in found)
+    # Coordinates are rounded to the precision of the sums, hence weights by a multiple of the size of an axis.
+    size = size + (float(abs(dy).max(initial=0)) * max(sizes) / 20 if name == "interpolate" else 0)
     return _close(value, size, x.dtype, terms)
 
 

@@ -263,7 +263,7 @@ def _resized(a: dict[str, Any], x: np.ndarray, layout: str) -> Wanted:
     # Weights and their sums, rounded: a few units of the largest element.
     u = 2.0**-53 if dtype in (np.float64, np.complex128) else 2.0**-24
     own = {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(dtype.name, 0)
-    bound = (200 * u + own) * largest + 1e-7 * (dtype.itemsize == 2)
+    bound = ((200 + 4 * max(x.shape[2:])) * u + own) * largest + 1e-7 * (dtype.itemsize == 2)
     special = ~np.isfinite(wide)
     if not special.any():
         return Wanted(placed(value, True, layout), dtype, bound)

@@ -44,7 +44,7 @@ def difference(got: Any, wanted: Wanted) -> str:
     """Return in which way a result is not what is wanted; "" if it is."""
     if wanted.value is None or not isinstance(got, (np.ndarray, np.generic)):
         return "" if got is None and wanted.value is None else f"got {type(got).__name__}, expected {wanted.value}"
-    dtype = wanted.value.dtype if wanted.dtype is None else wanted.dtype
+    dtype = (wanted.value.dtype if wanted.dtype is None else wanted.dtype).newbyteorder("=")
     got, value = np.asarray(got), wanted.value
     if got.shape != value.shape or got.dtype.newbyteorder("=") != dtype:
         return f"got shape {got.shape}, dtype {got.dtype}, expected shape {value.shape}, dtype {dtype}"
