@@ -6,6 +6,6 @@
 from fastconv.testing.fuzz.case import Array, Case, parse
 from fastconv.testing.fuzz.check import Failure, check
 from fastconv.testing.fuzz.report import Found, Report
-from fastconv.testing.fuzz.run import replay, run
+from fastconv.testing.fuzz.running import replay, run
 
 __all__ = ["Array", "Case", "Failure", "Found", "Report", "check", "parse", "replay", "run"]

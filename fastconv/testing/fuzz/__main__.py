@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastconv.errors import FastconvError, OptionError
-from fastconv.testing.fuzz.run import HANG_SECONDS, chosen, replay, run, work
+from fastconv.testing.fuzz.running import HANG_SECONDS, chosen, replay, run, work
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -82,7 +82,7 @@ def _arguments(d: Draw, op: str) -> dict[str, Any]:
     found: dict[str, Any] = {"input": x} | _weights(d, op, dtype, data, (G, ICG, OCG, *kernel))
     OC = G * OCG if not op.startswith("separable") else found["pointwise_weight"].shape[0]
     if d.chance(0.4):
-        found["bias"] = d.array(dtype if d.chance(0.95) else d.dtype(DTYPES), (OC,), data)
+        found["bias"] = d.array(d.other(dtype, DTYPES), (OC,), data)
     if not pointwise:
         found |= {"stride": d.form(stride)} if set(stride) != {1} else {}
         found |= _padding(d, op, kernel, dilation) | ({"dilation": d.form(dilation)} if set(dilation) != {1} else {})
@@ -111,7 +111,7 @@ def _weights(d: Draw, op: str, dtype: str, data: str, sizes: tuple[int, ...]) ->
     data = {"special": "integers", "extreme": d.one(("normal", "extreme"))}.get(data, data)
     if d.chance(0.1) and data == "integers" and dtype in FLOATS:
         data = "special"
-    other = dtype if d.chance(0.95) else d.dtype(DTYPES)
+    other = d.other(dtype, DTYPES)
     if op.startswith("separable"):
         OC = d.size(33)
         shape = (OC, G * OCG) if d.chance(0.5) else (OC, G * OCG, 1, 1)

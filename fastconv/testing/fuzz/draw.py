@@ -59,6 +59,11 @@ class Draw:
         found = [name for name in self.dtypes if name in kinds]
         return found[0] if len(found) == 1 or (found and self.chance(0.6)) else self.one(found or kinds[:1])
 
+    def other(self, dtype: str, kinds: Sequence[str], share: float = 0.05) -> str:
+        """Return another dtype that often, else the same; bfloat16 has no common dtype with some."""
+        other = self.dtype(kinds) if self.chance(share) else dtype
+        return dtype if "bfloat16" in (dtype, other) else other
+
     def memory(self) -> str:
         """Return a kind of memory, half of the time plain."""
         return "plain" if self.chance(0.55) else self.one(HOSTILE)

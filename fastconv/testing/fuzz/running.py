@@ -27,8 +27,8 @@ HANG_SECONDS = 60.0
 # After so many failures a run ends; of each operation and kind only the first few are made small.
 MOST_FAILURES, MOST_ALIKE = 20, 3
 _FLAWED = 0.04
-# Trials for making a case small that ends the process: each starts one.
-_CRASH_TRIALS = 25
+# For making a case small that ends the process: each trial starts one.
+_CRASH_SECONDS = 90.0
 
 
 def chosen(ops: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -211,7 +211,7 @@ def _isolated(
         if at is None:
             return
         case = drawn(seed, at, ops, device)
-        small = shrink(case, lambda smaller, why=why: _ends(smaller, hang) == why, _CRASH_TRIALS * 4.0)  # type: ignore[misc]
+        small = shrink(case, lambda smaller, why=why: _ends(smaller, hang) == why, _CRASH_SECONDS)  # type: ignore[misc]
         yield case, "failed", Found(why, str(small), str(case))
         first = at + 1
 
@@ -226,7 +226,8 @@ def _follow(options: list[str], hang: float) -> Any:
             lines.put(line)
         lines.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     at, why = None, ""
     try:
         while not why:
@@ -244,7 +245,8 @@ def _follow(options: list[str], hang: float) -> Any:
                 yield event[0] if len(event) == 1 else (parse(event[0]), event[1], event[2] and Found(**event[2]))
     finally:
         child.kill()
-        child.wait()
+        reader.join()
+        child.communicate()
     if at is None and why.startswith("crash"):
         raise RuntimeError(f"run: {why} before its first problem: {' '.join(options)}")
     return (None if why == "done" else at), why
@@ -265,7 +267,7 @@ def _ends(case: Case, hang: float) -> str:
         return f"hang: no result after {hang:.0f} s"
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
     return f"crash: the process ended with status {child.returncode}" if child.returncode not in (0, 1, 2) else ""
 
 
