@@ -17,9 +17,9 @@ from fastconv.geometry.conv import ConvGeometry
 # Instructions that a multiprocessor issues in the time of a byte of memory: A100 12.5, H100 10 (108 * 128 * 1.41 GHz
 # over 1.56 TB/s, 132 * 128 * 1.98 GHz over 3.35 TB/s).
 ISSUED = 10
-# Instructions of a tap of the depthwise convolution, with its share of loads, bounds and addresses, and of a
-# multiplication in the matrix product: counted in machine code.
-TAP, MULTIPLICATION = 3, 1.2
+# Instructions of an element of the depthwise result and of each of its taps, with their share of loads, bounds and
+# addresses, and of a multiplication in the matrix product: counted in machine code.
+ELEMENT, TAP, MULTIPLICATION = 20, 3, 1.2
 
 
 class Half(NamedTuple):
@@ -47,7 +47,7 @@ def one_kernel(function: str, depthwise: Half, pointwise: Half, precision: str) 
 
 def added(program: Any, g: ConvGeometry, OC: int) -> float:
     """Return the instructions that one kernel takes more than two, for each element of the intermediate."""
-    again = (program.grid[1] - 1) * TAP * g.KH * g.KW
+    again = (program.grid[1] - 1) * (ELEMENT + TAP * g.KH * g.KW)
     spare = program.pixels / max(g.N * g.OH * g.OW, 1) - 1
     return again + spare * MULTIPLICATION * OC
 

@@ -24,7 +24,7 @@ from numba import cuda, types, uint32
 from fastconv.kernels.cuda import activations
 from fastconv.kernels.cuda.buffers import GRID_LIMIT, LIMIT, Buffer
 from fastconv.kernels.cuda.conv_depthwise import TAPS, WHOLE, Window, slide, strides_of
-from fastconv.kernels.cuda.conv_direct import BLOCKS, best_tile
+from fastconv.kernels.cuda.conv_direct import best_tile
 from fastconv.kernels.cuda.epilogue import is_fused, limits
 from fastconv.kernels.cuda.memory import (
     ALIGNMENT,
@@ -45,6 +45,10 @@ from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
 from fastconv.kernels.cuda.tile_ops import STRIP, strip_ops
 
 SIZES = 30
+# Threads of the largest tile, and blocks of a multiprocessor by their threads: windows take 170 registers, 255 of
+# float64.
+THREADS = {"e": 128, "f": 128, "d": 256}
+BLOCKS = {64: 6, 128: 3, 256: 1}
 
 
 def between(code: str, name: str | None) -> Any:
@@ -112,9 +116,8 @@ def depthwise_pointwise(
     multiply, activate = products(code, stored, window, whole), between(code, name)
     A, VECTORS, KSTEP = BM * BK, BM * BK // (4 * threads), threads // COLUMNS
     LINES, VECTOR, AT_B = BK // KSTEP, 4 * threads // BM * LDA, BK * LDA
-    # A power of two, so that one bit of an index tells the buffers apart.
-    PANEL = 1 << (BK * (LDA + LDB) - 1).bit_length()
-    BUFFERS = PANEL + BK * (LDA + LDB)
+    PANEL = BK * (LDA + LDB)
+    BUFFERS = 2 * PANEL
 
     @device
     def fill(line, k, x, factors, added, start, rows, columns, g, middle):
@@ -139,14 +142,14 @@ def depthwise_pointwise(
             line[j] = activate(line[j], middle) if inside else real(0)
 
     @device
-    def keep(panels, line, weight, wa, k, to_a, to_b, x, factors, added, start, rows, columns, g, middle):
+    def keep(panels, line, weight, wa, k, to, x, factors, added, start, rows, columns, g, middle):
         """Put BK channels, from that of the first line on, and their weights into a buffer."""
         for v in range(VECTORS):
             a, b, c, d = load4(weight, wa, v * 4 * threads)
-            store4(panels, to_a, v * VECTOR, a, b, c, d)
+            store4(panels, to[0], v * VECTOR, a, b, c, d)
         for q in range(LINES):
             fill(line, uint32(k + uint32(q * KSTEP)), x, factors, added, start, rows, columns, g, middle)
-            store4(panels, to_b, q * KSTEP * LDB, line[0], line[1], line[2], line[3])
+            store4(panels, to[1], q * KSTEP * LDB, line[0], line[1], line[2], line[3])
 
     def conv_chain(x, factors, added, weight, bias, residual, out, g, middle, clamp):
         KT, STRIPS, OC, PER, SPACING, OW, OH, _, _, _, _, XN, _, XH, XW, H, W, SH, SW, PT, PL, DH, DW = g[:23]
@@ -175,20 +178,20 @@ def depthwise_pointwise(
         to_a = uint32(uint32(t * uint32(4)) + uint32(uint32(uint32(t * uint32(4)) // uint32(BM)) * uint32(SKEW)))
         to_b = uint32(uint32(uint32(k * uint32(LDB)) + uint32(column * uint32(STRIP))) + uint32(AT_B))
         fm, fn = first_of(t)
-        from_a, from_b = fm, uint32(fn + uint32(AT_B))
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
-        keep(panels, line, weight, wa, k, to_a, to_b, x, factors, added, start, rows, columns, g, middle)
+        keep(panels, line, weight, wa, k, (to_a, to_b), x, factors, added, start, rows, columns, g, middle)
         cuda.syncthreads()
-        step = uint32(0)
+        step, here = uint32(0), uint32(0)
         while step < KT:
             step, wa, k = uint32(step + uint32(1)), uint32(wa + uint32(A)), uint32(k + uint32(BK))
-            to_a, to_b = uint32(to_a ^ uint32(PANEL)), uint32(to_b ^ uint32(PANEL))
+            other = uint32(uint32(PANEL) - here)
             if step < KT:
-                keep(panels, line, weight, wa, k, to_a, to_b, x, factors, added, start, rows, columns, g, middle)
-            updates(acc, panels, from_a, from_b)
-            from_a, from_b = uint32(from_a ^ uint32(PANEL)), uint32(from_b ^ uint32(PANEL))
+                to = (uint32(to_a + other), uint32(to_b + other))
+                keep(panels, line, weight, wa, k, to, x, factors, added, start, rows, columns, g, middle)
+            updates(acc, panels, uint32(fm + here), uint32(uint32(fn + uint32(AT_B)) + here))
+            here = other
             cuda.syncthreads()
         p, m = uint32(uint32(s0 * uint32(STRIP)) + fn), uint32(m0 + fm)
         left, channels = uint32(STRIPS - min(STRIPS, uint32(p // uint32(STRIP)))), uint32(OC - min(OC, m))
@@ -228,7 +231,7 @@ class Program:
         self.strips = g.N * self.bands * g.OW
         self.pixels = STRIP * self.strips
         self.OC = pointwise.OC
-        self.tile = best_tile(self.code, self.OC, self.pixels, 1)
+        self.tile = best_tile(self.code, self.OC, self.pixels, 1, THREADS[self.code])
         self.KT = blocks_of(g.OC, self.tile.BK)
         self.grid = (blocks_of(self.pixels, self.tile.BN), blocks_of(self.OC, self.tile.BM))
         self.name = None if is_fused(middle) else middle

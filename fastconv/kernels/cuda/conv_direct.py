@@ -199,9 +199,12 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     return Kernel(conv_implicit_gemm, arguments, threads, blocks)
 
 
-def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
-    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest."""
-    for tile in TILES[code]:
+def best_tile(code: str, channels: int, pixels: int, groups: int, threads: int = 256) -> Tile:
+    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest.
+
+    Blocks have at most so many `threads`.
+    """
+    for tile in [tile for tile in TILES[code] if tile.threads <= threads]:
         m, n = -(-channels // tile.BM), -(-pixels // tile.BN)
         waste = m * tile.BM * n * tile.BN / max(channels * pixels, 1)
         if m * n * groups >= BUSY and waste <= 1.25:
