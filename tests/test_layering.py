@@ -38,11 +38,13 @@ RULES = {
     "only kernels, _jit, _compiler and Numba's extension import a compiler": Rule(
         ("fastconv",),
         forbidden=COMPILERS,
-        except_in=within("kernels", "_jit", "_compiler", "benchmarks.peak", "integrations.numba"),
+        except_in=within(
+            "kernels", "_jit", "_compiler", "benchmarks.peak", "benchmarks.nopython", "integrations.numba"
+        ),
     ),
     "Numba's extension calls by name, and takes types from where calls find them": Rule(
         within("integrations.numba"),
-        allowed=within("integrations.numba", "_namespaces", "errors", "geometry", "ndimage.arguments"),
+        allowed=within("integrations.numba", "_disk", "_namespaces", "errors", "geometry", "ndimage.arguments"),
     ),
     "what compiled functions call needs no compiler": Rule(
         within("integrations.numba.calls", "integrations.numba.rules"), forbidden=COMPILERS

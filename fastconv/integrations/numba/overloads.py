@@ -14,9 +14,10 @@ from numba.core.registry import cpu_target
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from fastconv.integrations.numba import rules
+from fastconv._disk import hashed
+from fastconv.integrations.numba import calls, rules
 from fastconv.integrations.numba.boundary import caller
-from fastconv.integrations.numba.calls import Call, CallError
+from fastconv.integrations.numba.calls import Call
 from fastconv.integrations.numba.rules import RULES, Form, Given, Later, Result, Rule, Same
 
 # Arguments that are ints or tuples of ints, wherever they stand.
@@ -88,14 +89,18 @@ class _Overload:
         constants = tuple((name, value) for name, value in values.items() if name not in later)
         pairs = zip(later, self.positional, strict=False)
         lead = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-        call = Call(self.where, lead, tuple(later[lead:]), constants, _expected(result))
-        return self.compiled(caller(call, _numba_type(result, given)), later)
+        call = (self.where, lead, tuple(later[lead:]), constants, _expected(result))
+        function = self.passing(later, caller(Call(*call), _numba_type(result, given)))
+        # Numba makes symbols of it. Code from the disk meets that of other processes: what differs needs other names.
+        function.__qualname__ += f"_{hashed(repr((call, later, given)).encode())[:16]}"
+        return function
 
-    def compiled(self, call: Any, names: list[str]) -> Any:
+    def passing(self, names: list[str], call: Any) -> Any:
         """Return a function with the signature that passes on the arguments `names`."""
         values = "".join(f"{name}, " for name in names)
         source = _SOURCE.format(name=self.function.__name__, parameters=str(self.signature)[1:-1], values=values)
-        scope: dict[str, Any] = {"call": call, "CallError": CallError}
+        # Numba keeps on disk only what belongs to a module, which it then imports.
+        scope: dict[str, Any] = {"__name__": calls.__name__, "call": call, "CallError": calls.CallError}
         exec(compile(source, f"<fastconv.{self.name} inside @njit>", "exec"), scope)
         return scope[self.function.__name__]
 
