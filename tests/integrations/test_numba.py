@@ -127,6 +127,10 @@ def test_errors_are_caught_in_compiled_code():
         (lambda x: fc.conv2d(x, x, padding=[1, 1]), "conv2d: padding is .*, expected an array, a number, a string"),
         (lambda x: fc.conv2d(x, x, out_dtype="int8"), "conv2d: out_dtype = int8 cannot hold results of arrays of"),
         (lambda x: fc.conv2d(x, x, out=np.zeros(3)), "conv2d: out has dtype float64, expected float32"),
+        (
+            lambda x: fc.max_pool2d(x, 2, 2, 0, 1, False, False, "channels_last"),
+            "max_pool2d: got 8 arguments by position",
+        ),
         (lambda x: fc.conv2d(x), "missing a required argument: 'weight'"),
         (
             lambda x: fc.max_pool2d(x, 2, return_indices=x.size > 3),

@@ -37,6 +37,8 @@ class _Boundary:
         self.target = target
         self.builder = builder
         self.api = target.get_python_api(builder)
+        # Where boxing finds dtypes; not inside the GIL, since this returns if there are none.
+        self.environment = target.get_env_manager(builder)
         self.failed = cgutils.alloca_once_value(builder, cgutils.true_bit)
 
     def cross(self, call: Call, types_of: types.BaseTuple, values: Any, returned: types.BaseTuple) -> Any:
@@ -64,7 +66,7 @@ class _Boundary:
         """Return a new Python object."""
         # Boxing takes over a reference.
         self.target.nrt.incref(self.builder, kind, value)
-        return self.api.from_native_value(kind, value, self.target.get_env_manager(self.builder))
+        return self.api.from_native_value(kind, value, self.environment)
 
     def unboxed(self, kind: types.Type, made: Any, slot: Any) -> None:
         native = self.api.to_native_value(kind, made)

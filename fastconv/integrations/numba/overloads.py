@@ -71,6 +71,9 @@ class _Overload:
         """Tell Numba about the function."""
 
         def typed(*args: Any, **keywords: Any) -> Any:
+            if len(args) > len(self.positional):
+                most = len(self.positional)
+                raise TypingError(f"{self.name}: got {len(args)} arguments by position, expected at most {most}")
             return self.implementation(self.signature.bind(*args, **keywords).arguments)
 
         typed.__signature__ = self.signature  # type: ignore[attr-defined]
