@@ -31,6 +31,6 @@ def calls() -> Iterator[Case]:
 
 
 def _case(name: str, plain: Callable[..., Any], jitted: Callable[..., Any], *arrays: Any) -> Case:
-    problem = "x".join(map(str, arrays[0].shape))
+    problem = "x".join(map(str, arrays[0].shape)) + " float32"
     rivals = {"plain": lambda: plain(*arrays)}
     return Case(name, problem, lambda: jitted(*arrays), rivals, 0.0, arrays[0].nbytes)
