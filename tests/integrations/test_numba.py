@@ -18,17 +18,12 @@ import pytest
 from numba.core.errors import TypingError
 
 import fastconv as fc
-from fastconv.integrations.numba import calls, init, rules
+from fastconv.integrations.numba import calls, rules
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+pytestmark = pytest.mark.usefixtures("numba_extension")
 compiled = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="a function in Python calls the plain function")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _initialised():
-    # For a copy of the sources, which has no entry points.
-    init()
 
 
 def drawn(rng, *shape, dtype=np.float32):

@@ -15,10 +15,11 @@ import pytest
 from numba.core.errors import TypingError
 
 import fastconv as fc
-from fastconv.integrations.numba import calls, init, rules
+from fastconv.integrations.numba import calls, rules
 from tests.integrations.test_numba import ROOT, caught, drawn, equal, installed
 
 pytestmark = [
+    pytest.mark.usefixtures("numba_extension"),
     pytest.mark.slow,
     pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="a function in Python calls the plain function"),
 ]
@@ -87,11 +88,6 @@ SAMPLES = {
 SAMPLES |= {f"activations.{name}": (("2 3 8 9",), "a") for name in rules.RULES["fastconv.activations"]}
 OTHERS = ("float64", "float16", "int16", "uint32", "complex64")
 ONE_OF_EACH_RULE = ("conv2d", "max_pool2d", "lp_pool2d", "signal.correlate2d", "ndimage.correlate", "activations.relu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _initialised():
-    init()
 
 
 def sample(text, dtype):

@@ -24,7 +24,7 @@ from fastconv.integrations.numba.rules import RULES, Form, Given, Later, Result,
 _INTEGERS: Final = frozenset(
     ("stride", "padding", "dilation", "groups", "kernel_size", "output_padding", "output_size", "divisor_override")
 )
-_VALUES: Final = (types.Number, types.Boolean, types.UnicodeType, types.NoneType, types.Literal)
+_VALUES: Final = (types.Number, types.Boolean, types.UnicodeType, types.StringLiteral, types.NoneType)
 _SOURCE: Final = """
 def {name}({parameters}):
     failed, result = call(({values}))
