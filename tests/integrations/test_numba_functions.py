@@ -86,7 +86,7 @@ SAMPLES = {
     "ndimage.uniform_filter1d": (("11 12",), "a, 3"),
 }
 SAMPLES |= {f"activations.{name}": (("2 3 8 9",), "a") for name in rules.RULES["fastconv.activations"]}
-OTHERS = ("float64", "float16", "int16", "uint32", "complex64")
+OTHERS = ("float64", "int16", "uint32", "complex64")
 ONE_OF_EACH_RULE = ("conv2d", "max_pool2d", "lp_pool2d", "signal.correlate2d", "ndimage.correlate", "activations.relu")
 
 
@@ -145,7 +145,7 @@ def test_arguments_of_many_types():
     # The bias would be of no consequence for the dtype if it were float32.
     with pytest.raises(TypingError, match="conv2d: the dtype of the result depends on which of the arguments are None"):
         maybe(x, weight, bias.astype(np.float64), True, 0)
-    for dtype in (np.int8, np.uint32, np.float16, np.complex64):
+    for dtype in (np.int8, np.uint32, np.complex64):
         a, b = x.astype(dtype), weight.astype(dtype)
         assert equal(padded(a, b, 1), fc.conv2d(a, b, padding=1))
 
@@ -237,7 +237,7 @@ def test_parallel_function_kept_on_disk(tmp_path):
                 out = np.empty_like(x)
                 for i in numba.prange(len(x)):
                     out[i] = fc.ndimage.uniform_filter(x[i], 3)
-                return out + fc.signal.correlate2d(x[0], x[0], "same")
+                return out + fc.signal.correlate2d(x[0], x[0], "same").sum()
         """),
         encoding="utf-8",
     )
