@@ -69,6 +69,7 @@ SAMPLES = {
     "signal.convolve2d": (("11 12", "3 4"), "a, b, fillvalue=2"),
     "signal.correlate": (("2 3 9", "1 2 3"), 'a, b, "valid"'),
     "signal.convolve": (("11 12", "3 4"), 'a, b, method="fft"'),
+    "signal.sepfir2d": (("11 12", "3", "5"), "a, b, c"),
     "ndimage.correlate": (("11 12", "3 3"), 'a, b, mode="nearest", origin=(0, 1)'),
     "ndimage.convolve": (("11 12", "3 3"), "a, b * 1j"),
     "ndimage.correlate1d": (("11 12", "3"), "a, b, axis=0"),

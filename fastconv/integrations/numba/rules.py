@@ -150,6 +150,11 @@ def _promoted(function: str, given: Given) -> Form:
     return Form(np.result_type(a.dtype, b.dtype), a.ndim)
 
 
+def _single(function: str, given: Given) -> Form:
+    x = _first(given, "input")
+    return x._replace(dtype=np.result_type(x.dtype, np.float32))
+
+
 def _filtered(function: str, given: Given) -> Form:
     from fastconv.ndimage.arguments import target_of
 
@@ -219,6 +224,7 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
     "fastconv.signal": {
         **dict.fromkeys(("correlate2d", "convolve2d"), _IMAGES),
         **dict.fromkeys(("correlate", "convolve"), _ARRAYS),
+        "sepfir2d": Rule(_single, ("input", "hrow", "hcol"), (2,), out=""),
     },
     "fastconv.ndimage": dict.fromkeys(
         (
