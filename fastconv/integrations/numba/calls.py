@@ -59,10 +59,13 @@ def bound(
 
     def call(*values: Any) -> Any:
         if names:
-            return target(*values[:lead], **dict(zip(names, values[lead:], strict=True)), **keywords)
-        return target(*values, **keywords)
+            named = dict(zip(names, values[lead:], strict=True))
+            result = target(*values[:lead], **named, **keywords)
+        else:
+            result = target(*values, **keywords)
+        return result if expected is None else _checked(function, result, expected)
 
-    return call if expected is None else lambda *values: _checked(function, call(*values), expected)
+    return call
 
 
 def _checked(function: str, result: Any, expected: Any) -> Any:
