@@ -73,7 +73,7 @@ def soak(count: int, seed: int = 0, report: Callable[[dict[str, Any]], None] | N
     return {
         "calls": count,
         "warm": warm,
-        "problems": count // REPEATS,
+        "problems": warm + -(-(count - warm) // REPEATS),
         "seconds": round(seconds, 1),
         "calls_per_second": round(count / seconds),
         "growth_bytes": growth,
