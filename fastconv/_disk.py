@@ -15,11 +15,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["hashed", "is_private", "make_folder", "put", "remove_old", "root", "source_digest"]
+__all__ = ["hashed", "is_private", "is_trusted", "make_folder", "put", "remove_old", "root", "source_digest"]
 
 DIGEST_BYTES = 16
 # Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
@@ -69,12 +69,22 @@ def make_folder(*parts: str) -> Path | None:
     if top is None:
         return None
     top.parent.mkdir(parents=True, exist_ok=True)
-    top.mkdir(mode=0o700, exist_ok=True)
-    if not is_private(top):
-        return None
-    folder = top.joinpath(*parts)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in _levels(top, parts):
+        # Each by itself: parents that `mkdir` makes would have the rights of the umask.
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if not is_private(folder):
+            return None
     return folder
+
+
+def is_trusted(*parts: str) -> bool:
+    """Tell whether only this user can write in the folder `parts` of the cache folder, or put another in its place."""
+    top = root()
+    return top is not None and all(map(is_private, _levels(top, parts)))
+
+
+def _levels(top: Path, parts: Sequence[str]) -> list[Path]:
+    return [top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
 
 
 def remove_old(folder: Path) -> None:

@@ -157,7 +157,7 @@ class KernelCache:
         try:
             target_context.refresh()
             path = self._path(sig, target_context.codegen())
-            if not _disk.is_private(_disk.root()):
+            if not _disk.is_trusted("kernels", _digest()):
                 return None
             result = self.rebuild(target_context, _read(path))
             # A last guard: code for other types would compute nonsense without any error.
