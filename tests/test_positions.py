@@ -173,7 +173,7 @@ def check_filters(modes, values):
 
 @np.errstate(all="ignore")
 def expected_filter(name, image, arguments, mode):
-    """Return SciPy's result; of extrema NaN where there is one in the window, as the order of elements decides there."""
+    """Return SciPy's result; of extrema NaN where one is in the window: there the order of elements decides."""
     function = getattr(scipy.ndimage, name)
     if "imum" not in name or not np.isnan(image).any():
         return function(image, *arguments, mode=mode)
