@@ -14,7 +14,9 @@ import pytest
 import scipy.ndimage
 
 import fastconv as fc
+from fastconv.geometry.conv import conv_geometry
 from fastconv.kernels.reference import resize as resizing
+from fastconv.kernels.reference.gradients import weight_gradient
 from fastconv.testing import reference
 from tests import cases, pools
 from tests.resizing import matrix
@@ -151,6 +153,53 @@ def test_complex_sums_that_are_not_finite_are_those_of_four_products(precision):
             special = ~np.isfinite(other)
             np.testing.assert_array_equal(one[special], other[special], err_msg=str(value))
             np.testing.assert_allclose(one[~special], other[~special], rtol=1e-6, err_msg=str(value))
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_transposed_convolutions_with_a_special_value_at_each_position(layout):
+    rng = np.random.default_rng(8)
+    x, w = cases.integers(rng, (2, 3, 4)), cases.integers(rng, (2, 3, 3, 3))
+    for stride, value in itertools.product((1, 2, 3), VALUES):
+        images = at_each_position(x, value, 0)
+        sizes = [(n - 1) * stride + 3 for n in x.shape[1:]]
+        want = np.zeros((len(images), 3, *sizes))
+        with np.errstate(all="ignore"):
+            for i, j, a, b in itertools.product(*map(range, (3, 4, 3, 3))):
+                products = images[:, :, None, i, j] * w[None, :, :, a, b].astype("f8")
+                want[:, :, i * stride + a, j * stride + b] += products.sum(1)
+        images = pools.to_last(images) if layout == "channels_last" else images
+        got = fc.conv_transpose2d(images, w, stride=stride, layout=layout)
+        np.testing.assert_array_equal(pools.to_first(got) if layout == "channels_last" else got, want)
+
+
+def test_gradients_of_weights_with_a_special_value_at_each_position():
+    rng = np.random.default_rng(9)
+    x, dy = cases.integers(rng, (1, 2, 3, 4)), cases.integers(rng, (1, 3, 3, 4))
+    words = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "layout": "channels_first", "dtype": "float32"}
+    g = conv_geometry("test", 2, x.shape, (3, 2, 3, 3), **words, padding_mode="zeros")
+    for value in VALUES:
+        calls = [(image[None], dy) for image in at_each_position(x[0], value, 0)]
+        calls += [(x, image[None]) for image in at_each_position(dy[0], value, 0)]
+        for one, other in calls:
+            with np.errstate(all="ignore"):
+                want = weight_gradient(one, other, g)
+            np.testing.assert_array_equal(fc.grad.conv2d_weight(one, (3, 2, 3, 3), other, padding=1), want)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_factors_with_a_special_value_at_each_position(value):
+    rng = np.random.default_rng(10)
+    x, factors = cases.integers(rng, (1, 1, 4, 5)), [cases.integers(rng, (1, 3)) for _ in range(2)]
+    for which, at in itertools.product(range(2), range(3)):
+        column, row = (f.copy() for f in factors)
+        (column, row)[which][0, at] = value
+        with np.errstate(all="ignore"):
+            outer = reference(x, column[:, None, :, None] * row[:, None, None, :], padding=1)
+        got = fc.spatially_separable_conv2d(x, column, row, padding=1)
+        # As documented, NaN and infinities are not told apart.
+        finite = np.isfinite(outer)
+        np.testing.assert_array_equal(np.isfinite(got), finite)
+        np.testing.assert_array_equal(got[finite], outer[finite])
 
 
 # What is not a convolution.
