@@ -122,7 +122,7 @@ def test_bounds_contain_what_is_made_of_real_sums(dtype, precision):
 
     def bound(kind):
         explained = fc.explain(fc.conv2d, x.astype(kind), w.astype(kind), **keywords)
-        planned = fc.plan_conv2d(x.shape, w.astype(kind), **keywords).explain()
+        planned = fc.plan_conv2d(x.shape, w.astype(kind), dtype=kind, **keywords).explain()
         one, other = (next(line.error_bound for line in e.lines if line.chosen) for e in (explained, planned))
         assert one == other
         return one
