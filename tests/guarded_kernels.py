@@ -36,6 +36,7 @@ KERNELS = {
     ),
     "whole_vectors": (
         "chain:chain",
+        "conv_fft:finish_sums",
         "conv_lanes:conv_lanes",
         "conv_tiles:conv_pixels",
         "depthwise_pixels:depthwise_pixels",
@@ -45,6 +46,7 @@ KERNELS = {
         "phase_packing:flip",
         "phase_packing:pack_lanes",
         "phase_packing:regroup",
+        "spectra:sum_lines",
         "weight_gradient:weight_gradient",
         "weight_packers:pack_lanes",
     ),
@@ -52,10 +54,8 @@ KERNELS = {
     "dot_products": ("words:words_of_pixels", "words:words_of_planes"),
     "matrix_unit": ("bf16_packing:pack_unit", "conv_bf16x3:conv_unit", "gradient_unit:gradient_unit"),
     "convolutions": (
-        "conv_fft:finish_sums",
         "conv_separable:separable_pixels",
         "conv_winograd:conv_winograd",
-        "spectra:sum_lines",
         "spectra:sum_spectra",
         "winograd_weights:pack_winograd",
     ),
