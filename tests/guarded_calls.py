@@ -7,7 +7,7 @@ Python twins.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 from unittest import mock
@@ -23,6 +23,7 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, out
 from fastconv.nn.initializers import Ones
 from fastconv.nn.layers.parameters import PLAIN, Parameter
 from tests import cases, pools, resizing, words
+from tests.resizing import integers
 
 
 class Call(NamedTuple):
@@ -31,11 +32,6 @@ class Call(NamedTuple):
     text: str
     run: Callable[..., Any]
     arrays: tuple[Any, ...]
-
-
-def integers(rng: Any, shape: Sequence[int], dtype: Any = "float32") -> np.ndarray:
-    """Return small integers of a dtype; complex ones have both parts."""
-    return resizing.integers(rng, tuple(shape), dtype)
 
 
 def length(rng: Any, most: int) -> int:
