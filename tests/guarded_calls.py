@@ -23,7 +23,7 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, out
 from fastconv.nn.initializers import Ones
 from fastconv.nn.layers.parameters import PLAIN, Parameter
 from tests import cases, pools, resizing, words
-from tests.resizing import integers
+from tests.cases import integers
 
 
 class Call(NamedTuple):
