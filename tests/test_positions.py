@@ -107,6 +107,31 @@ def test_nan_and_infinities_at_each_position_in_every_mode(algorithm, layout, dt
         assert done or algorithm == "bf16x3", (mode, value)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize(("axes", "IC"), [(1, 2), (3, 2), (3, 16)])
+def test_nan_and_infinities_at_each_position_of_one_and_three_axes(axes, IC, layout):
+    rng = np.random.default_rng(11)
+    sizes = {1: (7,), 3: (3, 2, 4)}[axes]
+    x, w = cases.integers(rng, (IC, *sizes)), cases.integers(rng, (3, IC, *[3] * axes))
+    convolve, taken = getattr(fc, f"conv{axes}d"), set()
+    for value in VALUES:
+        images = at_each_position(x, value, 0)
+        images = pools.to_last(images) if layout == "channels_last" else images
+        want = reference(images, w, padding=1, layout=layout)
+        finite = np.isfinite(want)
+        for algorithm, precision in itertools.product(ALGORITHMS, ("default", "bf16")):
+            more = {"padding": 1, "layout": layout, "algorithm": algorithm, "precision": precision}
+            try:
+                got = convolve(images, w, **more)
+            except fc.UnsupportedError:
+                continue
+            taken.add(algorithm)
+            np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=str(more))
+            np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=1e-2, err_msg=str(more))
+    assert {"direct", "im2col", "winograd", "fft"} - taken <= ({"winograd"} if IC == 2 and axes == 3 else set())
+
+
 def test_auto_spreads_no_further():
     check_auto(AUTO[:1], "channels_first")
 
@@ -203,6 +228,29 @@ def test_factors_with_a_special_value_at_each_position(value):
 
 
 # What is not a convolution.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals_are_kept(dtype):
+    rng, tiny = np.random.default_rng(12), np.finfo(dtype).smallest_subnormal
+    x = cases.integers(rng, (1, 2, 4, 6), dtype) * 16
+    for function in (
+        lambda x: fc.max_pool2d(x, 2),
+        lambda x: fc.avg_pool2d(x, 2),
+        lambda x: fc.adaptive_avg_pool2d(x, (2, 3)),
+        lambda x: fc.interpolate(x, (8, 12), mode="bilinear"),
+        lambda x: fc.nearest_unpool2d(x, 2),
+        lambda x: fc.fold(fc.unfold(x, 2), (4, 6), 2),
+        fc.activations.relu,
+        fc.activations.relu6,
+        lambda x: fc.ndimage.correlate(x, np.full((1, 1, 2, 2), 0.25)),
+        lambda x: fc.grad.avg_pool2d_vjp(x, np.zeros((1, 2, 8, 12), x.dtype), 2)[0],
+        lambda x: fc.conv_transpose2d(x, np.ones((2, 1, 2, 2), x.dtype), stride=2),
+    ):
+        # All are linear up to signs, but for the 6.
+        want = np.maximum(x, 0) * tiny if function is fc.activations.relu6 else function(x) * tiny
+        np.testing.assert_array_equal(function(x * tiny), want)
+        assert want.any()
 
 
 def check_filters(modes, values):
