@@ -68,7 +68,8 @@ def corner(tile: Tile) -> Any:
     @device
     def first(t):
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        row, column = uint32(uint32(warp // uint32(WARPS)) * uint32(WM)), uint32(uint32(warp % uint32(WARPS)) * uint32(WN))
+        row, column = uint32(warp // uint32(WARPS)), uint32(warp % uint32(WARPS))
+        row, column = uint32(row * uint32(WM)), uint32(column * uint32(WN))
         row = uint32(row + uint32(uint32(lane // uint32(LANES)) * uint32(SM)))
         return row, uint32(column + uint32(uint32(lane % uint32(LANES)) * uint32(SN)))
 
