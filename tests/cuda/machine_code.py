@@ -52,7 +52,7 @@ def assemble(key: tuple[Any, tuple], capability: toolchain.Capability) -> tuple[
 
 def launched() -> dict[str, tuple[Any, tuple]]:
     """Return (builder, literals) of all kernels that the checks launch, and of the menu of tiles, by name."""
-    from fastconv.kernels.cuda import conv_direct
+    from fastconv.kernels.cuda import chain, conv_depthwise, conv_direct
 
     found: dict[str, tuple[Any, tuple]] = {}
     for group in GROUPS.values():
@@ -63,6 +63,10 @@ def launched() -> dict[str, tuple[Any, tuple]]:
         found |= {kernel_name(*key): key for key in device.launched}
     menu = [(conv_direct.implicit_gemm, (code, tile, True, False)) for code in "fd" for tile in conv_direct.TILES[code]]
     menu += [(conv_direct.implicit_gemm, ("f", tile, True, False)) for tile in conv_direct.TILES["tf32"]]
+    tiles, square = conv_direct.TILES["f"][1:], conv_depthwise.Window(4, 3, 3, 1, unit=True)
+    for tile in tiles:
+        menu.append((chain.depthwise_pointwise, ("f", "f", tile, square, True, False, None)))
+        menu.append((chain.depthwise_pointwise, ("f", "f", tile, square._replace(unit=False), True, True, None)))
     # The larger tiles, for which the problems of the checks are too small.
     found |= {kernel_name(*key): key for key in menu}
     return dict(sorted(found.items()))
