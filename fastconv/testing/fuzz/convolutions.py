@@ -69,7 +69,9 @@ def _arguments(d: Draw, op: str) -> dict[str, Any]:
     pointwise = op.startswith("pointwise")
     separable = "separable" in op
     depthwise = op.startswith("depthwise") or separable or (not pointwise and d.chance(0.3))
-    G, ICG, OCG = (d.size(40), 1, d.one((1, 1, 1, 2, 3))) if depthwise else (d.one((1, 1, 1, 2, 3)), d.size(40), d.size(48))
+    G, ICG, OCG = (
+        (d.size(40), 1, d.one((1, 1, 1, 2, 3))) if depthwise else (d.one((1, 1, 1, 2, 3)), d.size(40), d.size(48))
+    )
     G = 1 if pointwise else G
     OCG = 1 if op.startswith("spatially") else OCG
     kernel = (1,) * axes if pointwise else d.each(axes, _KERNEL[axes])
@@ -114,7 +116,7 @@ def _weights(d: Draw, op: str, dtype: str, data: str, sizes: tuple[int, ...]) ->
     other = d.other(dtype, DTYPES)
     if op.startswith("separable"):
         OC = d.size(33)
-        shape = (OC, G * OCG) if d.chance(0.5) else (OC, G * OCG, 1, 1)
+        shape: tuple[int, ...] = (OC, G * OCG) if d.chance(0.5) else (OC, G * OCG, 1, 1)
         return {
             "depthwise_weight": d.array(dtype, (G * OCG, 1, *kernel), data),
             "pointwise_weight": d.array(other, shape, data),
@@ -251,10 +253,13 @@ def _two(a: dict[str, Any], result: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     first = {name: a[name] for name in first_names if name in a} | {"weight": a["depthwise_weight"]}
     first |= {"bias": a["depthwise_bias"]} if "depthwise_bias" in a else {}
     first["groups"] = a["input"].shape[-1 if a.get("layout") == "channels_last" else -3]
-    middle_type = np.dtype("int64") if result.kind in "iu" else np.dtype("complex128" if result.kind == "c" else "float64")
+    middle_type = (
+        np.dtype("int64") if result.kind in "iu" else np.dtype("complex128" if result.kind == "c" else "float64")
+    )
     middle, size = _once(first | {"activation": a.get("depthwise_activation")}, middle_type)
     w = a["pointwise_weight"]
-    second = {name: a[name] for name in ("bias", "residual", "layout", "activation") if name in a}
+    names = ("bias", "residual", "layout", "activation")
+    second: dict[str, Any] = {name: a[name] for name in names if name in a}
     second |= {"input": middle, "weight": w.reshape(*w.shape[:2], 1, 1)}
     value, _ = _once(second, result)
     return value, value if result.kind in "iu" else _once(second | {"input": size}, result)[1]
@@ -286,7 +291,9 @@ def _error(op: str, a: dict[str, Any], value: Any, size: Any, dtype: np.dtype, r
 def _two_passes(op: str, a: dict[str, Any], wanted: Wanted, work: np.dtype, u: float, dtype: np.dtype) -> Wanted:
     """Return what is wanted where one of two passes, or a product of factors, may overflow, underflow or be rounded."""
     names = ("depthwise_weight", "pointwise_weight", "column", "row")
-    largest = [float(np.nan_to_num(np.abs(_wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a]
+    largest = [
+        float(np.nan_to_num(np.abs(_wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a
+    ]
     if len(largest) == 1 and a.get("algorithm") != "separable":
         return wanted
     x, terms = largest[0], float(_terms(op, a))

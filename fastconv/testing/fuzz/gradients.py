@@ -154,20 +154,21 @@ def _of_convolution(name: str, part: str, a: dict[str, Any]) -> list[Wanted]:
     if a.get("activation"):
         keep = {k: v for k, v in given.items() if k in (*_GEOMETRY, "input", "weight", "bias", "residual")}
         before = reference(**keep, out_dtype="float64")
-        wide = pullback(canonical(a["activation"]), wide, before)
+        wide = pullback(str(canonical(a["activation"])), wide, before)
         # In tails, where they are squared, arguments are rounded.
         tails = 1 + before**2 / 4
     sizes, products, outputs = np.abs(wide) * tails, math.prod(w_shape[2:]) * g.OCG, g.N * g.OD * g.OH * g.OW
     results = []
     if part in ("input", "vjp"):
         w = given["weight"].astype(np.float64)
-        value, size = (input_gradient(*both, g).reshape(x_shape) for both in ((w, wide), (np.abs(w), sizes)))
+        value, size = input_gradient(w, wide, g), input_gradient(np.abs(w), sizes, g)
+        value, size = value.reshape(x_shape), size.reshape(x_shape)
         results.append(_close(value, size, dtype, products * 4, strict))
     if part in ("weight", "vjp"):
         x = given["input"].astype(np.float64)
         shape = a["weight"].shape if "weight" in a else w_shape
-        value, size = (weight_gradient(*both, g).reshape(shape) for both in ((x, wide), (np.abs(x), sizes)))
-        results.append(_close(value, size, dtype, outputs, strict))
+        value, size = weight_gradient(x, wide, g), weight_gradient(np.abs(x), sizes, g)
+        results.append(_close(value.reshape(shape), size.reshape(shape), dtype, outputs, strict))
     if part == "vjp":
         results.append(_of_bias(a, wide, dtype))
         results += [_close(wide, sizes, dtype, 1)] if "residual" in a else []
@@ -188,17 +189,18 @@ def _of_transposed(name: str, a: dict[str, Any]) -> list[Wanted]:
     x, w, dy, axes = a["input"], a["weight"], a["grad_output"].astype(np.float64), int(name[-2])
     t = transposed.geometry(name, a)
     if a.get("activation"):
-        before = transposed.expect(name, {k: v for k, v in a.items() if k not in ("activation", "grad_output")})[0].value
-        dy = pullback(canonical(a["activation"]), dy, before)
-    full, given = _whole(t, dy.reshape(t.output_shape)), {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:]}
+        plain = {key: value for key, value in a.items() if key not in ("activation", "grad_output")}
+        dy = pullback(str(canonical(a["activation"])), dy, np.asarray(transposed.expect(name, plain)[0].value))
+    full = _whole(t, dy.reshape(t.output_shape))
+    given: dict[str, Any] = {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:]}
     given |= {"groups": t.G, "layout": t.layout}
     g = conv_geometry("grad", axes, full.shape, w.shape, **given)
-    dtype, wx, ww = x.dtype, x.astype(np.float64), w.astype(np.float64)
-    value, size = (reference(*both, **given, out_dtype="float64").reshape(x.shape) for both in ((full, ww), (abs(full), abs(ww))))
-    dx = _close(value, size, dtype, w[0].size * 4, a.get("precision") == "strict")
-    xb = wx.reshape(t.input_shape)
-    value, size = (weight_gradient(*both, g).reshape(w.shape) for both in ((full, xb), (abs(full), abs(xb))))
-    dw = _close(value, size, dtype, x.size // max(t.IC, 1), a.get("precision") == "strict")
+    strict, dtype, sizes = a.get("precision") == "strict", x.dtype, abs(full)
+    xw, ww = x.astype(np.float64).reshape(t.input_shape), w.astype(np.float64)
+    value, size = reference(full, ww, **given), reference(sizes, abs(ww), **given)
+    dx = _close(value.reshape(x.shape), size.reshape(x.shape), dtype, w[0].size * 4, strict)
+    value, size = weight_gradient(full, xw, g), weight_gradient(sizes, abs(xw), g)
+    dw = _close(value.reshape(w.shape), size.reshape(w.shape), dtype, x.size // max(t.IC, 1), strict)
     return [dx, dw, _of_bias(a, dy, dtype)]
 
 
@@ -274,9 +276,11 @@ def _of_moving(name: str, a: dict[str, Any]) -> Wanted:
         else:
             factors = pools.each(a["scale_factor"], axes)
             maps, terms = _maps(name, a, sizes, factors), math.prod(factors)
-        found = [resizing.resize(v, m) for v, m in ((first, maps), (abs(first), [abs(m) for m in maps]))] if maps else [
-            _nails(first, a, factors)
-        ] * 2
+        found = (
+            [resizing.resize(v, m) for v, m in ((first, maps), (abs(first), [abs(m) for m in maps]))]
+            if maps
+            else [_nails(first, a, factors)] * 2
+        )
         found[1] = abs(found[1])
     value, size = (moving.placed(v, batched, layout) for v in found)
     # Coordinates are rounded to the precision of the sums, hence weights by a multiple of the size of an axis.

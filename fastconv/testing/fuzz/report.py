@@ -64,7 +64,9 @@ class Report:
         """Return the report in plain types."""
         counters = {name: dict(value.most_common()) for name, value in vars(self).items() if isinstance(value, Counter)}
         failures = [vars(found) | {"reproducer": found.reproducer} for found in self.failures]
-        return {"seed": self.seed, "problems": self.problems, "seconds": self.seconds} | counters | {"failures": failures}
+        return (
+            {"seed": self.seed, "problems": self.problems, "seconds": self.seconds} | counters | {"failures": failures}
+        )
 
     def __str__(self) -> str:
         rate = self.problems / max(self.seconds, 1e-9)

@@ -12,11 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 from fastconv.errors import OptionError
 from fastconv.testing.fuzz.case import DROP, Case, parse
-from fastconv.testing.fuzz.check import OPS, Failure, check
+from fastconv.testing.fuzz.check import OPS, MismatchError, check
 from fastconv.testing.fuzz.draw import Draw, known_dtypes
 from fastconv.testing.fuzz.flaws import spoil
 from fastconv.testing.fuzz.report import Found, Report
@@ -63,7 +64,7 @@ def trial(case: Case) -> tuple[str, str, str]:
     """Return the outcome of a case, the kind of its failure ("" if it holds), and a text about it."""
     try:
         return check(case), "", ""
-    except Failure as error:
+    except MismatchError as error:
         return "failed", error.kind, str(error)
     except Exception as error:
         kind = f"the fuzzer raised {type(error).__name__}"
@@ -149,8 +150,10 @@ def run(
     names, report, start = chosen(ops), Report(seed=seed), time.monotonic()
     end = start + seconds
     with _bar(progress, problems, seconds) as advance:
-        source = _isolated(seed, names, device, end, problems, hang) if isolated else events(
-            seed, 0, names, device, end, problems
+        source = (
+            _isolated(seed, names, device, end, problems, hang)
+            if isolated
+            else events(seed, 0, names, device, end, problems)
         )
         for event in source:
             if isinstance(event, int):
@@ -168,14 +171,14 @@ def run(
 @contextlib.contextmanager
 def _bar(progress: bool, problems: int | None, seconds: float) -> Iterator[Any]:
     """Yield what to call after each problem."""
-    tqdm = None
+    bars: Any = None
     if progress and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-    if tqdm is None:
+            bars = import_module("tqdm")
+    if bars is None:
         yield lambda report: None
         return
-    with tqdm(total=problems, unit=" problems", mininterval=0.5) as bar:
+    with bars.tqdm(total=problems, unit=" problems", mininterval=0.5) as bar:
 
         def advance(report: Report) -> None:
             bar.update()
@@ -199,9 +202,7 @@ def work(seed: int, first: int, ops: Sequence[str], device: str, seconds: float,
         sys.stdout.flush()
 
 
-def _isolated(
-    seed: int, ops: Sequence[str], device: str, end: float, most: int | None, hang: float
-) -> Iterator[Any]:
+def _isolated(seed: int, ops: Sequence[str], device: str, end: float, most: int | None, hang: float) -> Iterator[Any]:
     """Yield the events of processes, one after the other, and of problems that end or stop one."""
     first = 0
     while time.monotonic() < end and (most is None or first < most):
