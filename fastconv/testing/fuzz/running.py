@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -72,7 +72,7 @@ def trial(case: Case) -> tuple[str, str, str]:
 
 
 @contextlib.contextmanager
-def unlearning() -> Iterator[None]:
+def unlearning() -> Generator[None, None, None]:
     """Keep what "measure" measures from deciding later choices, and from the disk."""
     from fastconv.dispatch import wisdom
 
@@ -83,7 +83,9 @@ def unlearning() -> Iterator[None]:
         wisdom.LIMIT = before
 
 
-def events(seed: int, first: int, ops: Sequence[str], device: str, end: float, most: int | None) -> Iterator[Any]:
+def events(
+    seed: int, first: int, ops: Sequence[str], device: str, end: float, most: int | None
+) -> Generator[Any, None, None]:
     """Yield for each case its number before it is run, and (case, outcome, found) after it."""
     alike: Counter[tuple[str, str]] = Counter()
     index = first
@@ -149,40 +151,51 @@ def run(
     """
     names, report, start = chosen(ops), Report(seed=seed), time.monotonic()
     end = start + seconds
-    with _bar(progress, problems, seconds) as advance:
-        source = (
-            _isolated(seed, names, device, end, problems, hang)
-            if isolated
-            else events(seed, 0, names, device, end, problems)
-        )
+    if isolated:
+        source = _isolated(seed, names, device, end, problems, hang)
+    else:
+        source = events(seed, 0, names, device, end, problems)
+    # Ctrl-C ends a run early: what was found until then is the report.
+    with contextlib.suppress(KeyboardInterrupt), _bar(progress, problems) as advance:
         for event in source:
             if isinstance(event, int):
                 continue
             case, outcome, found = event
             report.count(case, outcome)
-            report.failures += [found] if found else []
-            advance(report)
+            if found:
+                report.failures.append(found)
+                advance(report, str(found))
+            advance(report, "")
             if len(report.failures) >= MOST_FAILURES:
                 break
+    source.close()
     report.seconds = time.monotonic() - start
     return report
 
 
 @contextlib.contextmanager
-def _bar(progress: bool, problems: int | None, seconds: float) -> Iterator[Any]:
-    """Yield what to call after each problem."""
+def _bar(progress: bool, problems: int | None) -> Generator[Callable[[Report, str], None], None, None]:
+    """Yield what to call after each problem, or with the text of a failure as soon as there is one."""
     bars: Any = None
     if progress and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
             bars = import_module("tqdm")
+
+    def say(report: Report, text: str) -> None:
+        if progress and text:
+            print(text, file=sys.stderr, flush=True)
+
     if bars is None:
-        yield lambda report: None
+        yield say
         return
     with bars.tqdm(total=problems, unit=" problems", mininterval=0.5) as bar:
 
-        def advance(report: Report) -> None:
-            bar.update()
-            bar.set_postfix(failures=len(report.failures), refresh=False)
+        def advance(report: Report, text: str) -> None:
+            if text:
+                bar.write(text, file=sys.stderr)
+            else:
+                bar.set_postfix(failures=len(report.failures), refresh=False)
+                bar.update()
 
         yield advance
 
@@ -202,7 +215,9 @@ def work(seed: int, first: int, ops: Sequence[str], device: str, seconds: float,
         sys.stdout.flush()
 
 
-def _isolated(seed: int, ops: Sequence[str], device: str, end: float, most: int | None, hang: float) -> Iterator[Any]:
+def _isolated(
+    seed: int, ops: Sequence[str], device: str, end: float, most: int | None, hang: float
+) -> Generator[Any, None, None]:
     """Yield the events of processes, one after the other, and of problems that end or stop one."""
     first = 0
     while time.monotonic() < end and (most is None or first < most):
