@@ -263,7 +263,7 @@ def _resized(a: dict[str, Any], x: np.ndarray, layout: str) -> Wanted:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         exact = np.trunc(np.round(value, 9)) if mode == "area" else np.clip(np.rint(value), limits.min, limits.max)
-        near = np.abs(value - np.floor(value) - 0.5) < 1e-9 * max(largest, 1) if mode != "area" else False
+        near = (np.abs(value - np.floor(value) - 0.5) < 1e-9 * max(largest, 1)) & (mode != "area")
         return Wanted(placed(exact.astype(dtype), True, layout), bound=placed(np.where(near, 1.0, 0.0), True, layout))
     # Weights and their sums, rounded: a few units of the largest element.
     u = 2.0**-53 if dtype in (np.float64, np.complex128) else 2.0**-24
