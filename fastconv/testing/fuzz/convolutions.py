@@ -19,6 +19,7 @@ from fastconv.testing.fuzz.wanted import Family, Wanted
 
 DTYPES = (*FLOATS, *INTEGERS, *COMPLEX, "bfloat16")
 EXACT = ("direct", "im2col", "pointwise", "depthwise")
+_FACTORS = ("column", "row")
 ALGORITHMS = ("auto", "direct", "im2col", "pointwise", "depthwise", "separable", "winograd", "fft", "bf16x3")
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 # Largest sizes of an image and of a kernel, by the number of axes; multiplications of a small and of a large problem.
@@ -186,7 +187,7 @@ def as_conv(op: str, a: dict[str, Any]) -> dict[str, Any]:
         w = a["weight"]
         rest["weight"] = w if isinstance(w, Array) else w.reshape(*w.shape[:2], 1, 1)
     elif op.startswith("spatially"):
-        column, row = (wide(a[name]) if a[name].dtype.kind in "fV" else a[name] for name in ("column", "row"))
+        column, row = (wide(a[name]) if a[name].dtype.kind in "fVc" else a[name].astype(np.int64) for name in _FACTORS)
         product = column[..., :, None] * row[..., None, :]
         rest |= {"groups": C, "weight": np.broadcast_to(product, (C, *product.shape[-2:]))[:, None]}
     return rest
