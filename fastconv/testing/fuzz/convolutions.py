@@ -44,6 +44,9 @@ def draw(d: Draw, op: str) -> Case:
             break
     dtype = arguments["input"].dtype
     given = {name: value for name, value in arguments.items() if value is not None}
+    if len({value.dtype for value in given.values() if isinstance(value, Array)}) > 1:
+        # Whether a result can hold all of them is not drawn.
+        given.pop("out_dtype", None)
     if any("complex" in value.dtype for value in given.values() if isinstance(value, Array)):
         # They have no order, hence no activation and no maximum.
         given = {name: value for name, value in given.items() if "activation" not in name and name != "pool"}
