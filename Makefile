@@ -20,7 +20,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      benchmarks against PyTorch, SciPy and OpenCV (ARGS='--suite resnet50')"
-	@echo "make performance  the layers of README.md again: its table, its picture, the samples"
+	@echo "make performance  the measured tables and pictures of README.md again"
 	@echo "make docs       the documentation, in site/index.html"
 	@echo "make setup      the environment for working on the package"
 	@echo "make clean      remove the environment and everything generated"
@@ -60,6 +60,9 @@ bench: $(VENV)/.stamp-bench
 
 performance: $(VENV)/.stamp-bench
 	$(BIN)/python -m fastconv bench --threads 1,2 --json bench/results/headline.json --plot bench/results/headline.svg
+	for suite in savings kernel-size; do \
+		$(BIN)/python -m fastconv bench --suite $$suite --json bench/results/$$suite.json --plot bench/results/$$suite.svg || exit; \
+	done
 	$(BIN)/python bench/readme.py
 
 # Without the notice about another site generator.
