@@ -5,6 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fastconv.dispatch import wisdom
+from tests import tiles
+
+
+def pytest_configure(config):
+    """Without the slow tests, few tiles are enough."""
+    if config.option.markexpr.startswith(("not slow", "targets")):
+        tiles.know_few()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from docs.making import blocks, reference
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LESSONS = sorted(path.name for path in (DOCS / "tutorial").glob("*.md") if path.name != "index.md")
 # The last reads machine code, as tests/kernels/test_assembly.py does at length.
-OTHERS = ("index.md", "reliability.md", pytest.param("microkernel.md", marks=pytest.mark.slow))
+OTHERS = ("index.md", "arrays.md", "reliability.md", pytest.param("microkernel.md", marks=pytest.mark.slow))
 NAME = re.compile(r"`fc\.([\w.]+)")
 
 

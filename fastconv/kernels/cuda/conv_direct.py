@@ -34,7 +34,7 @@ from fastconv.kernels.cuda.memory import (
     store4,
     store_at,
 )
-from fastconv.kernels.cuda.microkernel import Tile, rank_updates
+from fastconv.kernels.cuda.microkernel import Tile, corner, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
@@ -70,13 +70,13 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction;
     `apart` is that of `tile_ops`.
     """
-    BM, BN, BK, TM, TN, WM, WN, _ = tile
-    threads, ROWS, (SM, SN) = tile.threads, tile.steps[0], tile.square
+    BM, BN, BK, TM, TN = tile[:5]
+    threads, ROWS, SM, first_of = tile.threads, tile.steps[0], tile.square[0], corner(tile)
     SKEW = 8 if tile.cores else 0
     LDA, LDB = BM + SKEW, BN + SKEW
     real, updates, (add, store) = REAL[code], rank_updates(tile, SKEW), tile_ops(tile, apart)
     kept = to_tf32 if tile.cores else real
-    KSTEP, VECTORS, WARPS, LANES = threads // BN, BM * BK // (4 * threads), BN // WN, WN // TN
+    KSTEP, VECTORS = threads // BN, BM * BK // (4 * threads)
     TAPS, A, WORDS, AT_B = BK // KSTEP, BM * BK, 2 if masked else 4, BK * LDA
     # A power of two, so that one bit of an index tells the buffers apart.
     PANEL = 1 << (BK * (LDA + LDB) - 1).bit_length()
@@ -157,13 +157,7 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
         kc = uint32(kb * uint32(WORDS))
         to_a = uint32(uint32(t * uint32(4)) + uint32(uint32(uint32(t * uint32(4)) // uint32(BM)) * uint32(SKEW)))
         to_b = uint32(uint32(uint32(kb * uint32(LDB)) + pc) + uint32(AT_B))
-        lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        fm = uint32(
-            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(SM))
-        )
-        fn = uint32(
-            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(SN))
-        )
+        fm, fn = first_of(t)
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
@@ -205,9 +199,12 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     return Kernel(conv_implicit_gemm, arguments, threads, blocks)
 
 
-def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
-    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest."""
-    for tile in TILES[code]:
+def best_tile(code: str, channels: int, pixels: int, groups: int, threads: int = 256) -> Tile:
+    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest.
+
+    Blocks have at most so many `threads`.
+    """
+    for tile in [tile for tile in TILES[code] if tile.threads <= threads]:
         m, n = -(-channels // tile.BM), -(-pixels // tile.BN)
         waste = m * tile.BM * n * tile.BN / max(channels * pixels, 1)
         if m * n * groups >= BUSY and waste <= 1.25:

@@ -11,8 +11,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import types, uint32
 
+from fastconv.kernels.cuda.memory import device
 from fastconv.kernels.cuda.runtime import SIMULATED
 from fastconv.kernels.cuda.tensor_cores import fragment_updates
 
@@ -56,6 +57,22 @@ class Tile(NamedTuple):
     def columns(self) -> list[int]:
         """Columns of a thread, from its first."""
         return [n // self.square[1] * self.steps[1] + n % self.square[1] for n in range(self.TN)]
+
+
+@cache
+def corner(tile: Tile) -> Any:
+    """Return ``f(t)``: the first row and column of the tile that thread t has."""
+    WM, WN, WARPS, LANES = tile.WM, tile.WN, tile.BN // tile.WN, tile.WN // tile.TN
+    SM, SN = tile.square
+
+    @device
+    def first(t):
+        lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
+        row, column = uint32(uint32(warp // uint32(WARPS)) * uint32(WM)), uint32(uint32(warp % uint32(WARPS)) * uint32(WN))
+        row = uint32(row + uint32(uint32(lane // uint32(LANES)) * uint32(SM)))
+        return row, uint32(column + uint32(uint32(lane % uint32(LANES)) * uint32(SN)))
+
+    return first
 
 
 @cache
