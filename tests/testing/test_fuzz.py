@@ -250,6 +250,8 @@ def test_what_cannot_be_run_is_refused():
     for ops in ("conv4d", ["conv2d", "nothing"]):
         with pytest.raises(fc.OptionError, match="run: ops = "):
             fuzz.run(ops=ops, problems=1, isolated=False)
+    with pytest.raises(fc.OptionError, match="run: device = 'abacus'"):
+        fuzz.run(device="abacus", problems=1, isolated=False)
     assert chosen("max_pool2d,ndimage.sobel") == ("max_pool2d", "ndimage.sobel")
     assert len(chosen("conv")) == 6
     for text in ("conv2d n1", "conv2d padding=(", "conv2d seed=x"):

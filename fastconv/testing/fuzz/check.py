@@ -124,6 +124,8 @@ def _outcome(case: Case, family: Family, got: Any, want: list[Wanted] | Exceptio
 
 
 def _may_refuse(case: Case, error: Exception) -> bool:
+    if case.arguments.get("device", "cpu") != "cpu":
+        return isinstance(error, UnsupportedError)
     named = case.arguments.get("algorithm", "auto")
     return isinstance(error, UnsupportedError) and named not in _ALWAYS and "refused: " in str(error)
 

@@ -302,9 +302,13 @@ def _two_passes(op: str, a: dict[str, Any], wanted: Wanted, work: np.dtype, u: f
     most = [
         float(np.nan_to_num(np.abs(wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a
     ]
+    x, terms = most[0], float(_terms(op, a))
+    if _relative_error(op, a) is not None:
+        # The matrix unit takes denormal numbers as zeros.
+        size = x + _reach(op, a) / max(x, 1e-300)
+        wanted = wanted._replace(bound=wanted.bound + 8 * terms * float(np.finfo(work).tiny) * (1 + size))
     if len(most) == 1 and a.get("algorithm") != "separable":
         return wanted
-    x, terms = most[0], float(_terms(op, a))
     products = [x * n * terms for n in most[1:]] + [math.prod(most[1:]), _reach(op, a)]
     if max(products) > largest(work) / 16:
         return wanted._replace(free=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
 from typing import Any
 
+import fastconv as fc
 from fastconv.errors import OptionError
 from fastconv.testing.fuzz.case import DROP, Case, parse
 from fastconv.testing.fuzz.check import OPS, MismatchError, check
@@ -142,6 +143,11 @@ def run(
     Report
         Counts, and the failures with what reproduces them.
 
+    Raises
+    ------
+    OptionError
+        Unknown operations, or a device that is not there.
+
     Examples
     --------
     >>> from fastconv.testing import fuzz
@@ -149,6 +155,8 @@ def run(
     >>> report.problems, report.failures
     (5, [])
     """
+    if device != "cpu" and not fc.devices().get(device):
+        raise OptionError(f"run: device = {device!r}, expected one that fastconv.devices() lists, or 'cpu'")
     names, report, start = chosen(ops), Report(seed=seed), time.monotonic()
     end = start + seconds
     if isolated:
