@@ -302,17 +302,15 @@ def _two_passes(op: str, a: dict[str, Any], wanted: Wanted, work: np.dtype, u: f
     most = [
         float(np.nan_to_num(np.abs(wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a
     ]
-    x, terms = most[0], float(_terms(op, a))
-    if _relative_error(op, a) is not None:
-        # The matrix unit takes denormal numbers as zeros.
-        size = x + _reach(op, a) / max(x, 1e-300)
-        wanted = wanted._replace(bound=wanted.bound + 8 * terms * float(np.finfo(work).tiny) * (1 + size))
+    x, terms, rough = most[0], float(_terms(op, a)), _relative_error(op, a) is not None
+    # The matrix unit takes denormal numbers as zeros.
+    floor = float(np.finfo(work).tiny if rough else np.finfo(work).smallest_subnormal)
+    lost = 8 * terms * floor * (1 + sum(most) + _reach(op, a) / max(x, 1e-300))
     if len(most) == 1 and a.get("algorithm") != "separable":
-        return wanted
+        return wanted._replace(bound=wanted.bound + (lost if rough else 0))
     products = [x * n * terms for n in most[1:]] + [math.prod(most[1:]), _reach(op, a)]
     if max(products) > largest(work) / 16:
         return wanted._replace(free=True)
-    lost = 8 * terms * float(np.finfo(work).smallest_subnormal) * (1 + sum(most))
     rounded = unit(dtype, own=True)[1] * math.prod(most) * terms if "column" in a else 0
     return wanted._replace(bound=wanted.bound + lost + rounded)
 
