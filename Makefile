@@ -11,13 +11,14 @@ SOURCES := $(shell find fastconv -name '*.py')
 # What `make check-dist` checks with.
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help setup demo test test-full test-cuda lint format bench gpu-report performance docs dist check-dist constraints clean
+.PHONY: help setup demo test test-full test-cuda fuzz lint format bench gpu-report performance docs dist check-dist constraints clean
 
 help:
 	@echo "make demo       install the package and run its demonstration"
 	@echo "make test       the test suite, without what takes long"
 	@echo "make test-full  every test, with every optional dependency"
 	@echo "make test-cuda  the CUDA kernels, compiled and executed without a GPU"
+	@echo "make fuzz       drawn calls against the definitions (ARGS='--seconds 3600 --seed 1')"
 	@echo "make gpu-report tests and times on this machine's GPU, in gpu-report.json"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite what it can"
@@ -44,6 +45,9 @@ test-full: $(VENV)/.stamp-test-full
 # The wheels of NVIDIA's compilers take a gigabyte.
 test-cuda: $(VENV)/.stamp-cuda
 	$(BIN)/python -m pytest -n $(JOBS) -m "cuda and not slow" tests/cuda tests/cuda_tools $(ARGS)
+
+fuzz: $(VENV)/.stamp-test
+	$(BIN)/python -m fastconv.testing.fuzz $(ARGS)
 
 gpu-report: $(VENV)/.stamp-gpu
 	$(BIN)/python bench/gpu_report.py

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
 from fastconv.signal import on_device
-from fastconv.signal.modes import check_mode, must_swap, pads_of
+from fastconv.signal.modes import SPECTRAL_TEXT, check_mode, must_swap, pads_of
 from fastconv.signal.others import ask_scipy, both, is_foreign
 from fastconv.signal.spectral import fftconvolve
 from fastconv.signal.sums import is_cheaper_by_fft, sums_of_products
@@ -91,9 +91,13 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
     if is_foreign(a, b):
         return ask_scipy("convolve", a, b, mode, method)
     must_swap(mode, a.shape, b.shape)
-    check_mode(mode, f"Acceptable mode flags are 'valid', 'same', or 'full', not mode={mode}")
-    if method == "fft":
+    if method == "auto":
+        check_mode(mode, f"Acceptable mode flags are 'valid', 'same', or 'full', not mode={mode}")
+    elif method == "fft":
+        check_mode(mode, SPECTRAL_TEXT)
         return _by_fft(a, b, mode)
+    elif method == "direct":
+        check_mode(mode)
     return _sums("convolve", a, b[(slice(None, None, -1),) * b.ndim], mode, method)
 
 

@@ -11,7 +11,7 @@ import scipy.fft
 from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
-from fastconv.signal.modes import check_mode, must_swap
+from fastconv.signal.modes import SPECTRAL_TEXT, check_mode, must_swap
 from fastconv.signal.on_device import refuse
 from fastconv.signal.others import both
 from fastconv.threads import get_num_threads
@@ -93,7 +93,7 @@ def _convolve(in1: ArrayLike, in2: ArrayLike, mode: str, axes: Any, by_blocks: b
     if must_swap(mode, a.shape, b.shape, along):
         a, b = b, a
     full = _full(a, b, along, by_blocks)
-    check_mode(mode, "acceptable mode flags are 'valid', 'same', or 'full'")
+    check_mode(mode, SPECTRAL_TEXT)
     if mode == "full":
         return full
     sizes = list(full.shape)

@@ -4,8 +4,8 @@
 """
 
 from fastconv.testing.fuzz.case import Array, Case, parse
-from fastconv.testing.fuzz.check import Failure, check
+from fastconv.testing.fuzz.check import MismatchError, check
 from fastconv.testing.fuzz.report import Found, Report
 from fastconv.testing.fuzz.running import replay, run
 
-__all__ = ["Array", "Case", "Failure", "Found", "Report", "check", "parse", "replay", "run"]
+__all__ = ["Array", "Case", "Found", "MismatchError", "Report", "check", "parse", "replay", "run"]

@@ -14,7 +14,9 @@ from fastconv.testing.fuzz.running import HANG_SECONDS, chosen, replay, run, wor
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the fuzzer, or replay a failure, and return the exit code."""
-    parser = argparse.ArgumentParser("python -m fastconv.testing.fuzz", description="Compare drawn calls with the definitions.")
+    parser = argparse.ArgumentParser(
+        "python -m fastconv.testing.fuzz", description="Compare drawn calls with the definitions."
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="how long, at most (60)")
     parser.add_argument("--problems", type=int, help="how many, at most")
     parser.add_argument("--seed", type=int, default=0, help="other problems for each (0)")

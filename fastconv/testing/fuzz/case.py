@@ -11,8 +11,32 @@ from fastconv.errors import FastconvError, OptionError
 from fastconv.geometry.conv import conv_geometry
 from fastconv.testing.problems import problem
 
-MEMORIES = ("plain", "fortran", "reversed", "stepped", "sliced", "swapped", "unaligned", "readonly", "broadcast", "list")
-DATA = ("integers", "ones", "full", "normal", "positive", "special", "extreme", "unique", "poison", "rank1", "below", "order")
+MEMORIES = (
+    "plain",
+    "fortran",
+    "reversed",
+    "stepped",
+    "sliced",
+    "swapped",
+    "unaligned",
+    "readonly",
+    "broadcast",
+    "list",
+)
+DATA = (
+    "integers",
+    "ones",
+    "full",
+    "normal",
+    "positive",
+    "special",
+    "extreme",
+    "unique",
+    "poison",
+    "rank1",
+    "below",
+    "order",
+)
 
 # The operations whose arrays and geometry have the one-word notation of the benchmarks.
 _WORDS = ("conv1d", "conv2d", "conv3d", "plan_conv2d")

@@ -12,12 +12,14 @@ from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import FastconvError
 from fastconv.geometry.conv import conv_geometry, output_shape
 from fastconv.testing.definition import reference
+from fastconv.testing.fuzz.bounds import is_whole, largest, unit, wide, within_error
 from fastconv.testing.fuzz.case import DROP, Array, Case
 from fastconv.testing.fuzz.draw import COMPLEX, FLOATS, INTEGERS, LAYOUTS, Draw, in_layout, layout_option
 from fastconv.testing.fuzz.wanted import Family, Wanted
 
 DTYPES = (*FLOATS, *INTEGERS, *COMPLEX, "bfloat16")
 EXACT = ("direct", "im2col", "pointwise", "depthwise")
+_FACTORS = ("column", "row")
 ALGORITHMS = ("auto", "direct", "im2col", "pointwise", "depthwise", "separable", "winograd", "fft", "bf16x3")
 MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 # Largest sizes of an image and of a kernel, by the number of axes; multiplications of a small and of a large problem.
@@ -42,9 +44,14 @@ def draw(d: Draw, op: str) -> Case:
             break
     dtype = arguments["input"].dtype
     given = {name: value for name, value in arguments.items() if value is not None}
+    if len({value.dtype for value in given.values() if isinstance(value, Array)}) > 1:
+        # Whether a result can hold all of them is not drawn.
+        given.pop("out_dtype", None)
     if any("complex" in value.dtype for value in given.values() if isinstance(value, Array)):
         # They have no order, hence no activation and no maximum.
         given = {name: value for name, value in given.items() if "activation" not in name and name != "pool"}
+        # What infinity is as a complex number, and times one, is a matter of the order, too.
+        given = {name: _finite(value) for name, value in given.items()}
     case = d.case(op, given)
     inputs = case.arrays
     pool = given.get("pool")
@@ -62,6 +69,11 @@ def draw(d: Draw, op: str) -> Case:
     return case.replaced(**d.out(dtype, shape, inputs))
 
 
+def _finite(value: Any) -> Any:
+    special = isinstance(value, Array) and value.data == "special"
+    return value._replace(data="integers") if special else value
+
+
 def _arguments(d: Draw, op: str) -> dict[str, Any]:
     """Draw arguments that may or may not fit together."""
     axes = int(op[-2])
@@ -69,7 +81,9 @@ def _arguments(d: Draw, op: str) -> dict[str, Any]:
     pointwise = op.startswith("pointwise")
     separable = "separable" in op
     depthwise = op.startswith("depthwise") or separable or (not pointwise and d.chance(0.3))
-    G, ICG, OCG = (d.size(40), 1, d.one((1, 1, 1, 2, 3))) if depthwise else (d.one((1, 1, 1, 2, 3)), d.size(40), d.size(48))
+    G, ICG, OCG = (
+        (d.size(40), 1, d.one((1, 1, 1, 2, 3))) if depthwise else (d.one((1, 1, 1, 2, 3)), d.size(40), d.size(48))
+    )
     G = 1 if pointwise else G
     OCG = 1 if op.startswith("spatially") else OCG
     kernel = (1,) * axes if pointwise else d.each(axes, _KERNEL[axes])
@@ -96,11 +110,11 @@ def _within(
 ) -> tuple[int, int, int, list[int]]:
     """Return sizes that are halved until a problem has at most so many multiplications."""
     while max(N, 1) * G * ICG * OCG * taps * math.prod(sizes) > most:
-        largest = max(ICG, OCG, *sizes)
-        if largest in (ICG, OCG) and largest > 1:
-            ICG, OCG = ((n + 1) // 2 if n == largest else n for n in (ICG, OCG))
-        elif largest > 1:
-            sizes[sizes.index(largest)] = (largest + 1) // 2
+        longest = max(ICG, OCG, *sizes)
+        if longest in (ICG, OCG) and longest > 1:
+            ICG, OCG = ((n + 1) // 2 if n == longest else n for n in (ICG, OCG))
+        elif longest > 1:
+            sizes[sizes.index(longest)] = (longest + 1) // 2
         else:
             break
     return N, ICG, OCG, sizes
@@ -114,7 +128,7 @@ def _weights(d: Draw, op: str, dtype: str, data: str, sizes: tuple[int, ...]) ->
     other = d.other(dtype, DTYPES)
     if op.startswith("separable"):
         OC = d.size(33)
-        shape = (OC, G * OCG) if d.chance(0.5) else (OC, G * OCG, 1, 1)
+        shape: tuple[int, ...] = (OC, G * OCG) if d.chance(0.5) else (OC, G * OCG, 1, 1)
         return {
             "depthwise_weight": d.array(dtype, (G * OCG, 1, *kernel), data),
             "pointwise_weight": d.array(other, shape, data),
@@ -158,8 +172,8 @@ def _options(d: Draw, op: str, dtype: str) -> dict[str, Any]:
     if d.chance(0.2):
         found["precision"] = d.one(("strict", "strict", "bf16"))
     if d.chance(0.07):
-        wide = {"i": ("int32", "int64"), "u": ("int32", "int64"), "f": ("float32", "float64"), "c": ("complex128",)}
-        found["out_dtype"] = d.one(wide.get(dtype[0], ("float32", "float64")))
+        results = {"i": ("int32", "int64"), "u": ("int32", "int64"), "f": ("float32", "float64"), "c": ("complex128",)}
+        found["out_dtype"] = d.one(results.get(dtype[0], ("float32", "float64")))
     if op.startswith("plan") and d.chance(0.4):
         found["pool"] = d.one((2, 2, 3)) if "complex" not in dtype else None
     return found
@@ -176,7 +190,7 @@ def as_conv(op: str, a: dict[str, Any]) -> dict[str, Any]:
         w = a["weight"]
         rest["weight"] = w if isinstance(w, Array) else w.reshape(*w.shape[:2], 1, 1)
     elif op.startswith("spatially"):
-        column, row = (_wide(a[name]) if a[name].dtype.kind in "fV" else a[name] for name in ("column", "row"))
+        column, row = (wide(a[name]) if a[name].dtype.kind in "fVc" else a[name].astype(np.int64) for name in _FACTORS)
         product = column[..., :, None] * row[..., None, :]
         rest |= {"groups": C, "weight": np.broadcast_to(product, (C, *product.shape[-2:]))[:, None]}
     return rest
@@ -241,7 +255,7 @@ def _once(a: dict[str, Any], result: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         value = reference(**given, out_dtype=result)
         return ACTIVATIONS[activation](value).astype(result), value
     value = reference(**given, activation=activation, out_dtype="complex128" if result.kind == "c" else "float64")
-    sizes = {name: np.abs(_wide(v)) if isinstance(v, np.ndarray) else v for name, v in given.items()}
+    sizes = {name: np.abs(wide(v)) if isinstance(v, np.ndarray) else v for name, v in given.items()}
     return value, reference(**sizes, out_dtype="float64")
 
 
@@ -251,17 +265,16 @@ def _two(a: dict[str, Any], result: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     first = {name: a[name] for name in first_names if name in a} | {"weight": a["depthwise_weight"]}
     first |= {"bias": a["depthwise_bias"]} if "depthwise_bias" in a else {}
     first["groups"] = a["input"].shape[-1 if a.get("layout") == "channels_last" else -3]
-    middle_type = np.dtype("int64") if result.kind in "iu" else np.dtype("complex128" if result.kind == "c" else "float64")
+    middle_type = (
+        np.dtype("int64") if result.kind in "iu" else np.dtype("complex128" if result.kind == "c" else "float64")
+    )
     middle, size = _once(first | {"activation": a.get("depthwise_activation")}, middle_type)
     w = a["pointwise_weight"]
-    second = {name: a[name] for name in ("bias", "residual", "layout", "activation") if name in a}
+    names = ("bias", "residual", "layout", "activation")
+    second: dict[str, Any] = {name: a[name] for name in names if name in a}
     second |= {"input": middle, "weight": w.reshape(*w.shape[:2], 1, 1)}
     value, _ = _once(second, result)
     return value, value if result.kind in "iu" else _once(second | {"input": size}, result)[1]
-
-
-def _wide(array: np.ndarray) -> np.ndarray:
-    return array if array.dtype.kind == "c" else array.astype(np.float64)
 
 
 def _maxima(values: np.ndarray, pool: int, layout: str | None) -> np.ndarray:
@@ -280,81 +293,32 @@ def _error(op: str, a: dict[str, Any], value: Any, size: Any, dtype: np.dtype, r
     plain = a.get("activation") in PLAIN and a.get("depthwise_activation") in PLAIN
     exact = relative is None and plain and is_whole(a)
     wanted = within_error(value, size, dtype, result, _terms(op, a), relative, reach, exact, bool(a.get("activation")))
-    return wanted if exact else _two_passes(op, a, wanted, *_unit(np.promote_types(dtype, result)), dtype)
+    return wanted if exact else _two_passes(op, a, wanted, *unit(np.promote_types(dtype, result)), dtype)
 
 
 def _two_passes(op: str, a: dict[str, Any], wanted: Wanted, work: np.dtype, u: float, dtype: np.dtype) -> Wanted:
     """Return what is wanted where one of two passes, or a product of factors, may overflow, underflow or be rounded."""
     names = ("depthwise_weight", "pointwise_weight", "column", "row")
-    largest = [float(np.nan_to_num(np.abs(_wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a]
-    if len(largest) == 1 and a.get("algorithm") != "separable":
-        return wanted
-    x, terms = largest[0], float(_terms(op, a))
-    products = [x * n * terms for n in largest[1:]] + [math.prod(largest[1:]), _reach(op, a)]
-    if max(products) > _largest(work) / 16:
+    most = [
+        float(np.nan_to_num(np.abs(wide(a[name])), posinf=0).max(initial=0)) for name in ("input", *names) if name in a
+    ]
+    x, terms, rough = most[0], float(_terms(op, a)), _relative_error(op, a) is not None
+    # The matrix unit takes denormal numbers as zeros.
+    floor = float(np.finfo(work).tiny if rough else np.finfo(work).smallest_subnormal)
+    lost = 8 * terms * floor * (1 + sum(most) + _reach(op, a) / max(x, 1e-300))
+    if len(most) == 1 and a.get("algorithm") != "separable":
+        return wanted._replace(bound=wanted.bound + (lost if rough else 0))
+    products = [x * n * terms for n in most[1:]] + [math.prod(most[1:]), _reach(op, a)]
+    if max(products) > largest(work) / 16:
         return wanted._replace(free=True)
-    lost = 8 * terms * float(np.finfo(work).smallest_subnormal) * (1 + sum(largest))
-    rounded = _unit(dtype, own=True)[1] * math.prod(largest) * terms if "column" in a else 0
+    rounded = unit(dtype, own=True)[1] * math.prod(most) * terms if "column" in a else 0
     return wanted._replace(bound=wanted.bound + lost + rounded)
-
-
-def within_error(
-    value: np.ndarray,
-    size: np.ndarray,
-    dtype: np.dtype,
-    result: np.dtype,
-    terms: int,
-    relative: float | None,
-    reach: float,
-    exact: bool,
-    activated: bool,
-) -> Wanted:
-    """Return what is wanted of floats: all bits where every order of summation is `exact`, else up to a bound.
-
-    `size` are the sums of the magnitudes of so many terms; `relative` is the error of an algorithm that mixes outputs,
-    relative to the largest output that there can be, `reach`; None: it mixes none.
-    """
-    work, u = _unit(np.promote_types(dtype, result))
-    with np.errstate(all="ignore"):
-        free = np.isfinite(size) & (size > _largest(work) / 16)
-        free |= np.isfinite(value) & (np.abs(value) > 0.99 * _largest(result))
-    if exact and result.itemsize // (1 + (result.kind == "c")) >= 4:
-        return Wanted(value, result, free=free)
-    sizes, values = (np.nan_to_num(np.abs(v), posinf=0) for v in (size, value))
-    with np.errstate(all="ignore"):
-        bound = 2 * (terms + 8) * (u * sizes + float(np.finfo(work).smallest_subnormal))
-        if relative is not None:
-            bound = bound + 2 * relative * reach + 1e3 * u * float(sizes.max(initial=0))
-        bound = bound + 2 * _unit(result, own=True)[1] * values + (16 * u * (1 + values) if activated else 0)
-        bound = bound + (6e-8 if result.itemsize == 2 else 0)
-    return Wanted(value, result, bound, free)
-
-
-def _unit(dtype: np.dtype, own: bool = False) -> tuple[np.dtype, float]:
-    """Return the dtype that sums are in, and half its machine epsilon; `own`: that of the dtype itself."""
-    if dtype.itemsize == 2 and own:
-        return dtype, 2.0**-8 if dtype.kind == "V" else 2.0**-11
-    wide = dtype.itemsize // (1 + (dtype.kind == "c")) == 8
-    return np.dtype("float64" if wide else "float32"), 2.0**-53 if wide else 2.0**-24
-
-
-def _largest(dtype: np.dtype) -> float:
-    return 3.38e38 if dtype.kind == "V" else float(np.finfo(dtype).max)
 
 
 def _terms(op: str, a: dict[str, Any]) -> int:
     names = ("weight", "depthwise_weight", "pointwise_weight", "column", "row")
     counts = [math.prod(a[name].shape[1:]) or 1 for name in names[:3] if name in a]
     return sum(counts) + sum(a[name].shape[-1] for name in names[3:] if name in a)
-
-
-def is_whole(a: dict[str, Any]) -> bool:
-    """Tell whether sums are exact: of integers, infinities and NaN, small enough that sums of products stay exact."""
-    arrays = [value for name, value in a.items() if isinstance(value, np.ndarray) and name != "out"]
-    finite = [np.where(np.isfinite(_wide(v)), _wide(v), 0) for v in arrays]
-    return all(bool((np.abs(v.real) <= 16).all() and (v.real == np.rint(v.real)).all()) for v in finite) and all(
-        bool((v.imag == np.rint(v.imag)).all()) for v in finite if v.dtype.kind == "c"
-    )
 
 
 def _relative_error(op: str, a: dict[str, Any]) -> float | None:
@@ -383,7 +347,7 @@ def _relative_error(op: str, a: dict[str, Any]) -> float | None:
 def _reach(op: str, a: dict[str, Any]) -> float:
     """Return the most that an output can be: the largest input times the sum of a filter's magnitudes."""
     given = as_conv(op, a) if not op.startswith("separable") else a | {"weight": a["depthwise_weight"]}
-    x, w = (np.nan_to_num(np.abs(_wide(given[name])), posinf=0) for name in ("input", "weight"))
+    x, w = (np.nan_to_num(np.abs(wide(given[name])), posinf=0) for name in ("input", "weight"))
     return float(x.max(initial=0) * w.reshape(len(w), -1).sum(1).max(initial=0))
 
 

@@ -10,8 +10,22 @@ from fastconv.testing.fuzz.draw import Draw
 _HUGE = 2**63
 _SIZES = (0, -1, True, 1.5, "2", (1, 1, 1, 1, 1), (0,), _HUGE, -_HUGE)
 _FLAGS = ("yes", 3, 1.0)
-_ARRAYS = (None, 3.5, "abc", (), {}, Array("bool", (2, 3, 4)), Array("float32", ()), Array("U3", (2, 3, 4)))
-_ARRAYS += (Array("object", (2, 3, 4)), Array("M8[s]", (2, 3)), Array("float32", (1,) * 7), Array("longdouble", (2, 3, 9)))
+_ARRAYS: tuple[Any, ...] = (
+    None,
+    3.5,
+    "abc",
+    (),
+    {},
+    Array("bool", (2, 3, 4)),
+    Array("float32", ()),
+    Array("U3", (2, 3, 4)),
+)
+_ARRAYS += (
+    Array("object", (2, 3, 4)),
+    Array("M8[s]", (2, 3)),
+    Array("float32", (1,) * 7),
+    Array("longdouble", (2, 3, 9)),
+)
 
 # What no operation takes for an argument of this name.
 BAD: dict[str, tuple[Any, ...]] = {

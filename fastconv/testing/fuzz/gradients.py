@@ -25,10 +25,10 @@ from fastconv.testing.fuzz.wanted import Family, Wanted
 DTYPES = ("float32", "float64", "float16")
 _GEOMETRY = ("stride", "padding", "dilation", "groups", "layout", "padding_mode")
 _CONVS = ("conv1d", "conv2d", "conv3d")
-_OWN = ("depthwise_conv2d", "pointwise_conv2d")
+_OWN = ("depthwise_conv2d", "pointwise_conv2d", "separable_conv2d", "spatially_separable_conv2d")
 _TRANSPOSED = transposed.FAMILY.ops
 _POOLS = pools.FAMILY.ops
-_MOVING = tuple(op for op in moving.FAMILY.ops if not op.startswith("max_unpool"))
+_MOVING = moving.FAMILY.ops
 _SMALL = 2e5
 
 
@@ -41,7 +41,7 @@ def draw(d: Draw, op: str) -> Case:
     while True:
         case = module.FAMILY.draw(narrow, name)
         a = _plainer(narrow, case.arguments, part)
-        if a is None or len({v.dtype for v in a.values() if isinstance(v, Array) and v.dtype != "int64"}) > 1:
+        if a is None or len({v.dtype for n, v in a.items() if isinstance(v, Array) and n != "indices"}) > 1:
             continue
         shape = _result_shape(name, a)
         if shape is not None and _cost(a, shape) < _SMALL:
@@ -81,9 +81,14 @@ def _plainer(d: Draw, arguments: dict[str, Any], part: str) -> dict[str, Any] | 
         del a["precision"]
     if math.isinf(a.get("norm_type", 1)) or a.get("antialias"):
         return None
-    kinks = "activation" in a
+    kinks = "activation" in a or "depthwise_activation" in a
+    if "depthwise_activation" in a:
+        # The kinks of a second one would meet sums that are rounded.
+        a.pop("activation", None)
+    if a.get("duplicates") == "max":
+        del a["duplicates"]
     for name, value in a.items():
-        if isinstance(value, Array):
+        if isinstance(value, Array) and name != "indices":
             data = "positive" if "norm_type" in a else "integers" if kinks else d.one(("integers", "normal"))
             a[name] = value._replace(data=data)
     return a
@@ -120,11 +125,13 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
     name, part = _split(op)
     if name in _TRANSPOSED:
         return _of_transposed(name, a)
+    if name.startswith("separable"):
+        return _of_separable(name, a)
     if name in convolutions.FAMILY.ops:
         return _of_convolution(name, part, a)
     if name in _POOLS:
         return [_of_pool(name, a)]
-    return [_of_moving(name, a)]
+    return [_of_moving(name, a), Wanted(None)] if name.startswith("max_unpool") else [_of_moving(name, a)]
 
 
 def _geometry(axes: int, x: tuple[int, ...], w: tuple[int, ...], a: dict[str, Any]) -> ConvGeometry:
@@ -138,68 +145,117 @@ def _close(value: np.ndarray, size: np.ndarray, dtype: np.dtype, terms: int, str
     bound = 4 * (terms + 16) * u * size + (2.0**-10 * size + 1e-6 if dtype == np.float16 else 0)
     rough = 0 if strict or dtype == np.float64 else 3e-5
     free = np.abs(value) > 6e4 if dtype == np.float16 else False
-    # Tails of activations are products of denormal numbers.
-    least = 1e-320 if dtype == np.float64 else 1e-42
+    # Tails of activations are products of denormal numbers, some taken as zeros.
+    least = 1e-300 if dtype == np.float64 else 1e-36
     return Wanted(value, dtype, bound + rough * float(size.max(initial=0)) + least, free)
 
 
-def _of_convolution(name: str, part: str, a: dict[str, Any]) -> list[Wanted]:
+def _of_separable(name: str, a: dict[str, Any]) -> list[Wanted]:
+    """Return the gradients of two convolutions, one after the other: that of the first one's result goes between."""
+    x, pw, dtype = a["input"], a["pointwise_weight"], a["grad_output"].dtype
+    wanted = ("input", "stride", "padding", "dilation", "padding_mode", "layout", "precision")
+    first = {key: a[key] for key in wanted if key in a} | {"weight": a["depthwise_weight"]}
+    first["groups"] = x.shape[-1 if a.get("layout") == "channels_last" else -3]
+    first |= {"bias": a["depthwise_bias"]} if "depthwise_bias" in a else {}
+    first |= {"activation": a["depthwise_activation"]} if "depthwise_activation" in a else {}
+    keep = {key: value for key, value in first.items() if key != "precision"}
+    names = ("bias", "residual", "activation", "layout", "precision", "grad_output")
+    second: dict[str, Any] = {key: a[key] for key in names if key in a}
+    second |= {"input": reference(**keep, out_dtype="float64"), "weight": pw.reshape(*pw.shape[:2], 1, 1)}
+    dmiddle, dpw, dbias, *rest = _of_convolution("conv2d", "vjp", second)
+    # The result of the first one is rounded, relative to the magnitudes of its terms.
+    keep = {key: np.abs(value) if isinstance(value, np.ndarray) else value for key, value in keep.items()}
+    largest = float(reference(**keep | {"activation": None}, out_dtype="float64").max(initial=0))
+    lost = largest * float(np.abs(second["grad_output"]).max(initial=0)) * second["input"].size / pw.shape[1]
+    middle = np.asarray(dmiddle.value)
+    size = np.asarray(dmiddle.bound) / np.finfo(dtype).eps
+    dx, ddw, ddb = _of_convolution("conv2d", "vjp", first | {"grad_output": middle.astype(dtype)}, middle, size)
+    bound = np.asarray(dpw.bound).reshape(pw.shape) + lost * float(np.finfo(dtype).eps)
+    shaped = Wanted(np.asarray(dpw.value).reshape(pw.shape), dtype, bound, dpw.free)
+    return [dx, ddw, shaped, dbias, ddb, *rest]
+
+
+def _of_factors(a: dict[str, Any], dw: np.ndarray, size: np.ndarray, dtype: np.dtype, terms: int) -> list[Wanted]:
+    """Return the gradients of a column and a row from that of their product."""
+    found = []
+    for name, other in (("column", "row"), ("row", "column")):
+        both = []
+        for gradient, factor in ((dw, a[other].astype(np.float64)), (size, np.abs(a[other].astype(np.float64)))):
+            one = np.broadcast_to(factor, (len(dw), factor.shape[-1]))
+            product = np.einsum("cohw,cw->ch" if name == "column" else "cohw,ch->cw", gradient, one)
+            both.append(product.sum(0) if a[name].ndim == 1 else product)
+        found.append(_close(both[0], both[1], dtype, terms * 8))
+    return found
+
+
+def _of_convolution(
+    name: str, part: str, a: dict[str, Any], exact: np.ndarray | None = None, magnitude: np.ndarray | None = None
+) -> list[Wanted]:
+    """Return the gradients of a convolution; `exact` is the gradient in double precision, `magnitude` its terms'."""
     dy, axes = a["grad_output"], int(name[-2])
     x_shape = a["input_size"] if part == "input" else a["input"].shape
     given = convolutions.as_conv(name, a | {"input": a.get("input", np.zeros(x_shape))}) if part == "vjp" else a
     w_shape = a["weight_size"] if part == "weight" else given["weight"].shape
     g = _geometry(axes, x_shape, w_shape, given)
     strict, dtype = a.get("precision") == "strict", dy.dtype
-    wide, tails = dy.astype(np.float64), np.ones(())
+    wide, tails = dy.astype(np.float64) if exact is None else exact, np.ones(())
     if a.get("activation"):
         keep = {k: v for k, v in given.items() if k in (*_GEOMETRY, "input", "weight", "bias", "residual")}
         before = reference(**keep, out_dtype="float64")
-        wide = pullback(canonical(a["activation"]), wide, before)
+        wide = pullback(str(canonical(a["activation"])), wide, before)
         # In tails, where they are squared, arguments are rounded.
         tails = 1 + before**2 / 4
-    sizes, products, outputs = np.abs(wide) * tails, math.prod(w_shape[2:]) * g.OCG, g.N * g.OD * g.OH * g.OW
+    sizes = np.abs(wide if magnitude is None else magnitude) * tails
+    products, outputs = math.prod(w_shape[2:]) * g.OCG, g.N * g.OD * g.OH * g.OW
     results = []
     if part in ("input", "vjp"):
         w = given["weight"].astype(np.float64)
-        value, size = (input_gradient(*both, g).reshape(x_shape) for both in ((w, wide), (np.abs(w), sizes)))
+        value, size = input_gradient(w, wide, g), input_gradient(np.abs(w), sizes, g)
+        value, size = value.reshape(x_shape), size.reshape(x_shape)
         results.append(_close(value, size, dtype, products * 4, strict))
     if part in ("weight", "vjp"):
         x = given["input"].astype(np.float64)
         shape = a["weight"].shape if "weight" in a else w_shape
-        value, size = (weight_gradient(*both, g).reshape(shape) for both in ((x, wide), (np.abs(x), sizes)))
-        results.append(_close(value, size, dtype, outputs, strict))
+        value, size = weight_gradient(x, wide, g), weight_gradient(np.abs(x), sizes, g)
+    if "column" in a:
+        results += _of_factors(a, value, size, dtype, outputs)
+    elif part in ("weight", "vjp"):
+        results.append(_close(value.reshape(shape), size.reshape(shape), dtype, outputs, strict))
     if part == "vjp":
-        results.append(_of_bias(a, wide, dtype))
+        results.append(_of_bias(given, wide, sizes, dtype))
         results += [_close(wide, sizes, dtype, 1)] if "residual" in a else []
     return results
 
 
-def _of_bias(a: dict[str, Any], dy: np.ndarray, dtype: np.dtype) -> Wanted:
+def _of_bias(a: dict[str, Any], dy: np.ndarray, sizes: np.ndarray, dtype: np.dtype) -> Wanted:
     if "bias" not in a:
         return Wanted(None)
     C, batch = len(a["bias"]), a["input"].ndim == max(a["weight"].ndim, 4 if a["weight"].ndim == 2 else 0)
-    channels_last = dy if a.get("layout") == "channels_last" else np.moveaxis(dy, int(batch), -1)
-    rows = channels_last.reshape(-1, C)
-    return _close(rows.sum(0), np.abs(rows).sum(0), dtype, len(rows))
+    last = a.get("layout") == "channels_last"
+    value, size = ((v if last else np.moveaxis(v, int(batch), -1)).reshape(-1, C).sum(0) for v in (dy, np.abs(sizes)))
+    return _close(value, size, dtype, dy.size // max(C, 1))
 
 
 def _of_transposed(name: str, a: dict[str, Any]) -> list[Wanted]:
     """Return the gradients of a transposed convolution: a convolution leads back, and has this weight."""
     x, w, dy, axes = a["input"], a["weight"], a["grad_output"].astype(np.float64), int(name[-2])
-    t = transposed.geometry(name, a)
+    t, sizes = transposed.geometry(name, a), np.abs(dy)
     if a.get("activation"):
-        before = transposed.expect(name, {k: v for k, v in a.items() if k not in ("activation", "grad_output")})[0].value
-        dy = pullback(canonical(a["activation"]), dy, before)
-    full, given = _whole(t, dy.reshape(t.output_shape)), {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:]}
+        plain = {key: value for key, value in a.items() if key not in ("activation", "grad_output")}
+        before = np.asarray(transposed.expect(name, plain)[0].value)
+        dy = pullback(str(canonical(a["activation"])), dy, before)
+        sizes = np.abs(dy) * (1 + before**2 / 4)
+    full, sizes = _whole(t, dy.reshape(t.output_shape)), _whole(t, sizes.reshape(t.output_shape))
+    given: dict[str, Any] = {"stride": t.stride[-axes:], "dilation": t.dilation[-axes:]}
     given |= {"groups": t.G, "layout": t.layout}
     g = conv_geometry("grad", axes, full.shape, w.shape, **given)
-    dtype, wx, ww = x.dtype, x.astype(np.float64), w.astype(np.float64)
-    value, size = (reference(*both, **given, out_dtype="float64").reshape(x.shape) for both in ((full, ww), (abs(full), abs(ww))))
-    dx = _close(value, size, dtype, w[0].size * 4, a.get("precision") == "strict")
-    xb = wx.reshape(t.input_shape)
-    value, size = (weight_gradient(*both, g).reshape(w.shape) for both in ((full, xb), (abs(full), abs(xb))))
-    dw = _close(value, size, dtype, x.size // max(t.IC, 1), a.get("precision") == "strict")
-    return [dx, dw, _of_bias(a, dy, dtype)]
+    strict, dtype = a.get("precision") == "strict", x.dtype
+    xw, ww = x.astype(np.float64).reshape(t.input_shape), w.astype(np.float64)
+    value, size = reference(full, ww, **given), reference(sizes, abs(ww), **given)
+    dx = _close(value.reshape(x.shape), size.reshape(x.shape), dtype, w[0].size * 4, strict)
+    value, size = weight_gradient(full, xw, g), weight_gradient(sizes, abs(xw), g)
+    dw = _close(value.reshape(w.shape), size.reshape(w.shape), dtype, x.size // max(t.IC, 1), strict)
+    return [dx, dw, _of_bias(a, dy, dy, dtype)]
 
 
 def _whole(t: TransposeGeometry, dy: np.ndarray) -> np.ndarray:
@@ -210,7 +266,8 @@ def _whole(t: TransposeGeometry, dy: np.ndarray) -> np.ndarray:
         kept = np.arange(max(0, -p), min(o, n - p))
         part = np.take(dy, kept, axis)
         pads = [(0, 0)] * dy.ndim
-        pads[axis] = (max(p, 0), n - max(p, 0) - len(kept))
+        before = min(max(p, 0), n)
+        pads[axis] = (before, n - before - len(kept))
         dy = np.pad(part, pads)
     return dy
 
@@ -262,6 +319,13 @@ def _of_moving(name: str, a: dict[str, Any]) -> Wanted:
         return Wanted(value if x.ndim == 3 else value[0], x.dtype)
     axes = len(a["kernel_size"]) if name == "unfold" else int(name[-2]) if moving.has_axes(name) else x.ndim - 2
     batched, sizes = x.ndim == axes + 2, moving.batched_first(x, axes, layout).shape[2:]
+    if name.startswith("max_unpool"):
+        # What is taken from each element's place.
+        at = moving.batched_first(a["indices"], axes, layout)
+        planes = moving.batched_first(dy, axes, layout)
+        flat = [v.reshape(*at.shape[:2], math.prod(v.shape[2:])) for v in (planes, at)]
+        taken = np.take_along_axis(flat[0], flat[1].astype(np.int64), 2)
+        return Wanted(moving.placed(taken.reshape(at.shape), batched, layout), x.dtype)
     if name == "unfold":
         columns = dy if batched else dy[None]
         found = [folding.fold(v, sizes, *moving.blocks_of(a)) for v in (columns, abs(columns))]
@@ -274,9 +338,11 @@ def _of_moving(name: str, a: dict[str, Any]) -> Wanted:
         else:
             factors = pools.each(a["scale_factor"], axes)
             maps, terms = _maps(name, a, sizes, factors), math.prod(factors)
-        found = [resizing.resize(v, m) for v, m in ((first, maps), (abs(first), [abs(m) for m in maps]))] if maps else [
-            _nails(first, a, factors)
-        ] * 2
+        found = (
+            [resizing.resize(v, m) for v, m in ((first, maps), (abs(first), [abs(m) for m in maps]))]
+            if maps
+            else [_nails(first, a, factors)] * 2
+        )
         found[1] = abs(found[1])
     value, size = (moving.placed(v, batched, layout) for v in found)
     # Coordinates are rounded to the precision of the sums, hence weights by a multiple of the size of an axis.

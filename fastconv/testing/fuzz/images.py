@@ -19,7 +19,15 @@ _CVALS = (1.5, -3.0, 300.0, 7)
 _SIZES = {0: 1, 1: 70, 2: 24, 3: 9, 4: 5}
 # Along one axis, that is, with at least one.
 _LINES = ("correlate1d", "convolve1d", "gaussian_filter1d", "uniform_filter1d", "maximum_filter1d", "minimum_filter1d")
-_OPS = (*_LINES, "correlate", "convolve", "gaussian_filter", "uniform_filter", "maximum_filter", "minimum_filter")
+_OPS: tuple[str, ...] = (
+    *_LINES,
+    "correlate",
+    "convolve",
+    "gaussian_filter",
+    "uniform_filter",
+    "maximum_filter",
+    "minimum_filter",
+)
 _OPS += ("sobel", "prewitt", "laplace")
 # Sums of the weights' magnitudes in four dimensions.
 _GAINS = {"sobel": 128, "prewitt": 54, "laplace": 16}
@@ -58,7 +66,9 @@ def _options(d: Draw, name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         if name.startswith("gaussian"):
             return found | {"sigma": round(float(d.rng.uniform(0.3, 2)), 2), "order": d.integer(0, 3)}
         found |= _origin(d, [k], one=True)
-        return found | ({"weights": d.array("float64", (k,), _taps(d))} if "correlate" in name or "conv" in name else {"size": k})
+        return found | (
+            {"weights": d.array("float64", (k,), _taps(d))} if "correlate" in name or "conv" in name else {"size": k}
+        )
     if name in ("sobel", "prewitt"):
         return {"axis": d.integer(-count, count - 1)}
     axes, found = count, {}

@@ -119,8 +119,9 @@ def content(array: Array, rng: np.random.Generator, case: Case) -> np.ndarray:
         return np.zeros(shape, dtype)
     if dtype.kind == "c":
         part = Array("float32" if dtype.itemsize == 8 else "float64", shape, "plain", array.data)
-        real = content(part, rng, case)
-        return np.asarray(real + 1j * content(part, rng, case)).astype(dtype)
+        both = np.empty(shape, dtype)
+        both.real, both.imag = content(part, rng, case), content(part, rng, case)
+        return both
     name, _, number = array.data.partition(":")
     if name in ("below", "order"):
         return _places(rng, shape, int(number), name == "order").astype(dtype)

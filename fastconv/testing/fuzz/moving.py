@@ -67,14 +67,18 @@ def _max_unpool(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) -> 
     return found, in_layout((*shape[:2], *sizes), layout, batched)
 
 
-def _nearest_unpool(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) -> tuple[dict[str, Any], tuple[int, ...]]:
+def _nearest_unpool(
+    d: Draw, dtype: str, shape: Any, layout: str, batched: bool
+) -> tuple[dict[str, Any], tuple[int, ...]]:
     factors = d.each(len(shape) - 2, (1, 2, 2, 3, 4, 19))
     sizes = tuple(n * f for n, f in zip(shape[2:], factors, strict=True))
     x = d.array(dtype, in_layout(shape, layout, batched), d.data(dtype))
     return {"input": x, "scale_factor": d.form(factors)}, in_layout((*shape[:2], *sizes), layout, batched)
 
 
-def _bed_of_nails(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) -> tuple[dict[str, Any], tuple[int, ...]]:
+def _bed_of_nails(
+    d: Draw, dtype: str, shape: Any, layout: str, batched: bool
+) -> tuple[dict[str, Any], tuple[int, ...]]:
     factors = d.each(len(shape) - 2, (1, 2, 2, 3))
     sizes = tuple(n * f for n, f in zip(shape[2:], factors, strict=True))
     x = d.array(dtype, in_layout(shape, layout, batched), d.data(dtype))
@@ -166,7 +170,8 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
         sums = columns.astype(np.float64) if x.dtype.kind in "fV" else columns
         value = folding.fold(sums, a["output_size"], *blocks_of(a))
         size = folding.fold(np.abs(columns).astype(np.float64), a["output_size"], *blocks_of(a))
-        return [_summed(x.dtype, *(placed(v, x.ndim == 3, layout) for v in (value, size)), terms=_taps(a))]
+        value, size = (placed(v, x.ndim == 3, layout) for v in (value, size))
+        return [_summed(x.dtype, value, size, _taps(a))]
     axes = len(a["kernel_size"]) if op == "unfold" else int(op[-2]) if has_axes(op) else x.ndim - 2
     batched, first = x.ndim == axes + 2, batched_first(x, axes, layout)
     if op == "unfold":
@@ -258,7 +263,7 @@ def _resized(a: dict[str, Any], x: np.ndarray, layout: str) -> Wanted:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         exact = np.trunc(np.round(value, 9)) if mode == "area" else np.clip(np.rint(value), limits.min, limits.max)
-        near = np.abs(value - np.floor(value) - 0.5) < 1e-9 * max(largest, 1) if mode != "area" else False
+        near = (np.abs(value - np.floor(value) - 0.5) < 1e-9 * max(largest, 1)) & (mode != "area")
         return Wanted(placed(exact.astype(dtype), True, layout), bound=placed(np.where(near, 1.0, 0.0), True, layout))
     # Weights and their sums, rounded: a few units of the largest element.
     u = 2.0**-53 if dtype in (np.float64, np.complex128) else 2.0**-24

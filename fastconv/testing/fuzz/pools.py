@@ -264,7 +264,9 @@ def _norms(a: dict[str, Any], planes: np.ndarray, taps: list[Any], counts: list[
         # What cancels, or lies near the root's pole, has few digits.
         lost = ~(np.abs(mean) > 1e-3 * size) & (size > 0)
         bound = np.abs(value) * (2e-4 if dtype != np.float64 else 1e-10) * (1 + abs(1 / p))
-    bound = np.nan_to_num(bound, posinf=0) + (6e-3 * np.abs(np.nan_to_num(value, posinf=0)) if dtype.itemsize == 2 else 0)
+    bound = np.nan_to_num(bound, posinf=0) + (
+        6e-3 * np.abs(np.nan_to_num(value, posinf=0)) if dtype.itemsize == 2 else 0
+    )
     huge = np.isfinite(value) & (np.abs(value) > 6e4) if dtype == np.float16 else False
     return Wanted(placed(value), dtype, placed(bound), placed(lost | huge))
 

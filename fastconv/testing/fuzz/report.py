@@ -17,6 +17,9 @@ class Found:
     case: str
     drawn: str
 
+    def __str__(self) -> str:
+        return f"FAILED {self.text}\n  drawn as: {self.drawn}\n  {self.reproducer}"
+
     @property
     def reproducer(self) -> str:
         """The command that shows the failure again."""
@@ -64,7 +67,9 @@ class Report:
         """Return the report in plain types."""
         counters = {name: dict(value.most_common()) for name, value in vars(self).items() if isinstance(value, Counter)}
         failures = [vars(found) | {"reproducer": found.reproducer} for found in self.failures]
-        return {"seed": self.seed, "problems": self.problems, "seconds": self.seconds} | counters | {"failures": failures}
+        return (
+            {"seed": self.seed, "problems": self.problems, "seconds": self.seconds} | counters | {"failures": failures}
+        )
 
     def __str__(self) -> str:
         rate = self.problems / max(self.seconds, 1e-9)
@@ -72,6 +77,5 @@ class Report:
         for name in ("outcomes", "ops", "dtypes", "algorithms", "modes", "memories"):
             counter = getattr(self, name)
             lines.append(f"  {name}: {', '.join(f'{key} {n}' for key, n in counter.most_common())}")
-        for found in self.failures:
-            lines += [f"FAILED {found.text}", f"  drawn as: {found.drawn}", f"  {found.reproducer}"]
+        lines += map(str, self.failures)
         return "\n".join([*lines, f"{len(self.failures)} failures"])

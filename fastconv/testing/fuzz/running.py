@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from importlib import import_module
 from typing import Any
 
+import fastconv as fc
 from fastconv.errors import OptionError
 from fastconv.testing.fuzz.case import DROP, Case, parse
-from fastconv.testing.fuzz.check import OPS, Failure, check
+from fastconv.testing.fuzz.check import OPS, MismatchError, check
 from fastconv.testing.fuzz.draw import Draw, known_dtypes
 from fastconv.testing.fuzz.flaws import spoil
 from fastconv.testing.fuzz.report import Found, Report
@@ -63,7 +65,7 @@ def trial(case: Case) -> tuple[str, str, str]:
     """Return the outcome of a case, the kind of its failure ("" if it holds), and a text about it."""
     try:
         return check(case), "", ""
-    except Failure as error:
+    except MismatchError as error:
         return "failed", error.kind, str(error)
     except Exception as error:
         kind = f"the fuzzer raised {type(error).__name__}"
@@ -71,7 +73,7 @@ def trial(case: Case) -> tuple[str, str, str]:
 
 
 @contextlib.contextmanager
-def unlearning() -> Iterator[None]:
+def unlearning() -> Generator[None, None, None]:
     """Keep what "measure" measures from deciding later choices, and from the disk."""
     from fastconv.dispatch import wisdom
 
@@ -82,7 +84,9 @@ def unlearning() -> Iterator[None]:
         wisdom.LIMIT = before
 
 
-def events(seed: int, first: int, ops: Sequence[str], device: str, end: float, most: int | None) -> Iterator[Any]:
+def events(
+    seed: int, first: int, ops: Sequence[str], device: str, end: float, most: int | None
+) -> Generator[Any, None, None]:
     """Yield for each case its number before it is run, and (case, outcome, found) after it."""
     alike: Counter[tuple[str, str]] = Counter()
     index = first
@@ -139,6 +143,11 @@ def run(
     Report
         Counts, and the failures with what reproduces them.
 
+    Raises
+    ------
+    OptionError
+        Unknown operations, or a device that is not there.
+
     Examples
     --------
     >>> from fastconv.testing import fuzz
@@ -146,40 +155,55 @@ def run(
     >>> report.problems, report.failures
     (5, [])
     """
+    if device != "cpu" and not fc.devices().get(device):
+        raise OptionError(f"run: device = {device!r}, expected one that fastconv.devices() lists, or 'cpu'")
     names, report, start = chosen(ops), Report(seed=seed), time.monotonic()
     end = start + seconds
-    with _bar(progress, problems, seconds) as advance:
-        source = _isolated(seed, names, device, end, problems, hang) if isolated else events(
-            seed, 0, names, device, end, problems
-        )
+    if isolated:
+        source = _isolated(seed, names, device, end, problems, hang)
+    else:
+        source = events(seed, 0, names, device, end, problems)
+    # Ctrl-C ends a run early: what was found until then is the report.
+    with contextlib.suppress(KeyboardInterrupt), _bar(progress, problems) as advance:
         for event in source:
             if isinstance(event, int):
                 continue
             case, outcome, found = event
             report.count(case, outcome)
-            report.failures += [found] if found else []
-            advance(report)
+            if found:
+                report.failures.append(found)
+                advance(report, str(found))
+            advance(report, "")
             if len(report.failures) >= MOST_FAILURES:
                 break
+    source.close()
     report.seconds = time.monotonic() - start
     return report
 
 
 @contextlib.contextmanager
-def _bar(progress: bool, problems: int | None, seconds: float) -> Iterator[Any]:
-    """Yield what to call after each problem."""
-    tqdm = None
+def _bar(progress: bool, problems: int | None) -> Generator[Callable[[Report, str], None], None, None]:
+    """Yield what to call after each problem, or with the text of a failure as soon as there is one."""
+    bars: Any = None
     if progress and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-    if tqdm is None:
-        yield lambda report: None
-        return
-    with tqdm(total=problems, unit=" problems", mininterval=0.5) as bar:
+            bars = import_module("tqdm")
 
-        def advance(report: Report) -> None:
-            bar.update()
-            bar.set_postfix(failures=len(report.failures), refresh=False)
+    def say(report: Report, text: str) -> None:
+        if progress and text:
+            print(text, file=sys.stderr, flush=True)
+
+    if bars is None:
+        yield say
+        return
+    with bars.tqdm(total=problems, unit=" problems", mininterval=0.5) as bar:
+
+        def advance(report: Report, text: str) -> None:
+            if text:
+                bar.write(text, file=sys.stderr)
+            else:
+                bar.set_postfix(failures=len(report.failures), refresh=False)
+                bar.update()
 
         yield advance
 
@@ -201,7 +225,7 @@ def work(seed: int, first: int, ops: Sequence[str], device: str, seconds: float,
 
 def _isolated(
     seed: int, ops: Sequence[str], device: str, end: float, most: int | None, hang: float
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield the events of processes, one after the other, and of problems that end or stop one."""
     first = 0
     while time.monotonic() < end and (most is None or first < most):

@@ -13,7 +13,8 @@ _OPTIONAL = (
     *("out", "output", "residual", "bias", "depthwise_bias", "activation", "depthwise_activation", "pool", "out_dtype"),
     *("precision", "algorithm", "padding_mode", "padding", "output_padding", "dilation", "stride", "groups", "layout"),
     *("ceil_mode", "return_indices", "count_include_pad", "divisor_override", "keepdims", "duplicates", "position"),
-    *("align_corners", "antialias", "mode", "boundary", "fillvalue", "cval", "origin", "axes", "axis", "order", "method"),
+    *("align_corners", "antialias", "mode", "boundary", "fillvalue", "cval", "origin", "axes", "axis", "order"),
+    "method",
 )
 
 

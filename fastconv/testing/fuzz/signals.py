@@ -89,8 +89,11 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted] | Exception:
     single = any(v.dtype.itemsize // (1 + (v.dtype.kind == "c")) <= 4 and v.dtype.kind in "fc" for v in arrays)
     transforms = not name.endswith("2d") and a.get("method") != "direct"
     eps = np.finfo(np.float32 if single and transforms else result.dtype).eps
-    scale = math.prod(float(np.abs(v.astype(complex)).max(initial=0)) for v in arrays) + abs(a.get("fillvalue", 0))
+    outside = abs(a.get("fillvalue", 0))
+    scale = math.prod(max(float(np.abs(v.astype(complex)).max(initial=0)), outside) for v in arrays)
     terms = min(v.size for v in arrays) if len(arrays) == 2 else 100 * arrays[1].size * arrays[2].size
+    # What lies outside takes part.
+    terms = max(v.size for v in arrays) if name.endswith("2d") and len(arrays) == 2 else terms
     return [Wanted(result, bound=float(8 * eps * max(scale, 1e-30) * terms))]
 
 

@@ -11,8 +11,9 @@ import fastconv as fc
 from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import FastconvError
 from fastconv.geometry.conv_transpose import TransposeGeometry, conv_transpose_geometry
+from fastconv.testing.fuzz.bounds import is_whole, within_error
 from fastconv.testing.fuzz.case import Case
-from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES, EXACT, PLAIN, is_whole, within_error
+from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES, EXACT, PLAIN
 from fastconv.testing.fuzz.draw import LAYOUTS, Draw, in_layout, layout_option
 from fastconv.testing.fuzz.pools import names
 from fastconv.testing.fuzz.wanted import Family, Wanted
