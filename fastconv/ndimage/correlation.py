@@ -27,6 +27,7 @@ from fastconv.ndimage.arguments import (
 )
 from fastconv.ndimage.errors import FilterError, FilterShapeError
 from fastconv.ndimage.sums import correlated
+from fastconv.system import empty
 
 _ORIGIN = "Invalid origin; origin must satisfy -(weights.shape[k] // 2) <= origin[k] <= (weights.shape[k]-1) // 2"
 
@@ -120,7 +121,7 @@ def _filtered(
     if on_device.is_there(input):
         kernel_of = partial(kernel_over_all_axes, origin=origin, axes=axes, flips=name == "convolve")
         return on_device.correlation(name, (input, weights), output, mode, cval, kernel_of)
-    x, w = as_array(input), as_array(weights)
+    x, w = as_array(name, input), as_array(name, weights, "weights")
     call = (name, input, weights, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(*call, axes=axes))
@@ -182,7 +183,7 @@ def in_parts(
     if x.dtype.kind != "c" and w.dtype.kind != "c":
         return target.filled(real_sums(x, w, target.native, cval))
     check_complex(target.dtype, True)
-    out = np.empty(x.shape, target.native)
+    out = empty(x.shape, target.native)
     part = out.real.dtype
     if x.dtype.kind != "c":
         if np.iscomplexobj(cval):

@@ -84,7 +84,7 @@ def gaussian_filter(
     passes_of = partial(gaussian_passes, axes=axes, settings=(order, sigma, mode, radius), truncate=truncate)
     if on_device.is_there(input):
         return on_device.passed("gaussian_filter", input, output, cval, passes_of)
-    x = as_array(input)
+    x = as_array("gaussian_filter", input)
     call = (input, sigma, order, output, mode, cval, truncate)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("gaussian_filter", *call, radius=radius, axes=axes))
@@ -160,7 +160,7 @@ def uniform_filter(
     means_of = partial(mean_passes, axes=axes, size=size, origin=origin, mode=mode)
     if on_device.is_there(input):
         return on_device.passed("uniform_filter", input, output, cval, means_of)
-    x = as_array(input)
+    x = as_array("uniform_filter", input)
     call = (input, size, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("uniform_filter", *call, axes=axes))

@@ -22,6 +22,7 @@ import numpy as np
 import scipy.fft
 
 from fastconv.signal.modes import Pads
+from fastconv.system import empty
 from fastconv.threads import get_num_threads
 
 # Seconds for each element and doubling of a real transform and back, and for a block beside that, as the planner
@@ -101,7 +102,7 @@ def correlate(
     spectrum = forward(flipped.astype(wide), tuple(blocks), workers=workers)
     last = [k - 1 for k in kernel.shape]
     shape = [n + sum(pad) - k for n, pad, k in zip(x.shape, pads, last, strict=True)]
-    out = np.empty(shape, dtype)
+    out = empty(shape, dtype)
     indices = _sources(x.shape, pads, padding_mode)
     outside = 0 if fill is None else fill
     for where in _tiles(shape, [b - k for b, k in zip(blocks, last, strict=True)]):

@@ -88,7 +88,7 @@ def _extreme(
 
     def reach(ndim: int) -> list[Reach]:
         along = axes_of(axes, ndim)
-        lengths, shaped = size_or_mask(None if mask is not None else size, mask)
+        lengths, shaped = size_or_mask(name, None if mask is not None else size, mask)
         if shaped is not None:
             shaped, origins = over_all_axes(ndim, along, shaped, "footprint", origin)
             found = zip(range(ndim), shaped.shape, origins, [mode] * ndim, strict=True)
