@@ -166,6 +166,8 @@ def spatially_separable_conv2d(
     Notes
     -----
     ``KH + KW`` multiplications an output instead of ``KH * KW``. `fastconv.separate` finds the factors of a kernel.
+    An infinite factor is multiplied with sums, not with the other factor: it reaches the outputs that it reaches in the
+    outer product, but some are NaN by one way and infinite by the other.
 
     References
     ----------

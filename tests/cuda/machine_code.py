@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cuda.checks import GROUPS
-from tests.cuda.runtimes import Emulated, installed, kernel_name, ptx_of
+from tests.cuda.runtimes import Emulated, installed, kernel_name, kernel_of, ptx_of
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools import sass
 
@@ -38,9 +38,7 @@ made of multiply-adds: a model (tests/cuda_tools/README.md), no measurement.
 
 def assemble(key: tuple[Any, tuple], capability: toolchain.Capability) -> tuple[toolchain.Assembled, str]:
     """Return the cubin of (builder, literals) and its PTX, and hold what holds for every kernel."""
-    from fastconv.kernels.cuda.runtime import built
-
-    ptx = ptx_of(built(key[0], *key[1]), capability)
+    ptx = ptx_of(kernel_of(*key), capability)
     code = toolchain.to_cubin(ptx, capability)
     spilled = code.stack + code.spill_stores + code.spill_loads
     assert not spilled, f"stack {code.stack} B, spills {code.spill_stores} B stored, {code.spill_loads} B loaded"
