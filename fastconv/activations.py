@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastconv import _namespaces
 from fastconv.api.on_device import activate_on_device
 from fastconv.dispatch import load
 from fastconv.epilogue import ACTIVATIONS, clamp_limits
@@ -151,3 +152,5 @@ gelu_tanh = _activation(
     "[-0.15880801,  0.        ,  1.95459769]",
 )
 hardswish = _activation("hardswish", "``x * min(max(x + 3, 0), 6) / 6``", "[-0.33333333,  0.        ,  1.66666667]")
+
+_namespaces.imported(__name__)

@@ -457,7 +457,7 @@ def test_folder_that_others_may_read_is_used(warm):
 
 @posix
 def test_folder_of_another_user_is_refused(warm):
-    assert warm.run("import os\nos.getuid = lambda: 12345\nprint(value(2, 1))") == [5, 1]
+    assert warm.run("import os\nos.geteuid = lambda: 12345\nprint(value(2, 1))") == [5, 1]
 
 
 @posix

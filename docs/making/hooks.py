@@ -34,8 +34,9 @@ def on_files(files: Any, config: Any) -> Any:
     config["fastconv_pictures"] = folder = tempfile.TemporaryDirectory()
     for path in pictures.draw(Path(folder.name)):
         files.append(File.generated(config, f"pictures/{path.name}", abs_src_path=str(path)))
-    plot = ROOT / "bench" / "results" / "headline.svg"
-    files.append(File.generated(config, f"pictures/{plot.name}", abs_src_path=str(plot)))
+    for name in tables.PICTURES:
+        plot = ROOT / "bench" / "results" / f"{name}.svg"
+        files.append(File.generated(config, f"pictures/{plot.name}", abs_src_path=str(plot)))
     for name, text in reference.pages().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files

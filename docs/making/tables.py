@@ -9,11 +9,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fastconv.benchmarks import filters, operations, report, trunks
+from fastconv.benchmarks import filters, operations, plot_sizes, report, savings, trunks
 from fastconv.benchmarks.machine import line
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
+PICTURES = {
+    "headline": "Time of each layer beside that of its multiply-adds at the peak",
+    "kernel-size": "Time against the size of a kernel, by each algorithm",
+    "savings": "Times fewer multiplications beside times faster, predicted and measured",
+}
 MARKS = ("<!-- performance: written by bench/readme.py -->", "<!-- end of performance -->")
 
 
@@ -101,7 +106,7 @@ def performance() -> str:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     start, end = (readme.index(mark) for mark in MARKS)
     parts = [readme[start + len(MARKS[0]) : end].strip()]
-    parts.append("![Time of each layer beside that of its multiply-adds at the peak](pictures/headline.svg)")
+    parts.append(_picture("headline"))
     for path in sorted(RESULTS.glob("*.json")):
         if path.stem != "headline":
             parts.extend(_suite(path))
@@ -110,7 +115,7 @@ def performance() -> str:
 
 
 def _suite(path: Path) -> Iterator[str]:
-    """Yield the section of one file of results; of one of a kind that has no table, nothing."""
+    """Yield the section of one file of results."""
     found = json.loads(path.read_text(encoding="utf-8"))
     if "operations" in found:
         rows, lines = operations.table(found)
@@ -118,14 +123,21 @@ def _suite(path: Path) -> Iterator[str]:
         rows, lines = filters.table(found)
     elif found.get("suite") == "trunks":
         rows, lines = trunks.table(found)
-    elif found["results"]:
-        rows, lines = report.ratios(found["results"]), report.summary(found["results"])
+    elif "savings" in found:
+        rows, lines = savings.table(found)
     else:
-        return
+        rows, lines = report.ratios(found["results"]), [*report.summary(found["results"]), *plot_sizes.lines(found)]
     yield f"## {path.stem}"
+    if path.stem in PICTURES:
+        yield _picture(path.stem)
     yield "\n".join(f"- {text}" for text in lines)
     yield f"Measured by `{found['command']}` on: {line(found['machine'])}."
     yield f'??? note "Each problem"\n\n{_indented(table(rows))}'
+
+
+def _picture(name: str) -> str:
+    """Return the picture that lies beside a file of results; the build of the site copies it."""
+    return f"![{PICTURES[name]}](pictures/{name}.svg)"
 
 
 def _indented(text: str) -> str:

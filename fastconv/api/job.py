@@ -119,6 +119,11 @@ class Job(NamedTuple):
             sums.append(empty(out.shape, self.element))
             convolve(np.ascontiguousarray(part, self.element), weight, None, None, sums[-1])
         out.real, out.imag = _combined(sums)
+        if len(sums) == 3 and not np.isfinite(out).all():
+            # Of three products more is not finite than of four: sums of parts overflow, and infinities cancel.
+            for part, weight, target in ((x.real, weights[1], sums[2]), (x.imag, weights[0], np.empty_like(sums[2]))):
+                convolve(np.ascontiguousarray(part, self.element), weight, None, None, target)
+            out.real, out.imag = _combined([*sums, target])
         self._add(out, bias, residual)
 
     def _add(self, out: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> None:

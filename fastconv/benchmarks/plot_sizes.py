@@ -78,9 +78,11 @@ def draw(found: dict[str, Any], plt: Any) -> Any:
         for before, after, size in crossings(found, threads):
             if size is not None:
                 panel.axvline(size, color="gray", linewidth=0.8, alpha=0.6)
-                where = {"transform": panel.get_xaxis_transform(), "rotation": 90, "va": "top", "fontsize": 7}
-                panel.text(size, 0.98, f" {after} beside {before}", **where)
+                where = {"transform": panel.get_xaxis_transform(), "rotation": 90, "va": "bottom", "fontsize": 7}
+                panel.text(size, 0.01, f" {after}\n overtakes {before}", **where)
         panel.set(xscale="log", yscale="log", xlabel="kernel size (taps along an axis)", ylabel="time (ms)")
+        # Room for the names of the crossings below the curves.
+        panel.set_ylim(bottom=panel.get_ylim()[0] / 4)
         ticks = [_size(record) for record in records]
         panel.set_xticks(ticks, [str(size) for size in ticks], minor=False)
         panel.set_xticks([], minor=True)

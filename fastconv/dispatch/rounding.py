@@ -27,6 +27,8 @@ MORE = 4
 DOUBLING = 7.0
 # bfloat16 has 8 bits: what rounding to it loses.
 HALF = 2.0**-8
+# Units of rounding of dtypes that are summed in float32.
+HALVES = {"float16": 2.0**-11, "bfloat16": HALF}
 # Rounded factors of a rounded outer product: both, and it.
 FACTORS = 3
 
@@ -69,6 +71,21 @@ def conv_bound(name: str, g: ConvGeometry, blocking: Any, factors: float | None 
         lost = 3 * HALF**2 if blocking.TERMS == 3 else 2 * HALF + HALF**2
         return (lost + (blocking.TERMS * K + MORE) * u) * (1 + 4 * HALF)
     return sum_bound(K, g.dtype)
+
+
+def result_bound(bound: float, dtype: str, strict: bool = False) -> float:
+    """Return the bound of a result from that of the real sums it is made of, relative to the same.
+
+    * half precision: summed in float32 and rounded once more;
+    * complex, of input and weight: three products, of which one is of sums, ``3.2 * bound + 11 * u``; `strict`: four,
+      ``1.5 * (bound + u)``.
+    """
+    if dtype in HALVES:
+        return bound + HALVES[dtype] * (1 + bound)
+    if np.dtype(dtype).kind == "c":
+        u = float(np.finfo(dtype).eps) / 2
+        return 1.5 * (bound + u) if strict else 3.2 * bound + 11 * u
+    return bound
 
 
 @cache

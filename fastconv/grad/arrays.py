@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from fastconv.system import cast, empty
 
 Shape: TypeAlias = tuple[int, ...]
 Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
+def named(function: F, name: str, doc: str, /, **words: Any) -> F:
     """Return a function of a family with its own name and docstring."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc.format(**words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ precision, device, residual"""
 _COST = "Each of input and weight takes as many FLOP as the convolution; the bias is summed beside the weight."
 
 
-def _conv_input(axes: int) -> Function:
+def _conv_input(axes: int) -> Callable[..., np.ndarray]:
     op = f"conv{axes}d"
     name = f"{op}_input"
 
@@ -161,7 +161,7 @@ def _conv_input(axes: int) -> Function:
     return named(conv_input, name, _INPUT, op=op, dy=(1, 1, *(1,) * (axes - 1), 3), **example, **_letters(axes))
 
 
-def _conv_weight(axes: int) -> Function:
+def _conv_weight(axes: int) -> Callable[..., np.ndarray]:
     op = f"conv{axes}d"
     name = f"{op}_weight"
 

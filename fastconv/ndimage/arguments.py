@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fastconv.errors import ArgumentTypeError, OptionError
+from fastconv.geometry.arrays import as_ndarray
 from fastconv.ndimage.errors import AxisError, FilterError, FilterShapeError
 from fastconv.system import empty
 
@@ -30,9 +31,9 @@ MODES: Final = {
 _CALLER = 4
 
 
-def as_array(value: Any) -> np.ndarray:
+def as_array(function: str, value: Any, name: str = "input") -> np.ndarray:
     """Return what the user gave as an array in the byte order of the machine."""
-    x = np.asarray(value)
+    x = as_ndarray(function, name, value)
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
@@ -83,6 +84,8 @@ def target_of(output: Any, x: np.ndarray, complex_output: bool = False) -> Targe
         if not issubclass(dtype.type, np.number):
             raise FilterError("output must have numeric dtype")
         return Target(dtype, None)
+    if isinstance(output, np.ma.MaskedArray):
+        raise OptionError("output is a MaskedArray, expected an ndarray without a mask")
     given = np.asarray(output)
     if given.shape != x.shape:
         raise FilterShapeError("output shape not correct")
