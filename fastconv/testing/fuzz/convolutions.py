@@ -249,8 +249,13 @@ def call(op: str, a: dict[str, Any]) -> Any:
         return getattr(fc, op)(**a)
     x = np.asarray(a["input"])
     given = {name: value for name, value in a.items() if name not in ("input", "out", "residual")}
-    dtype = np.result_type(*(np.asarray(a[name]) for name in ("input", "weight", "bias", "residual") if name in a))
-    plan = fc.plan_conv2d(x.shape, **given, dtype=dtype.newbyteorder("="))
+    arrays = [np.asarray(a[name]) for name in ("input", "weight", "bias", "residual") if name in a]
+    try:
+        dtype = np.result_type(*arrays).newbyteorder("=")
+    except TypeError:
+        # Of what is no number; the plan refuses it.
+        dtype = x.dtype
+    plan = fc.plan_conv2d(x.shape, **given, dtype=dtype)
     return plan(a["input"], **{name: a[name] for name in ("out", "residual") if name in a})
 
 
