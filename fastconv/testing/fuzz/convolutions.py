@@ -56,7 +56,7 @@ def draw(d: Draw, op: str) -> Case:
     case = d.case(op, given)
     inputs = case.arrays
     pool = given.get("pool")
-    if pool and 0 in _pooled(shape, pool, given.get("layout"))[1:]:
+    if pool and _pooled(shape, pool, given.get("layout")).count(0) > shape.count(0):
         pool, case = None, case.replaced(pool=DROP)
     if d.chance(0.2):
         residual = d.array(dtype, shape, given["input"].data)
