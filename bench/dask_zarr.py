@@ -187,7 +187,9 @@ def report(options, found):
     counts = {part: found[part].get("pixels", size) / 1e6 for part in PARTS if part in found}
     rates = {part: count / found[part]["seconds"] for part, count in counts.items()}
     K = options.kernel
-    print(f"{options.size} x {options.size} float32, {K}x{K} kernel, chunks of {options.chunk}, {options.threads} threads")
+    print(
+        f"{options.size} x {options.size} float32, {K}x{K} kernel, chunks of {options.chunk}, {options.threads} threads"
+    )
     for part, title in (("memory", "in memory"), ("store", "store alone"), ("filter", "store and filter")):
         cpu = 1e3 * found[part]["cpu"] / counts[part]
         print(f"{title:16} {rates[part]:8.1f} Mpixel/s, {cpu:5.1f} ms of the CPU for each million")

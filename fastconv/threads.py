@@ -201,8 +201,20 @@ def _give_back(scratch: _Scratch) -> None:
 class _Job:
     """One call: a shared counter of chunks, and who works on it."""
 
-    __slots__ = ("active", "call", "chunk", "closed", "count", "error", "idle")
-    __slots__ += ("left", "lock", "pool", "starts", "tasks")
+    __slots__ = (
+        "active",
+        "call",
+        "chunk",
+        "closed",
+        "count",
+        "error",
+        "idle",
+        "left",
+        "lock",
+        "pool",
+        "starts",
+        "tasks",
+    )
 
     def __init__(self, call: tuple[Kernel, Any, Any, int], tasks: int, chunk: int, count: int):
         self.call = call

@@ -19,7 +19,7 @@ import numpy as np
 
 import fastconv as fc
 from fastconv.api import convolve as calls
-from fastconv.dispatch import blocking_winograd, choose, plan, rounding
+from fastconv.dispatch import blocking_winograd, choose, plan
 from fastconv.geometry.conv import conv_geometry
 from fastconv.kernels.reference.conv import conv
 
@@ -184,10 +184,10 @@ def exact_sums(way: Way, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def bound_of(way: Way, x: np.ndarray, w: np.ndarray) -> float:
-    """Return the bound that `explain` shows, brought to the dtype of the result."""
+    """Return the bound that `explain` shows."""
     lines = fc.explain(fc.conv2d, x, w, algorithm=way.algorithm, **way.keywords).lines
     (bound,) = [line.error_bound for line in lines if line.algorithm == way.algorithm]
-    return rounding.result_bound(bound, x.dtype.name)
+    return bound
 
 
 def _rms(error: np.ndarray) -> float:

@@ -20,3 +20,11 @@ def _no_wisdom():
     before, wisdom.LIMIT = wisdom.LIMIT, 0
     yield
     wisdom.LIMIT = before
+
+
+@pytest.fixture(scope="session")
+def numba_extension():
+    """Do what the entry point of the package does, which a copy of the sources does not have."""
+    from fastconv.integrations.numba import init
+
+    init()

@@ -142,12 +142,15 @@ def _give_back(state, address):
 
 
 @_compiled
+def belongs(state, address):
+    """Return whether an address is among the blocks."""
+    return 0 <= address - _get(state, REGION) < ROOM
+
+
+@_compiled
 def holds(state, address, size):
-    """Return whether some bytes are part of one block."""
-    region = _get(state, REGION)
-    if address < region or address >= region + ROOM:
-        return False
-    page = (address - region) // PAGE
+    """Return whether some bytes among the blocks are part of one."""
+    page = (address - _get(state, REGION)) // PAGE
     start, length = _get(_get(state, TABLE), 2 * page), _get(_get(state, TABLE), 2 * page + 1)
     return start <= address and address + size <= start + length
 

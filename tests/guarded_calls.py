@@ -1,16 +1,14 @@
 """Calls that reach every kernel on small arrays: sizes around vectors and tiles, one element, every ragged end.
 
-A family draws calls; `KERNELS` names the kernels that each family runs, so one without a call is found by its name.
-`small` ones are small enough for the Python twins.
+A family draws calls; guarded_kernels.py names the kernels that each one runs. `small` calls are small enough for the
+Python twins.
 """
 
 from __future__ import annotations
 
-import ast
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -25,8 +23,7 @@ from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, out
 from fastconv.nn.initializers import Ones
 from fastconv.nn.layers.parameters import PLAIN, Parameter
 from tests import cases, pools, resizing, words
-
-FOLDER = Path(__file__).resolve().parents[1] / "fastconv" / "kernels" / "cpu"
+from tests.cases import integers
 
 
 class Call(NamedTuple):
@@ -35,11 +32,6 @@ class Call(NamedTuple):
     text: str
     run: Callable[..., Any]
     arrays: tuple[Any, ...]
-
-
-def integers(rng: Any, shape: Sequence[int], dtype: Any = "float32") -> np.ndarray:
-    """Return small integers of a dtype; complex ones have both parts."""
-    return resizing.integers(rng, tuple(shape), dtype)
 
 
 def length(rng: Any, most: int) -> int:
@@ -264,6 +256,10 @@ def _whole_vectors(rng: Any, count: int) -> Iterator[Call]:
         depth, point, more = integers(rng, (C, 1, 3, 3)), integers(rng, (5, C, 1, 1)), {"padding": 1, "layout": layout}
         yield Call(f"bands {C} {more}", _keyed(fc.separable_conv2d, more), (x, depth, point))
         yield Call(f"pooled bands {C} {more}", _pooled(2, more), (y, w))
+        one, kernels = integers(rng, (1, 2, 9, C)), integers(rng, (2, 1, 3, 5))
+        one = one if layout == "channels_first" else pools.to_last(one)
+        more = {"groups": 2, "algorithm": "fft", "layout": layout}
+        yield Call(f"rows transformed {C} {layout}", _keyed(fc.conv2d, more), (one, kernels))
     for n, factor, dtype in itertools.product((1, 2, 5), (2, 3, 17, 70), ("float32", "float64", "uint8", "int16")):
         x = integers(rng, (1, 1, n), dtype)
         yield Call(f"nearest {n} {factor} {dtype}", _keyed(fc.nearest_unpool1d, {"scale_factor": factor}), (x,))
@@ -287,6 +283,13 @@ def windows(rng: Any, count: int, small: bool) -> Iterator[Call]:
         k |= {"norm_type": float(rng.choice([1, 2, 3]))} if kind == "lp" else {}
         x = pools.to_last(a.x, a.x.ndim == pools.axes_of(a.name, a.x) + 2) if i % 2 else a.x
         yield Call(f"{a.name} {x.dtype}{x.shape} {k}", _pool(a.name, k), (x,))
+    for i in range(count):
+        # Gradients of windows side by side, and of those that overlap, have kernels of their own.
+        layout, planes = cases.LAYOUTS[i % 2], int(rng.choice([1, 2, 17, 33]))
+        x = pools.values(rng, (2, planes, int(rng.integers(2, 6)), length(rng, 20 if small else 70) + 1), "float32")
+        x = pools.to_last(x) if layout == "channels_last" else x
+        for k in ({"kernel_size": 2}, {"kernel_size": 2, "stride": 1}, {"kernel_size": 3, "stride": 2, "padding": 1}):
+            yield Call(f"max_pool2d {x.shape} {k} {layout}", _pool("max_pool2d", k | {"layout": layout}), (x,))
 
 
 def _pool(name: str, k: dict[str, Any]) -> Callable[..., Any]:
@@ -393,26 +396,3 @@ FAMILIES: dict[str, Callable[[Any, int, bool], Iterator[Call]]] = {
         *(convolutions, doubles),
     )
 }
-
-
-# What there is to run.
-
-
-def kernels() -> set[str]:
-    """Return "module:name" of every function of kernels/cpu that is compiled by itself."""
-    return set(_functions(lambda node: any(_is_njit(d) for d in node.decorator_list)))
-
-
-def twins() -> set[str]:
-    """Return "module:name" of every operation's Python twin."""
-    return set(_functions(lambda node: node.name.endswith("_twin")))
-
-
-def _is_njit(decorator: ast.expr) -> bool:
-    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "njit"
-
-
-def _functions(wanted: Callable[[ast.FunctionDef], bool]) -> Iterator[str]:
-    for path in sorted(FOLDER.glob("*.py")):
-        nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
-        yield from (f"{path.stem}:{node.name}" for node in nodes if wanted(node))

@@ -53,7 +53,7 @@ def drawn_calls(seed: int, warm: int) -> Iterator[calls.Call]:
 def soak(count: int, seed: int = 0, report: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Make so many calls and return by how much the process has grown since the first WARM ones, and what it did."""
     names: Counter[str] = Counter()
-    warm, every = min(WARM, count // 2), max(1, count // 50)
+    warm, every = min(WARM, count // 2), max(100, count // 50)
     if count > WARM:
         # What is left to compile takes memory for as long as the process lives, but each kernel once.
         fc.warmup(dtypes=list(dict.fromkeys(calls.DTYPES)), progress=False)
@@ -64,7 +64,7 @@ def soak(count: int, seed: int = 0, report: Callable[[dict[str, Any]], None] | N
         if i in (warm, count) or i % every == 0:
             gc.collect()
             points.append((i, resident() >> 10))
-            first = first or points[-1][1]
+            first = points[-1][1] if i == warm else first
             if report is not None:
                 report({"calls": i, "resident_kib": points[-1][1], "seconds": round(time.perf_counter() - start, 1)})
     seconds = time.perf_counter() - start
@@ -73,7 +73,7 @@ def soak(count: int, seed: int = 0, report: Callable[[dict[str, Any]], None] | N
     return {
         "calls": count,
         "warm": warm,
-        "problems": count // REPEATS,
+        "problems": warm + -(-(count - warm) // REPEATS),
         "seconds": round(seconds, 1),
         "calls_per_second": round(count / seconds),
         "growth_bytes": growth,

@@ -113,6 +113,14 @@ def test_errors_of_drawn_problems_stay_below_their_bounds():
                 within_bounds(way, list(accuracy.INPUTS)[i % 5], ("float32", "float64", "complex64")[i % 3], i)
 
 
+@pytest.mark.slow
+def test_errors_of_four_complex_products_stay_below_their_bounds():
+    for way in accuracy.WAYS[:4]:
+        strict = way._replace(keywords={**way.keywords, "precision": "strict"})
+        for kind in accuracy.INPUTS:
+            assert within_bounds(strict, kind, "complex64")
+
+
 def test_table_shows_the_errors_of_each_algorithm():
     with (
         mock.patch.object(accuracy, "WAYS", accuracy.WAYS[:1]),

@@ -14,7 +14,9 @@ import pytest
 import scipy.ndimage
 
 import fastconv as fc
+from fastconv.geometry.conv import conv_geometry
 from fastconv.kernels.reference import resize as resizing
+from fastconv.kernels.reference.gradients import weight_gradient
 from fastconv.testing import reference
 from tests import cases, pools
 from tests.resizing import matrix
@@ -105,6 +107,31 @@ def test_nan_and_infinities_at_each_position_in_every_mode(algorithm, layout, dt
         assert done or algorithm == "bf16x3", (mode, value)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize(("axes", "IC"), [(1, 2), (3, 2), (3, 16)])
+def test_nan_and_infinities_at_each_position_of_one_and_three_axes(axes, IC, layout):
+    rng = np.random.default_rng(11)
+    sizes = {1: (7,), 3: (3, 2, 4)}[axes]
+    x, w = cases.integers(rng, (IC, *sizes)), cases.integers(rng, (3, IC, *[3] * axes))
+    convolve, taken = getattr(fc, f"conv{axes}d"), set()
+    for value in VALUES:
+        images = at_each_position(x, value, 0)
+        images = pools.to_last(images) if layout == "channels_last" else images
+        want = reference(images, w, padding=1, layout=layout)
+        finite = np.isfinite(want)
+        for algorithm, precision in itertools.product(ALGORITHMS, ("default", "bf16")):
+            more = {"padding": 1, "layout": layout, "algorithm": algorithm, "precision": precision}
+            try:
+                got = convolve(images, w, **more)
+            except fc.UnsupportedError:
+                continue
+            taken.add(algorithm)
+            np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=str(more))
+            np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=1e-2, err_msg=str(more))
+    assert {"direct", "im2col", "winograd", "fft"} - taken <= ({"winograd"} if IC == 2 and axes == 3 else set())
+
+
 def test_auto_spreads_no_further():
     check_auto(AUTO[:1], "channels_first")
 
@@ -153,7 +180,77 @@ def test_complex_sums_that_are_not_finite_are_those_of_four_products(precision):
             np.testing.assert_allclose(one[~special], other[~special], rtol=1e-6, err_msg=str(value))
 
 
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_transposed_convolutions_with_a_special_value_at_each_position(layout):
+    rng = np.random.default_rng(8)
+    x, w = cases.integers(rng, (2, 3, 4)), cases.integers(rng, (2, 3, 3, 3))
+    for stride, value in itertools.product((1, 2, 3), VALUES):
+        images = at_each_position(x, value, 0)
+        sizes = [(n - 1) * stride + 3 for n in x.shape[1:]]
+        want = np.zeros((len(images), 3, *sizes))
+        with np.errstate(all="ignore"):
+            for i, j, a, b in itertools.product(*map(range, (3, 4, 3, 3))):
+                products = images[:, :, None, i, j] * w[None, :, :, a, b].astype("f8")
+                want[:, :, i * stride + a, j * stride + b] += products.sum(1)
+        images = pools.to_last(images) if layout == "channels_last" else images
+        got = fc.conv_transpose2d(images, w, stride=stride, layout=layout)
+        np.testing.assert_array_equal(pools.to_first(got) if layout == "channels_last" else got, want)
+
+
+def test_gradients_of_weights_with_a_special_value_at_each_position():
+    rng = np.random.default_rng(9)
+    x, dy = cases.integers(rng, (1, 2, 3, 4)), cases.integers(rng, (1, 3, 3, 4))
+    words = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "layout": "channels_first", "dtype": "float32"}
+    g = conv_geometry("test", 2, x.shape, (3, 2, 3, 3), **words, padding_mode="zeros")
+    for value in VALUES:
+        calls = [(image[None], dy) for image in at_each_position(x[0], value, 0)]
+        calls += [(x, image[None]) for image in at_each_position(dy[0], value, 0)]
+        for one, other in calls:
+            with np.errstate(all="ignore"):
+                want = weight_gradient(one, other, g)
+            np.testing.assert_array_equal(fc.grad.conv2d_weight(one, (3, 2, 3, 3), other, padding=1), want)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_factors_with_a_special_value_at_each_position(value):
+    rng = np.random.default_rng(10)
+    x, factors = cases.integers(rng, (1, 1, 4, 5)), [cases.integers(rng, (1, 3)) for _ in range(2)]
+    for which, at in itertools.product(range(2), range(3)):
+        column, row = (f.copy() for f in factors)
+        (column, row)[which][0, at] = value
+        with np.errstate(all="ignore"):
+            outer = reference(x, column[:, None, :, None] * row[:, None, None, :], padding=1)
+        got = fc.spatially_separable_conv2d(x, column, row, padding=1)
+        # As documented, NaN and infinities are not told apart.
+        finite = np.isfinite(outer)
+        np.testing.assert_array_equal(np.isfinite(got), finite)
+        np.testing.assert_array_equal(got[finite], outer[finite])
+
+
 # What is not a convolution.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals_are_kept(dtype):
+    rng, tiny = np.random.default_rng(12), np.finfo(dtype).smallest_subnormal
+    x = cases.integers(rng, (1, 2, 4, 6), dtype) * 16
+    for function in (
+        lambda x: fc.max_pool2d(x, 2),
+        lambda x: fc.avg_pool2d(x, 2),
+        lambda x: fc.adaptive_avg_pool2d(x, (2, 3)),
+        lambda x: fc.interpolate(x, (8, 12), mode="bilinear"),
+        lambda x: fc.nearest_unpool2d(x, 2),
+        lambda x: fc.fold(fc.unfold(x, 2), (4, 6), 2),
+        fc.activations.relu,
+        fc.activations.relu6,
+        lambda x: fc.ndimage.correlate(x, np.full((1, 1, 2, 2), 0.25)),
+        lambda x: fc.grad.avg_pool2d_vjp(x, np.zeros((1, 2, 8, 12), x.dtype), 2)[0],
+        lambda x: fc.conv_transpose2d(x, np.ones((2, 1, 2, 2), x.dtype), stride=2),
+    ):
+        # All are linear up to signs, but for the 6.
+        want = np.maximum(x, 0) * tiny if function is fc.activations.relu6 else function(x) * tiny
+        np.testing.assert_array_equal(function(x * tiny), want)
+        assert want.any()
 
 
 def check_filters(modes, values):
@@ -173,7 +270,7 @@ def check_filters(modes, values):
 
 @np.errstate(all="ignore")
 def expected_filter(name, image, arguments, mode):
-    """Return SciPy's result; of extrema NaN where there is one in the window, as the order of elements decides there."""
+    """Return SciPy's result; of extrema NaN where one is in the window: there the order of elements decides."""
     function = getattr(scipy.ndimage, name)
     if "imum" not in name or not np.isnan(image).any():
         return function(image, *arguments, mode=mode)

@@ -14,6 +14,7 @@ import pytest
 
 import fastconv as fc
 from fastconv import _disk, nn
+from fastconv.cli import info
 from fastconv.named_kernels import named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -321,3 +322,11 @@ def test_reading_leaves_no_descriptor_open(folder):
         with pytest.raises(PermissionError):
             _disk.read("kernels", "digest", "file")
     assert count() == before
+
+
+@posix
+def test_info_says_which_folder_is_refused(folder):
+    assert info.cache() == (str(folder), "on")
+    for refused in (folder / "kernels", folder):
+        refused.chmod(0o770)
+        assert info.cache() == (str(folder), f"off ({refused} is no folder that only you can write to)")

@@ -40,6 +40,8 @@ class Call(NamedTuple):
     w: np.ndarray | None
     # As `find` takes it.
     narrow: tuple[str, str] | None
+    # What the call returns.
+    result: np.dtype
 
 
 def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> Call:
@@ -77,7 +79,8 @@ def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[st
         # What a measurement would choose is not known before it; this is what it starts from.
         options = options._replace(algorithm="auto")
     bias = given.get("bias") is not None
-    return Call(name, x_shape, w_shape, dtype, options, bias, x, None if w is None else w.reshape(w_shape), narrow)
+    w = None if w is None else w.reshape(w_shape)
+    return Call(name, x_shape, w_shape, dtype, options, bias, x, w, narrow, result)
 
 
 def bound(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from fastconv.dispatch.cost import OpCount, bandwidth, peak, transpose_ops
 from fastconv.dispatch.measure import alone_and_together, median_seconds
 from fastconv.dispatch.measure import call_of as run_of
 from fastconv.dispatch.plan import Prepared, prepare
-from fastconv.dispatch.rounding import conv_bound
+from fastconv.dispatch.rounding import conv_bound, result_bound
 from fastconv.errors import OptionError, UnsupportedError
 from fastconv.geometry.conv import check_keyword, input_shape, weight_shape
 from fastconv.threads import get_num_threads, threads
@@ -68,7 +68,8 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     -----
     Error bounds are relative to ``sum(|x| * |weight|)``, with u half the machine epsilon: of direct sums of K products
     ``(K + 4) * u``; of Winograd, whose transforms amplify errors, and of FFT, where they grow with the logarithm of the
-    block, relative to the most that this sum can be, and far above what random data give.
+    block, relative to the most that this sum can be, and far above what random data give. Half precision is rounded
+    once more, and complex arrays are summed of several products, which the bounds contain.
 
     Examples
     --------
@@ -82,9 +83,19 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     call = _call("explain", function, args, keywords)
     if isinstance(call.options, TransposeOptions):
         found = find_transpose(call.name, call.x_shape, call.w_shape, call.dtype, call.options)
-        return explain_transpose(found, measure, call.x, call.w)
+        return of_result(explain_transpose(found, measure, call.x, call.w), call.result, call.options.precision)
     prepared = find(call.name, call.x_shape, call.w_shape, call.dtype, call.options, narrow=call.narrow)
-    return explain_prepared(prepared, measure, call.x, call.w)
+    return of_result(explain_prepared(prepared, measure, call.x, call.w), call.result, call.options.precision)
+
+
+def of_result(found: Explanation, dtype: np.dtype, precision: str) -> Explanation:
+    """Return an explanation of real sums with the error bounds of the result that is made of them."""
+    strict = precision == "strict"
+    found.lines = tuple(
+        line._replace(error_bound=result_bound(line.error_bound, dtype.name, strict)) if line.error_bound else line
+        for line in found.lines
+    )
+    return found
 
 
 def explain_prepared(

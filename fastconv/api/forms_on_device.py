@@ -76,8 +76,8 @@ def separable_on_device(
         return call.finish(target, out)
     # An intermediate in memory is not rounded to half precision either.
     dtype = call.unify("fd", out_dtype=call.dtype)
-    halves = tuple(half._replace(geometry=half.geometry._replace(dtype=dtype.name)) for half in halves)
-    programs = [cuda.convolution(function, *half, first.precision) for half in halves]
+    again = [half._replace(geometry=half.geometry._replace(dtype=dtype.name)) for half in halves]
+    programs = [cuda.convolution(function, *half, first.precision) for half in again]
     target = call.target(out, shape, dtype)
     if math.prod(shape):
         _run_both(call, programs, target, call.empty(output_shape(g), dtype), first.layout)

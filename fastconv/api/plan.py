@@ -93,9 +93,10 @@ class ConvPlan:
 
     def explain(self, measure: bool = False) -> Any:
         """Return what every algorithm would cost on this problem; see `fastconv.explain`."""
-        from fastconv.api.explain import explain_prepared
+        from fastconv.api.explain import explain_prepared, of_result
 
-        return explain_prepared(self._prepared, measure)
+        found = explain_prepared(self._prepared, measure)
+        return of_result(found, self._result, self._options.precision)
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         array = as_input("plan_conv2d", name, value)

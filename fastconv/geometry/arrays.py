@@ -90,15 +90,10 @@ def as_ndarray(function: str, name: str, value: object) -> np.ndarray:
             raise DtypeError(f"{function}: {name} has masked elements, expected an array without (fill them first)")
         return np.asarray(value)
     try:
-        problem = _problem(value)
-        if problem is not None:
-            raise DtypeError(f"{function}: {name} {problem}")
         if _is_tensor(value):
             array = _from_torch(function, name, value)
         else:
-            _check_device(function, name, value)
-            only_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-            array = np.from_dlpack(value) if only_dlpack else np.asanyarray(value)  # type: ignore[arg-type]
+            array = _from_protocol(function, name, value)
     except (MemoryError, FastconvError):
         raise
     except Exception as error:
@@ -110,20 +105,44 @@ def as_ndarray(function: str, name: str, value: object) -> np.ndarray:
     return array if type(array) is np.ndarray else as_ndarray(function, name, array)
 
 
-def _problem(value: Any) -> str | None:
+def _from_protocol(function: str, name: str, value: Any) -> np.ndarray:
+    """Return what is in a list, or in an object of any library."""
+    # Asked for once: Pillow copies an image each time.
+    interface = None if isinstance(value, np.generic) else getattr(value, "__array_interface__", None)
+    problem = _problem(value, interface)
+    if problem is not None:
+        raise DtypeError(f"{function}: {name} {problem}")
+    _check_device(function, name, value)
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") and interface is None:
+        return np.from_dlpack(value)
+    return np.asanyarray(value if interface is None else _Interface(interface, value))
+
+
+class _Interface:
+    """An object's interface, which keeps its memory alive."""
+
+    def __init__(self, interface: Any, owner: object):
+        self.__array_interface__, self.owner = interface, owner
+
+
+def _problem(value: Any, interface: Any) -> str | None:
     """Return why NumPy's idea of `value` is not what the user means, or None."""
     if isinstance(value, (list, tuple)):
         return "has masked elements, expected arrays without (fill them first)" if _holds_masked(value) else None
     kind = type(value).__name__
-    if hasattr(value, "__dask_graph__") and value.__dask_graph__() is not None:
+    if hasattr(value, "__dask_graph__") and _is_lazy(value):
         use = "compute it first, or see fastconv.integrations.dask"
         return f"of type {kind} is a dask collection, expected an array in memory ({use})"
     if hasattr(value, "todense") and (hasattr(value, "nnz") or hasattr(value, "nse")):
         return f"of type {kind} is sparse, expected a dense array (see its method todense)"
-    interface = getattr(value, "__array_interface__", None)
     if isinstance(interface, dict) and interface.get("mask") is not None:
         return f"of type {kind} has a mask, expected an array without"
     return None
+
+
+def _is_lazy(value: Any) -> bool:
+    """Return whether dask would have to compute; a labelled array of xarray has a graph even for lazy labels."""
+    return value.__dask_graph__() is not None and getattr(value, "chunks", ()) is not None
 
 
 def _holds_masked(value: object, depth: int = 0) -> bool:

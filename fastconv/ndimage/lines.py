@@ -170,7 +170,8 @@ def gaussian_filter1d(
     array([1.42704095, 2.06782203, 3.        , 3.93217797, 4.57295905])
     """
     w = gaussian_weights(sigma, order, truncate, radius)
-    return _line("correlate1d", (input, w, axis, output, mode, cval, 0), w, 0)
+    x = input if on_device.is_there(input) else as_array("gaussian_filter1d", input)
+    return _line("correlate1d", (x, w, axis, output, mode, cval, 0), w, 0)
 
 
 def gaussian_weights(sigma: Any, order: Any, truncate: Any, radius: Any) -> np.ndarray:

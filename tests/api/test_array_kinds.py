@@ -141,6 +141,21 @@ def test_dtypes_that_are_not_of_numpys_numbers():
     assert as_input("conv2d", "input", X.view(np.recarray)).dtype == "f4"
 
 
+def test_interface_is_asked_for_once():
+    asked = []
+
+    class Image:
+        @property
+        def __array_interface__(self):
+            asked.append(X.copy())
+            return asked[-1].__array_interface__ | {"data": asked[-1].tobytes()}
+
+    found = as_input("conv2d", "input", Image())
+    asked[0][...] = -1
+    np.testing.assert_array_equal(found, X)
+    assert len(asked) == 1
+
+
 def test_out_with_a_mask_is_refused():
     out = np.ma.zeros((4, 4), "f4")
     with pytest.raises(fc.OptionError, match="out is a MaskedArray"):
@@ -228,3 +243,4 @@ def test_collections_of_dask_are_not_computed():
     refused(x, "of type Array is a dask collection, .*compute it first, or see fastconv.integrations.dask")
     xarray = pytest.importorskip("xarray")
     refused(xarray.DataArray(x), "of type DataArray is a dask collection")
+    taken(xarray.DataArray(X, coords={"label": (("dim_2",), da.arange(4))}), X)

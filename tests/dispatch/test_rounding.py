@@ -111,3 +111,23 @@ def test_integers_are_exact_and_wider_floats_are_closer():
         assert 1e-10 < bound / narrow[name] < 1e-7
     assert narrow["direct"] < narrow["winograd"]
     assert narrow["direct"] < narrow["fft"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("complex64", "default"), ("complex64", "strict"), ("float16", "default")]
+)
+def test_bounds_contain_what_is_made_of_real_sums(dtype, precision):
+    x, w = np.ones((1, 8, 9, 9)), np.ones((4, 8, 3, 3))
+    keywords = {"precision": precision, "algorithm": "direct"}
+
+    def bound(kind):
+        explained = fc.explain(fc.conv2d, x.astype(kind), w.astype(kind), **keywords)
+        planned = fc.plan_conv2d(x.shape, w.astype(kind), dtype=kind, **keywords).explain()
+        one, other = (next(line.error_bound for line in e.lines if line.chosen) for e in (explained, planned))
+        assert one == other
+        return one
+
+    u, plain = 2.0**-24, bound("float32")
+    more = {"default": 3.2 * plain + 11 * u, "strict": 1.5 * (plain + u)}[precision]
+    expected = plain + 2.0**-11 * (1 + plain) if dtype == "float16" else more
+    assert bound(dtype) == pytest.approx(expected, rel=1e-12)

@@ -15,10 +15,11 @@ import pytest
 from numba.core.errors import TypingError
 
 import fastconv as fc
-from fastconv.integrations.numba import calls, init, rules
+from fastconv.integrations.numba import rules
 from tests.integrations.test_numba import ROOT, caught, drawn, equal, installed
 
 pytestmark = [
+    pytest.mark.usefixtures("numba_extension"),
     pytest.mark.slow,
     pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="a function in Python calls the plain function"),
 ]
@@ -68,6 +69,7 @@ SAMPLES = {
     "signal.convolve2d": (("11 12", "3 4"), "a, b, fillvalue=2"),
     "signal.correlate": (("2 3 9", "1 2 3"), 'a, b, "valid"'),
     "signal.convolve": (("11 12", "3 4"), 'a, b, method="fft"'),
+    "signal.sepfir2d": (("11 12", "3", "5"), "a, b, c"),
     "ndimage.correlate": (("11 12", "3 3"), 'a, b, mode="nearest", origin=(0, 1)'),
     "ndimage.convolve": (("11 12", "3 3"), "a, b * 1j"),
     "ndimage.correlate1d": (("11 12", "3"), "a, b, axis=0"),
@@ -85,13 +87,8 @@ SAMPLES = {
     "ndimage.uniform_filter1d": (("11 12",), "a, 3"),
 }
 SAMPLES |= {f"activations.{name}": (("2 3 8 9",), "a") for name in rules.RULES["fastconv.activations"]}
-OTHERS = ("float64", "float16", "int16", "uint32", "complex64")
+OTHERS = ("float64", "int16", "uint32", "complex64")
 ONE_OF_EACH_RULE = ("conv2d", "max_pool2d", "lp_pool2d", "signal.correlate2d", "ndimage.correlate", "activations.relu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _initialised():
-    init()
 
 
 def sample(text, dtype):
@@ -149,7 +146,7 @@ def test_arguments_of_many_types():
     # The bias would be of no consequence for the dtype if it were float32.
     with pytest.raises(TypingError, match="conv2d: the dtype of the result depends on which of the arguments are None"):
         maybe(x, weight, bias.astype(np.float64), True, 0)
-    for dtype in (np.int8, np.uint32, np.float16, np.complex64):
+    for dtype in (np.int8, np.uint32, np.complex64):
         a, b = x.astype(dtype), weight.astype(dtype)
         assert equal(padded(a, b, 1), fc.conv2d(a, b, padding=1))
 
@@ -183,17 +180,20 @@ shown = []
 threading.excepthook = lambda given: shown.append(given.exc_value)
 
 @numba.njit(parallel=True)
-def run(x, sizes):
+def run(x, sizes, total):
     for i in numba.prange(len(sizes)):
         x[i] += fc.max_pool2d(x[i : i + 1], sizes[i])[0, 0, 0]
+    # With an exception of the main thread pending.
+    total[0] = fc.max_pool2d(x, 4).sum()
 
 for sizes in ([1] * 7 + [0], [0] + [1] * 7, [0] * 8):
     shown.clear()
+    total = np.zeros(1)
     try:
-        run(np.ones((8, 4, 4)), np.array(sizes))
+        run(np.ones((8, 4, 4)), np.array(sizes), total)
     except (fc.OptionError, SystemError) as error:
         shown.append(error.__cause__ or error)
-    print(len(shown) > 0, {type(error).__name__ for error in shown})
+    print(len(shown) > 0, {type(error).__name__ for error in shown}, 8 <= total[0] <= 16)
 assert np.array_equal(fc.max_pool2d(np.ones((1, 4, 4)), 2), np.ones((1, 2, 2)))
 """
 
@@ -204,7 +204,7 @@ def test_errors_in_parallel_loops_are_raised_or_shown():
         [sys.executable, "-c", PARALLEL_ERROR], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "True {'OptionError'}\n" * 3
+    assert done.stdout == "True {'OptionError'} True\n" * 3
 
 
 def test_nothing_leaks():
@@ -228,7 +228,6 @@ def test_nothing_leaks():
     # A thousandth of what was made.
     assert resident() - before < 4 << 20
     assert (sys.getrefcount(x), sys.getrefcount(weight)) == references
-    assert len(calls._kept) <= 1
 
 
 def test_parallel_function_kept_on_disk(tmp_path):
@@ -241,7 +240,7 @@ def test_parallel_function_kept_on_disk(tmp_path):
                 out = np.empty_like(x)
                 for i in numba.prange(len(x)):
                     out[i] = fc.ndimage.uniform_filter(x[i], 3)
-                return out + fc.signal.correlate2d(x[0], x[0], "same")
+                return out + fc.signal.correlate2d(x[0], x[0], "same").sum()
         """),
         encoding="utf-8",
     )

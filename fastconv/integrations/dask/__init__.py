@@ -10,7 +10,7 @@ Nothing is computed before dask is asked to. Each block of the result reads the 
 chunks as they lie in, and is one call of the function of the same name in `fastconv`, `fastconv.signal` or
 `fastconv.ndimage`: the arguments, results and errors are those, but that there is no `out`, no `device` and, for
 `output`, only dtypes. Chunks of any sizes will do, if they are known; the chunks of the result are those of the input,
-divided by the stride. Channels are put into one chunk. Kernels, weights and biases may be NumPy or dask arrays; they are
+divided by the stride. Channels are put into one chunk. Kernels, weights and biases may be NumPy or dask arrays; each is
 one node of the graph.
 
 Maxima and minima have the bits of a call on the whole array, and integers are equal; sums of floats are equal to

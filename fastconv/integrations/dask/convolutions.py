@@ -9,7 +9,6 @@ import dask.array as da
 import numpy as np
 
 from fastconv.api import conv, conv_nd, separable
-from fastconv.api.factored import channels_of
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.geometry.padding import Pair
 from fastconv.geometry.windows import Axis, whole
@@ -218,7 +217,7 @@ def _convolved(
 ) -> da.Array:
     """Return the convolution; `options` are those of `_WINDOWS`, None where the function has none."""
     x = checked(name, "input", input)
-    shared = {key: None if a is None else as_shared(name, key, a) for key, a in arrays.items()}
+    shared: dict[str, Any] = {key: None if a is None else as_shared(name, key, a) for key, a in arrays.items()}
     given = {key: value for key, value in zip(_WINDOWS, options, strict=False) if value is not None}
     if "groups" in given:
         g = conv_geometry(name, axes, x.shape, shared["weight"].shape, layout=rest["layout"], **given)
@@ -265,7 +264,9 @@ def _window(name: str, shared: dict[str, Any]) -> tuple[int, int]:
 
 def _cropped(x: da.Array, first: int, pads: Sequence[Pair]) -> tuple[da.Array, tuple[Pair, ...]]:
     """Return an array without what negative padding, from the axis `first` on, crops; and the padding that is left."""
-    kept = [slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape[first:], pads, strict=False)]
+    kept = [
+        slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape[first:], pads, strict=False)
+    ]
     return x[(slice(None),) * first + tuple(kept)], tuple((max(a, 0), max(b, 0)) for a, b in pads)
 
 

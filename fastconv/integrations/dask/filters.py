@@ -75,17 +75,14 @@ def convolve(
     return _kernel("convolve", input, weights, output, mode, cval, origin, axes)
 
 
-def _kernel(
-    name: str, input: Any, weights: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
-) -> da.Array:
+def _kernel(name: str, input: Any, weights: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any) -> da.Array:
     x, w = filter_input(name, input, output), as_shared(name, "weights", weights)
 
     def reach(ndim: int) -> list[Reach]:
         shaped, befores = kernel_over_all_axes(ndim, stand_in(w), origin, axes, name == "convolve")
         outside = padding_mode(mode)
         return [
-            Reach(axis, n, before, outside)
-            for axis, (n, before) in enumerate(zip(shaped.shape, befores, strict=True))
+            Reach(axis, n, before, outside) for axis, (n, before) in enumerate(zip(shaped.shape, befores, strict=True))
         ]
 
     keywords = {"output": output, "mode": mode, "cval": cval, "origin": origin, "axes": axes}

@@ -18,6 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from fastconv.errors import ArgumentTypeError, ShapeError
 from fastconv.geometry.arguments import positive, shown
+from fastconv.geometry.arrays import on_device
 from fastconv.geometry.windows import Axis
 from fastconv.integrations.dask.blocks import Call, Part, compute
 from fastconv.integrations.dask.windows import Extent, Run, extents, output_chunks, unsplit
@@ -48,8 +49,8 @@ class Operation:
     fill : scalar
     block_dtype : dtype or None
         Of the blocks; None: that of the input.
-    channels : dict
-        From axes with one chunk to the sizes that the result has there.
+    channels : tuple of (int, int)
+        From axes with one chunk to the size that the result has there.
     """
 
     name: str
@@ -69,7 +70,9 @@ def checked(function: str, name: str, x: Any) -> da.Array:
     """Return a dask array of known sizes, or raise."""
     if not isinstance(x, da.Array):
         kind = type(x).__name__
-        raise ArgumentTypeError(f"{function}: {name} is a {kind}, expected a dask array: dask.array.from_array makes one")
+        raise ArgumentTypeError(
+            f"{function}: {name} is a {kind}, expected a dask array: dask.array.from_array makes one"
+        )
     for axis, sizes in enumerate(x.chunks):
         if any(math.isnan(size) for size in sizes):
             raise ShapeError(
@@ -80,7 +83,9 @@ def checked(function: str, name: str, x: Any) -> da.Array:
 
 
 def as_shared(function: str, name: str, array: Any) -> Any:
-    """Return an array that all blocks share: a dask array as it is, all else by NumPy."""
+    """Return an array that all blocks share: a dask array, also of one of a device, or one of NumPy."""
+    if on_device(array):
+        array = da.from_array(array, chunks=-1, asarray=False)
     return checked(function, name, array) if isinstance(array, da.Array) else np.asarray(array)
 
 
@@ -98,8 +103,8 @@ def apply(x: da.Array, operation: Operation) -> da.Array:
         one = not split and not axis.trivial
         chunks.append((axis.out,) if one else output_chunks(axis, sizes))
         along.append(unsplit(axis.n, axis.out) if one else extents(axis, sizes, chunks[-1]))
-    for index, size in operation.channels:
-        chunks[index] = (size,)
+    for axis_index, size in operation.channels:
+        chunks[axis_index] = (size,)
     shared = {key: _one_chunk(array) for key, array in operation.arrays.items() if array is not None}
     count = positive("dask.config", "fastconv.threads", dask.config.get("fastconv.threads", 1))
     call = Call(
@@ -114,11 +119,11 @@ def apply(x: da.Array, operation: Operation) -> da.Array:
     name = f"{operation.name}-{token}"
     keys = [(a.name, *(0,) * a.ndim) for a in shared.values()]
     tasks: dict[Any, Any] = {}
-    for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
-        block = [along[axis][i] for axis, i in enumerate(index)]
+    for where in itertools.product(*(range(len(sizes)) for sizes in chunks)):
+        block = [along[axis][i] for axis, i in enumerate(where)]
         part, pieces = _block(x, block, operation if split else None)
-        names = [_piece(tasks, name, index, i, piece) for i, piece in enumerate(pieces)]
-        tasks[(name, *index)] = (compute, call, part, *keys, *names)
+        names = [_piece(tasks, name, where, i, piece) for i, piece in enumerate(pieces)]
+        tasks[(name, *where)] = (compute, call, part, *keys, *names)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x, *shared.values()])
     meta = meta_from_array(x._meta, ndim=x.ndim, dtype=operation.dtype)
     return da.Array(graph, name, tuple(chunks), meta=meta, dtype=operation.dtype)
@@ -156,12 +161,12 @@ def _fits(runs: Sequence[Run], shape: tuple[int, ...]) -> bool:
     )
 
 
-def _piece(tasks: dict[Any, Any], name: str, index: tuple[int, ...], number: int, piece: Any) -> Any:
-    """Return the key of a piece: of the chunk, or of a task of its own, so that no more than it reads is sent around."""
+def _piece(tasks: dict[Any, Any], name: str, where: tuple[int, ...], number: int, piece: Any) -> Any:
+    """Return the key of a piece: of the chunk, or of a task of its own, so that no more than is read is sent around."""
     key, slices = piece
     if slices is None:
         return key
-    own = (f"{name}-piece", *index, number)
+    own = (f"{name}-piece", *where, number)
     tasks[own] = (getitem, key, slices)
     return own
 

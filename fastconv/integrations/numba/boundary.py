@@ -48,6 +48,8 @@ class _Boundary:
         # Where the call fails this stays null, which is nothing to release.
         slot = cgutils.alloca_once(builder, self.target.get_value_type(result), zfill=True)
         gil = api.gil_ensure()
+        # Behind a parallel loop in which something failed, Python has an exception already.
+        before = self.taken_error()
         objects = [self.boxed(kind, builder.extract_value(values, i)) for i, kind in enumerate(types_of)]
         with builder.if_then(self.all_there(objects), likely=True):
             function = self.function(call)
@@ -59,6 +61,7 @@ class _Boundary:
             api.decref(item)
         with builder.if_then(builder.load(self.failed), likely=False):
             self.keep_error()
+        api.err_restore(*map(builder.load, before))
         api.gil_release(gil)
         failed = self.target.cast(builder, builder.load(self.failed), types.boolean, types.boolean)
         return self.target.make_tuple(builder, returned, [failed, builder.load(slot)])
@@ -116,11 +119,16 @@ class _Boundary:
     def unpickled(self, value: Any) -> Any:
         return self.api.unserialize(self.api.serialize_object(value))
 
+    def taken_error(self) -> list[Any]:
+        """Return where the type, value and traceback of Python's exception are, which it has no longer; or nulls."""
+        parts = [cgutils.alloca_once(self.builder, self.api.pyobj, zfill=True) for _ in range(3)]
+        self.api.err_fetch(*parts)
+        return parts
+
     def keep_error(self) -> None:
         """Give the error that Python has set in this thread to `keep`."""
         builder, api = self.builder, self.api
-        parts = [cgutils.alloca_once(builder, api.pyobj, zfill=True) for _ in range(3)]
-        api.err_fetch(*parts)
+        parts = self.taken_error()
         normalize = ir.FunctionType(ir.VoidType(), [api.pyobj.as_pointer()] * 3)
         builder.call(api._get_function(normalize, "PyErr_NormalizeException"), parts)
         kind, error, frames = (builder.load(part) for part in parts)
@@ -131,6 +139,5 @@ class _Boundary:
         with builder.if_then(self.all_there([kept, error])):
             api.decref(api.call_function_objargs(kept, [error]))
             api.decref(kept)
-        api.err_clear()
         for item in (kind, error, frames):
             api.decref(item)

@@ -15,7 +15,7 @@ from numba.extending import overload
 from numba.np.numpy_support import as_dtype, from_dtype
 
 from fastconv._disk import hashed
-from fastconv.integrations.numba import calls, rules
+from fastconv.integrations.numba import calls
 from fastconv.integrations.numba.boundary import caller
 from fastconv.integrations.numba.calls import Call
 from fastconv.integrations.numba.rules import RULES, Form, Given, Later, Result, Rule, Same
@@ -24,7 +24,7 @@ from fastconv.integrations.numba.rules import RULES, Form, Given, Later, Result,
 _INTEGERS: Final = frozenset(
     ("stride", "padding", "dilation", "groups", "kernel_size", "output_padding", "output_size", "divisor_override")
 )
-_VALUES: Final = (types.Number, types.Boolean, types.UnicodeType, types.NoneType, types.Literal)
+_VALUES: Final = (types.Number, types.Boolean, types.UnicodeType, types.StringLiteral, types.NoneType)
 _SOURCE: Final = """
 def {name}({parameters}):
     failed, result = call(({values}))
@@ -113,7 +113,7 @@ class _Overload:
         for name in self.rule.arrays:
             if name in described:
                 self.check_array(name, *described[name])
-        found = {rules.checked(self.name, self.rule, given) for given in _cases(described)}
+        found = {self.rule.of(self.name, given) for given in _cases(described)}
         if len(found) > 1:
             raise TypeError(f"{self.name}: the dtype of the result depends on which of the arguments are None")
         return found.pop()

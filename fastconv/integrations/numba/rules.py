@@ -60,10 +60,19 @@ class Rule(NamedTuple):
     out: str = "out"
 
     def of(self, function: str, given: Given) -> Result:
-        """Return the type of the result, or raise what is wrong with the arguments and can be seen in their types."""
-        for name, value in given.items():
-            if name in self.decides and isinstance(value, Later):
-                raise _NotConstantError(name, value, self.decides[name])
+        """Return the type of the result.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What is wrong with the arguments and can be seen in their types, with the function's name in front.
+        """
+        for name, allowed in self.decides.items():
+            if isinstance(given.get(name), Later):
+                why = f"{name} decides the type of the result, so inside @njit it must be a constant"
+                raise TypeError(f"{function}: {why}: {allowed}")
+        if self.out == "out":
+            _check_arrays(function, self, given)
         found = self.result(function, given)
         out = given.get(self.out)
         if not isinstance(out, Form):
@@ -72,23 +81,6 @@ class Rule(NamedTuple):
         if self.out == "out" and isinstance(first, Form) and first.dtype != out.dtype:
             raise OptionError(f"{function}: out has dtype {out.dtype}, expected {first.dtype}")
         return (Same(self.out), *rest) if rest else Same(self.out)
-
-
-class _NotConstantError(TypeError):
-    """An argument that decides the type of the result is known too late."""
-
-    def __init__(self, name: str, value: Later, allowed: str):
-        super().__init__(f"{name} decides the type of the result, so inside @njit it must be a constant: {allowed}")
-
-
-def checked(function: str, rule: Rule, given: Given) -> Result:
-    """Return the type of the result, or raise a TypeError or ValueError with the function's name in front."""
-    try:
-        if rule.out == "out":
-            _check_arrays(function, rule, given)
-        return rule.of(function, given)
-    except _NotConstantError as error:
-        raise TypeError(f"{function}: {error}") from None
 
 
 def _check_arrays(function: str, rule: Rule, given: Given) -> None:
@@ -156,6 +148,11 @@ def _convolution(*arrays: str) -> Callable[[str, Given], Form]:
 def _promoted(function: str, given: Given) -> Form:
     a, b = _first(given, "in1"), _first(given, "in2")
     return Form(np.result_type(a.dtype, b.dtype), a.ndim)
+
+
+def _single(function: str, given: Given) -> Form:
+    x = _first(given, "input")
+    return x._replace(dtype=np.result_type(x.dtype, np.float32))
 
 
 def _filtered(function: str, given: Given) -> Form:
@@ -227,6 +224,7 @@ RULES: Final[dict[str, dict[str, Rule]]] = {
     "fastconv.signal": {
         **dict.fromkeys(("correlate2d", "convolve2d"), _IMAGES),
         **dict.fromkeys(("correlate", "convolve"), _ARRAYS),
+        "sepfir2d": Rule(_single, ("input", "hrow", "hcol"), (2,), out=""),
     },
     "fastconv.ndimage": dict.fromkeys(
         (

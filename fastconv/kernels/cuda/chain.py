@@ -3,11 +3,11 @@
     middle[k, p] = activation(bias[k] + sum over taps of dweight[k, tap] * x[n, k // M, h, w])
     out[oc, p] = activation(bias[oc] + residual + sum over k of weight[k, oc] * middle[k, p])
 
-A block computes BM channels of BN pixels as in conv_direct.py, but what it keeps of BK channels k is the depthwise
-result of its pixels. Pixels are in strips of 4 below each other, each computed by one thread, which slides a window down
-its column as in conv_depthwise.py, and writes it to shared memory as one vector of the panel. So the last strip of an
-image may have rows to spare. With channels last neighbours in a warp are channels, and rows of the panels stand a
-vector further apart. Each block of channels computes the depthwise result again.
+A block computes BM channels of BN pixels as in conv_direct.py, but the panel of BK channels k is the depthwise result
+of its pixels, computed there. Pixels are in strips of 4 below each other: a thread slides a window down the column of
+one, as in conv_depthwise.py, and writes it to the panel as one vector. So the last strip of an image may have rows to
+spare. With channels last neighbours in a warp are channels, and rows of the panels stand further apart. Each block of
+channels computes the depthwise result again; dispatch/cuda_separable.py weighs that against memory.
 
 Source: Qararyah et al. 2024, arXiv:2404.19331 (when to fuse); the loop is CUTLASS's implicit GEMM (Thakkar et al.).
 """
@@ -109,12 +109,13 @@ def depthwise_pointwise(
     """
     BM, BN, BK, TM, TN = tile[:5]
     real, threads, ROWS, COLUMNS = REAL[code], tile.threads, tile.steps[0], BN // STRIP
-    # A vector, so that neighbouring channels' strips of a column meet other banks.
-    SKEW = 16 // as_dtype(REAL_CODE[code]).itemsize if last else 0
+    KSTEP = threads // COLUMNS
+    # As many vectors as make those of 8 lanes, channels of neighbouring columns, meet all banks.
+    SKEW = 16 // as_dtype(REAL_CODE[code]).itemsize * max(8 // KSTEP, 1) if last else 0
     LDA, LDB = BM + SKEW, BN + SKEW
     updates, (add, store), first_of = rank_updates(tile, SKEW), strip_ops(tile), corner(tile)
     multiply, activate = products(code, stored, window, whole), between(code, name)
-    A, VECTORS, KSTEP = BM * BK, BM * BK // (4 * threads), threads // COLUMNS
+    A, VECTORS = BM * BK, BM * BK // (4 * threads)
     LINES, VECTOR, AT_B = BK // KSTEP, 4 * threads // BM * LDA, BK * LDA
     PANEL = BK * (LDA + LDB)
     BUFFERS = 2 * PANEL

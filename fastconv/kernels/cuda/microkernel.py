@@ -15,7 +15,7 @@ from numba import types, uint32
 
 from fastconv.kernels.cuda.memory import device
 from fastconv.kernels.cuda.runtime import SIMULATED
-from fastconv.kernels.cuda.tensor_cores import fragment_updates
+from fastconv.kernels.cuda.tensor_cores import fragment_twin, fragment_updates
 
 
 class Tile(NamedTuple):
@@ -68,7 +68,8 @@ def corner(tile: Tile) -> Any:
     @device
     def first(t):
         lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        row, column = uint32(uint32(warp // uint32(WARPS)) * uint32(WM)), uint32(uint32(warp % uint32(WARPS)) * uint32(WN))
+        row, column = uint32(warp // uint32(WARPS)), uint32(warp % uint32(WARPS))
+        row, column = uint32(row * uint32(WM)), uint32(column * uint32(WN))
         row = uint32(row + uint32(uint32(lane // uint32(LANES)) * uint32(SM)))
         return row, uint32(column + uint32(uint32(lane % uint32(LANES)) * uint32(SN)))
 
@@ -82,9 +83,9 @@ def rank_updates(tile: Tile, skew: int = 0) -> Any:
     Rows of a panel stand `skew` elements apart.
     """
     steps = tile.BM + skew, tile.BN + skew
-    if SIMULATED:
-        return _twin(tile, steps)
-    return fragment_updates(tile, steps) if tile.cores else _intrinsic(tile, steps)
+    if tile.cores:
+        return fragment_twin(tile) if SIMULATED else fragment_updates(tile)
+    return _twin(tile, steps) if SIMULATED else _intrinsic(tile, steps)
 
 
 def _twin(tile: Tile, steps: tuple[int, int]) -> Any:
