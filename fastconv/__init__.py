@@ -3,6 +3,8 @@
 The names follow torch.nn.functional; see `fastconv.conv2d` for the keywords that all operations take.
 """
 
+from typing import TYPE_CHECKING
+
 from fastconv.api.adaptive import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -51,6 +53,9 @@ from fastconv.errors import (
     UnsupportedError,
 )
 from fastconv.threads import get_num_threads, set_num_threads, threads
+
+if TYPE_CHECKING:
+    from fastconv import activations, grad, ndimage, nn, signal, testing, viz
 
 __version__ = "0.1.0"
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["hashed", "is_private", "make_folder", "put", "remove_old", "root", "source_digest"]
+__all__ = ["hashed", "is_private", "make_folder", "put", "read", "remove_old", "root", "source_digest"]
 
 DIGEST_BYTES = 16
 # Folders of other digests (versions, edits) are removed when unused for so long, or when there are so many newer ones.
@@ -51,10 +51,16 @@ def _user_cache() -> str:
 
 def is_private(folder: Path | None) -> bool:
     """Tell whether a folder exists and only this user can write there: what lies in it decides what we run."""
-    if folder is None or not folder.is_dir():
+    try:
+        return folder is not None and folder.is_dir() and _is_own(folder.stat())
+    except OSError:
         return False
-    status = folder.stat()
-    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Tell whether only this user can write what this is the status of; an access list shows in the group's bits."""
+    # The effective user: a program with the rights of another must not believe what its caller has written.
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
 
 
 def make_folder(*parts: str) -> Path | None:
@@ -65,16 +71,64 @@ def make_folder(*parts: str) -> Path | None:
     OSError
         If it cannot be made.
     """
+    folder = root()
+    if folder is None:
+        return None
+    for missing in reversed([parent for parent in folder.parents if not parent.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for part in parts:
+        if not is_private(folder):
+            return None
+        folder = folder / part
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink():
+            return None
+    return folder if is_private(folder) else None
+
+
+def read(*parts: str, limit: int | None = None) -> bytes:
+    """Return what is in the file `parts` of the cache folder, which only this user can have written.
+
+    Each folder is opened within the one before, so whoever may rename a folder above cannot change it on the way. Only
+    the cache folder itself may be a symbolic link.
+
+    Raises
+    ------
+    OSError
+        If there is no such file; if another user owns or may write it, or a folder on the way; if it is longer than
+        `limit`.
+    """
     top = root()
     if top is None:
-        return None
-    top.parent.mkdir(parents=True, exist_ok=True)
-    top.mkdir(mode=0o700, exist_ok=True)
-    if not is_private(top):
-        return None
-    folder = top.joinpath(*parts)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+        raise FileNotFoundError("there is no cache folder")
+    with contextlib.ExitStack() as stack:
+        found = _opened(stack, top, parts)
+        file = stack.enter_context(open(found, "rb", closefd=not isinstance(found, int)))
+        data = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(data) > limit:
+        raise OSError(f"{parts[-1]} is too long")
+    return data
+
+
+def _opened(stack: contextlib.ExitStack, top: Path, parts: tuple[str, ...]) -> Path | int:
+    """Return a descriptor of the file, which the stack closes, or its path where there is no other way."""
+    if not _CHAINS:
+        return top.joinpath(*parts)
+    handle: int | None = None
+    for i, path in enumerate((os.fspath(top), *parts)):
+        kind = _FOLDER if i < len(parts) else 0
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | kind | (_NO_LINK if i else 0), dir_fd=handle)
+        stack.callback(os.close, handle)
+        if not _is_own(os.fstat(handle)):
+            raise PermissionError(f"another user owns or may write {path}")
+    assert handle is not None
+    return handle
+
+
+# Whether files can be opened within an open folder.
+_CHAINS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_FOLDER, _NO_LINK = getattr(os, "O_DIRECTORY", 0), getattr(os, "O_NOFOLLOW", 0)
 
 
 def remove_old(folder: Path) -> None:

@@ -27,10 +27,12 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import config
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastconv import _disk
 from fastconv._compiler import HelperCompiler, KernelCompiler
 from fastconv._disk import hashed
+from fastconv.interrupts import fork_without, uninterrupted
 
 __all__ = ["FASTMATH", "KernelCache", "compilations", "helper", "inline", "njit", "source_tag"]
 
@@ -69,9 +71,26 @@ def njit(*, fastmath: Collection[str] | bool = FASTMATH) -> Callable[[F], F]:
         )(function)
         if hasattr(dispatcher, "_cache"):
             dispatcher._cache = KernelCache(function.__name__, tag)
+        dispatcher.compile = _whole(dispatcher.compile)
         return dispatcher
 
     return decorate
+
+
+def _whole(compile: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `Dispatcher.compile` so that an interrupt does not stop it."""
+
+    def whole(sig: Any) -> Any:
+        # Who compiles a function that calls this one has the lock, for which another thread would wait.
+        if global_compiler_lock.is_locked():
+            return compile(sig)
+        return uninterrupted(lambda: compile(sig))
+
+    return whole
+
+
+# A child forked meanwhile would have half of a compilation, and a lock that no one releases.
+fork_without(global_compiler_lock)
 
 
 def _renamed(function: Any, qualname: str) -> Any:
@@ -138,8 +157,6 @@ class KernelCache:
         try:
             target_context.refresh()
             path = self._path(sig, target_context.codegen())
-            if not _disk.is_private(_disk.root()):
-                return None
             result = self.rebuild(target_context, _read(path))
             # A last guard: code for other types would compute nonsense without any error.
             if tuple(result.signature.args) != _arguments(sig):
@@ -305,7 +322,7 @@ def _mark_used() -> None:
 
 
 def _read(path: Path) -> bytes:
-    data = path.read_bytes()
+    data = _disk.read("kernels", path.parent.name, path.name)
     checksum, payload = data[: _disk.DIGEST_BYTES], data[_disk.DIGEST_BYTES :]
     if checksum.hex() != hashed(payload):
         raise ValueError(f"{path} is damaged")

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastconv import _namespaces
 from fastconv.api.on_device import activate_on_device
 from fastconv.dispatch import load
 from fastconv.epilogue import ACTIVATIONS, clamp_limits
 from fastconv.errors import DtypeError
 from fastconv.geometry.arrays import address, as_input, check_out, element_dtype, kind_of, on_device, usable_in_place
+from fastconv.system import cast, empty
 from fastconv.threads import run
 
 __all__ = [
@@ -102,7 +104,7 @@ def _activated(name: str, x: ArrayLike, out: np.ndarray | None) -> Any:
         raise DtypeError(f"{function}: x has dtype {dtype}, expected floating point ({_FLOATS}){integers}")
     if out is not None:
         check_out(function, out, shape, dtype)
-    target = out if out is not None and usable_in_place(out, array) else np.empty(shape, dtype)
+    target = out if out is not None and usable_in_place(out, array) else empty(shape, dtype)
     if kind == "i":
         target[...] = ACTIVATIONS[name](array)
     else:
@@ -125,8 +127,8 @@ def _as_input(function: str, x: ArrayLike) -> np.ndarray:
 def _fill(name: str, x: np.ndarray, out: np.ndarray) -> None:
     """Fill `out`, which does not overlap `x`; both are floats, C-contiguous, of one shape and dtype."""
     element = element_dtype(x.dtype)
-    x = x.astype(element, copy=False)
-    y = out if out.dtype == element else np.empty(out.shape, element)
+    x = cast(x, element)
+    y = out if out.dtype == element else empty(out.shape, element)
     program = load.load("elementwise:build")(name, element.name, x.size)
     io = np.array((address(x), address(y)), np.int64)
     seconds = x.size * (_SECONDS_GELU if name == "gelu" else _SECONDS)
@@ -150,3 +152,5 @@ gelu_tanh = _activation(
     "[-0.15880801,  0.        ,  1.95459769]",
 )
 hardswish = _activation("hardswish", "``x * min(max(x + 3, 0), 6) / 6``", "[-0.33333333,  0.        ,  1.66666667]")
+
+_namespaces.imported(__name__)

@@ -18,13 +18,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from fastconv.errors import OptionError
+from fastconv.system import cgroup_cpus, cpus, empty
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
@@ -56,7 +56,7 @@ class _Scratch:
     __slots__ = ("_memory", "address", "size")
 
     def __init__(self, size: int):
-        self._memory = np.empty(size + 128, np.uint8)
+        self._memory = empty(size + 128, np.uint8)
         self.address = (self._memory.ctypes.data + 63) & -64
         self.size = size
 
@@ -102,7 +102,7 @@ def get_num_threads() -> int:
     global _default
     count = _state.count or _count or _default
     if not count:
-        count = _default = min(n for n in (_cpus(), _cgroup_cpus(), _environment_count()) if n)
+        count = _default = min(n for n in (cpus(), cgroup_cpus(), _environment_count()) if n)
     return count
 
 
@@ -201,7 +201,20 @@ def _give_back(scratch: _Scratch) -> None:
 class _Job:
     """One call: a shared counter of chunks, and who works on it."""
 
-    __slots__ = ("active", "call", "chunk", "closed", "count", "error", "idle", "lock", "pool", "starts", "tasks")
+    __slots__ = (
+        "active",
+        "call",
+        "chunk",
+        "closed",
+        "count",
+        "error",
+        "idle",
+        "left",
+        "lock",
+        "pool",
+        "starts",
+        "tasks",
+    )
 
     def __init__(self, call: tuple[Kernel, Any, Any, int], tasks: int, chunk: int, count: int):
         self.call = call
@@ -214,6 +227,8 @@ class _Job:
         self.active = 0
         self.closed = False
         self.error: BaseException | None = None
+        # Where the chunks begin for which a thread had no memory.
+        self.left: list[int] = []
         # Held until the last helper leaves a closed job.
         self.idle = threading.Lock()
         self.idle.acquire()
@@ -225,7 +240,7 @@ class _Job:
         # a try, and closing, which can be repeated, is repeated until it gets through.
         try:
             self.pool.invite(self, helpers)
-            self._work(address)
+            self._work(address, self.starts, self.left)
         except BaseException as error:
             self.error = error
         while True:
@@ -234,6 +249,11 @@ class _Job:
                 break
             except BaseException as error:
                 self.error = error
+        try:
+            # What a thread had no memory for: alone, the caller needs the least.
+            self._work(address, itertools.chain(self.left, self.starts))
+        except BaseException as error:
+            self.error = error
         try:
             if self.error is not None:
                 raise self.error
@@ -259,7 +279,7 @@ class _Job:
         try:
             # For the nested calls of a kernel.
             _state.count = self.count
-            self._work(address)
+            self._work(address, self.starts, self.left)
         except BaseException as error:
             self.error = error
         with self.lock:
@@ -267,13 +287,20 @@ class _Job:
             if self.closed and not self.active:
                 self.idle.release()
 
-    def _work(self, address: int) -> None:
+    def _work(self, address: int, starts: Iterator[int], left: list[int] | None = None) -> None:
+        """Do chunks, but for the first that there is no memory for, if it may be `left` for later, and what follows."""
         kernel, g, io, _ = self.call
-        tasks, chunk, starts = self.tasks, self.chunk, self.starts
+        tasks, chunk = self.tasks, self.chunk
         for lo in starts:
             if lo >= tasks or self.error is not None:
                 return
-            kernel(g, io, address, lo, min(lo + chunk, tasks))
+            try:
+                kernel(g, io, address, lo, min(lo + chunk, tasks))
+            except MemoryError:
+                if left is None:
+                    raise
+                left.append(lo)
+                return
 
     def _close(self) -> None:
         with self.lock:
@@ -346,12 +373,6 @@ def _checked(function: str, n: Any) -> int:
     return operator.index(n)
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
-
-
 def _environment_count() -> int | None:
     text = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
     if text:
@@ -361,36 +382,3 @@ def _environment_count() -> int | None:
     # It is not ours, so a value that we cannot read is no error; a list is one number per nesting level.
     first = re.match(r"\s*0*([1-9][0-9]*)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     return int(first[1]) if first else None
-
-
-def _cgroup_cpus(proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """Return the CPU quota of the process, rounded up, or None if there is none.
-
-    It is the smallest on the way from the process's group up to the root, in both versions of the file system.
-    """
-    quotas = []
-    # A line is id:controllers:group, without controllers in version 2.
-    for controllers, group in re.findall(r"^\d+:([^:]*):(.*)$", _read(Path(proc)), re.MULTILINE):
-        if not controllers or "cpu" in controllers.split(","):
-            parts = [part for part in group.split("/") if part not in ("", "..")]
-            quotas += [_quota(Path(root, controllers, *parts[:depth])) for depth in range(len(parts) + 1)]
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _quota(folder: Path) -> int | None:
-    words = _read(folder / "cpu.max").split()
-    if not words:
-        words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
-    try:
-        quota, period = map(int, words)
-    except ValueError:
-        # "max", no such file, or a format that we do not know.
-        return None
-    return -(-quota // period) if quota > 0 and period > 0 else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tests import tiles
+
 ROOT = Path(__file__).resolve().parents[1]
 AVAILABLE = sys.platform == "linux"
 SIDES = ("end", "start")
@@ -106,8 +108,7 @@ def guard_scratch() -> None:
 def run(code: str, timeout: float = 300, **environment: str) -> str:
     """Run code in a new process, which prints its stack if it crashes, and return what it prints."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"} | environment
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    command = [sys.executable, "-c", tiles.setup() + code]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout

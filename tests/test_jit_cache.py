@@ -96,7 +96,7 @@ class Package:
         package = folder / "tiny"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        for name in ("_jit.py", "_compiler.py", "_disk.py"):
+        for name in ("_jit.py", "_compiler.py", "_disk.py", "interrupts.py"):
             text = (ROOT / "fastconv" / name).read_text()
             (package / name).write_text(text.replace("from fastconv", "from tiny"))
         (package / "helper.py").write_text(HELPER)
@@ -305,6 +305,29 @@ def test_damaged_files_are_misses_and_heal(warm):
     assert not warm.files(".new-*")
 
 
+def test_any_bit_that_flips_is_noticed(package):
+    """In the same process, since reading and checking come before all else."""
+    code = """
+import random
+value(2, 1)
+(path,) = _jit._folder().iterdir()
+data, found = path.read_bytes(), 0
+rng = random.Random(0)
+for i in [0, 15, 16, 17, len(data) - 1, *(rng.randrange(len(data)) for _ in range(300))]:
+    bad = bytearray(data)
+    bad[i] ^= 1 << rng.randrange(8)
+    path.write_bytes(bad)
+    try:
+        _jit._read(path)
+    except ValueError:
+        found += 1
+path.write_bytes(data)
+assert _jit._read(path) == data[16:]
+print(found)
+"""
+    assert package.run(code) == [305, 1]
+
+
 def test_code_for_other_types_is_refused(package):
     assert package.run("print(value(2, 1, 'float32'))") == [5, 1]
     (old,) = package.files()
@@ -372,6 +395,61 @@ def test_folder_that_others_may_write_is_refused(warm, mode):
 
 
 @posix
+@pytest.mark.parametrize("level", [0, 1])
+def test_folder_inside_that_others_may_write_is_refused(warm, level):
+    kernels = warm.cache / "kernels"
+    (digest,) = kernels.iterdir()
+    folder = (kernels, digest)[level]
+    folder.chmod(0o777)
+    before = {path: path.read_bytes() for path in warm.files()}
+    assert warm.run() == [5, 1]
+    # Neither read nor written.
+    assert {path: path.read_bytes() for path in warm.files()} == before
+    folder.chmod(0o700)
+    assert warm.run() == [5, 0]
+
+
+@posix
+def test_every_folder_that_is_made_is_private_whatever_the_umask(package):
+    package.cache.mkdir(mode=0o755)
+    assert package.run("import os\nos.umask(0)\nprint(value(2, 1))") == [5, 1]
+    made = [path for path in package.cache.rglob("*") if path.is_dir()]
+    assert len(made) == 2
+    assert all(path.stat().st_mode & 0o777 == 0o700 for path in made)
+
+
+@posix
+def test_link_to_a_folder_counts_as_what_it_leads_to(package):
+    target = package.folder / "elsewhere"
+    target.mkdir(mode=0o700)
+    package.cache.symlink_to(target)
+    assert package.run() == [5, 1]
+    assert package.run() == [5, 0]
+    target.chmod(0o777)
+    assert package.run() == [5, 1]
+    target.chmod(0o700)
+    # One that leads nowhere, or to itself, is no folder.
+    for leads in ("nowhere", package.cache):
+        package.cache.unlink()
+        package.cache.symlink_to(leads)
+        assert package.run() == [5, 1]
+
+
+@posix
+def test_link_in_the_place_of_a_file_is_replaced(warm):
+    (path,) = warm.files()[:1]
+    other = warm.folder / "other"
+    other.write_bytes(b"precious")
+    path.unlink()
+    path.symlink_to(other)
+    code = "print(*(value(2, i) for i in range(1, 7)))"
+    assert warm.run(code) == [5, 6, 7, 8, 9, 10, 1]
+    assert other.read_bytes() == b"precious"
+    assert not path.is_symlink()
+    assert warm.run(code) == [5, 6, 7, 8, 9, 10, 0]
+
+
+@posix
 def test_folder_that_others_may_read_is_used(warm):
     warm.cache.chmod(0o755)
     assert warm.run() == [5, 0]
@@ -379,7 +457,7 @@ def test_folder_that_others_may_read_is_used(warm):
 
 @posix
 def test_folder_of_another_user_is_refused(warm):
-    assert warm.run("import os\nos.getuid = lambda: 12345\nprint(value(2, 1))") == [5, 1]
+    assert warm.run("import os\nos.geteuid = lambda: 12345\nprint(value(2, 1))") == [5, 1]
 
 
 @posix
@@ -413,7 +491,50 @@ print(value(2, 1))
     assert warm.run(code) == [5, 1]
 
 
+@posix
+def test_files_that_may_not_grow_are_no_error(package):
+    code = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+print(value(2, 1))
+"""
+    assert package.run(code) == [5, 1]
+    assert package.files() == package.files(".new-*") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system")
+def test_full_file_system_is_no_error(package):
+    package.cache.mkdir(mode=0o700)
+    mounted = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
+    # Room for folders, not for a kernel.
+    mount = f"mount -t tmpfs -o size=16k,mode=700 tmpfs {package.cache}"
+    python = f"{sys.executable} -c 'from tiny.kernel import _jit, value; print(value(2, 1), _jit.compilations())'"
+    count = f"find {package.cache} -type f | wc -l"
+    command = [*mounted, "sh", "-c", f"{mount} || exit 77; {python} && {python} && {count}"]
+    done = subprocess.run(command, env=package._environment({}), capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("may not mount")
+    assert done.stdout.split() == ["5", "1", "5", "1", "0"], done.stderr
+
+
 # Many processes, and old files.
+
+
+@pytest.mark.slow
+def test_eight_processes_fill_a_cold_folder_again_and_again(package):
+    codes = [
+        f"print(value(2, 1, {dtype!r}), value(3, 7, {dtype!r}))" for dtype in ("int64", "float32", "float64", "int32")
+    ]
+    for _ in range(4):
+        shutil.rmtree(package.cache, ignore_errors=True)
+        processes = [package.start(code) for code in codes * 2]
+        assert all(finish(process)[:2] == [5, 13] for process in processes)
+        assert len(package.files()) == 8
+        assert not package.files(".new-*")
+        for code in codes:
+            assert package.run(code) == [5, 13, 0]
 
 
 def test_processes_that_write_at_once_agree(package):

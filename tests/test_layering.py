@@ -35,8 +35,22 @@ def within(*names: str) -> tuple[str, ...]:
 
 
 RULES = {
-    "only kernels, _jit and _compiler import a compiler": Rule(
-        ("fastconv",), forbidden=COMPILERS, except_in=within("kernels", "_jit", "_compiler", "benchmarks.peak")
+    "only kernels, _jit, _compiler and Numba's extension import a compiler": Rule(
+        ("fastconv",),
+        forbidden=COMPILERS,
+        except_in=within(
+            "kernels", "_jit", "_compiler", "benchmarks.peak", "benchmarks.nopython", "integrations.numba"
+        ),
+    ),
+    "Numba's extension calls by name, and takes types from where calls find them": Rule(
+        within("integrations.numba"),
+        allowed=within("integrations.numba", "_disk", "_namespaces", "errors", "geometry", "ndimage.arguments"),
+    ),
+    "what compiled functions call needs no compiler": Rule(
+        within("integrations.numba.calls", "integrations.numba.rules"), forbidden=COMPILERS
+    ),
+    "no layer knows Numba's extension": Rule(
+        ("fastconv",), forbidden=within("integrations.numba"), except_in=within("integrations.numba", "benchmarks")
     ),
     "api sees geometry, dispatch and what all layers share": Rule(
         within("api"), forbidden=within("kernels", "_jit", "_compiler", *FRONT_ENDS)
@@ -51,7 +65,8 @@ RULES = {
         within("api", "geometry", "dispatch"), forbidden=BY_NAME, except_in=within("dispatch.load")
     ),
     "kernels know no layer above them": Rule(
-        within("kernels"), allowed=within("kernels", "_jit", "_disk", "errors", "threads", "epilogue", "winograd")
+        within("kernels"),
+        allowed=within("kernels", "_jit", "_disk", "errors", "threads", "epilogue", "interrupts", "system", "winograd"),
     ),
     "the reference is NumPy alone": Rule(
         within("kernels.reference"),
@@ -59,7 +74,10 @@ RULES = {
         allowed=within("kernels.reference", "errors", "epilogue"),
     ),
     "what all layers share imports none of them": Rule(
-        within("_jit", "_compiler", "_disk", "errors", "threads", "epilogue", "winograd"),
+        within(
+            *("_jit", "_compiler", "_disk", "_namespaces", "errors", "threads", "epilogue", "interrupts", "system"),
+            "winograd",
+        ),
         forbidden=within("api", "geometry", "dispatch", "kernels", *FRONT_ENDS),
     ),
     "nn stands on the operations and their gradients": Rule(
@@ -169,6 +187,10 @@ def test_imports_keep_the_contract(title):
         ("fastconv.grad.conv", "from fastconv.nn import layers"),
         ("fastconv.nn.model", "from fastconv import viz"),
         ("fastconv.viz.maps", "from fastconv.api.conv import conv2d"),
+        ("fastconv.integrations.torch.operation", "import numba"),
+        ("fastconv.integrations.numba.overloads", "from fastconv.api.conv import conv2d"),
+        ("fastconv.integrations.numba.calls", "import numba"),
+        ("fastconv.signal", "from fastconv.integrations.numba import init"),
     ],
 )
 def test_contract_finds_a_violation(module, source):

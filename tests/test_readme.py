@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.targets
-def test_readme_examples_run(tmp_path, monkeypatch):
+def test_readme_examples_run(tmp_path, monkeypatch, numba_extension):
     monkeypatch.chdir(tmp_path)
     assert any(blocks.blocks(ROOT / "README.md"))
     blocks.run(ROOT / "README.md")

@@ -282,3 +282,12 @@ def test_testing_imports_no_compiler():
     code = "import sys, fastconv.testing; print(sorted({'numba', 'llvmlite'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_reference_multiplies_infinity_by_zero():
+    # One column of one row: a shape for which some BLAS take the product as zero.
+    x = np.full((1, 1, 1, 16), np.inf, np.float32)
+    assert np.isnan(reference(x, np.zeros((1, 1, 1, 1), np.float32))).all()
+    x = np.where(np.arange(32).reshape(1, 32, 1, 1) == 3, np.float32("inf"), np.ones((1, 32, 16, 1), np.float32))
+    expected = np.where(np.arange(32).reshape(1, 32, 1, 1) == 3, np.nan, np.zeros(x.shape))
+    assert np.array_equal(reference(x, np.zeros((32, 1, 1, 1), np.float32), groups=32), expected, equal_nan=True)

@@ -205,6 +205,36 @@ def test_helper_without_memory_leaves_the_work_to_the_caller(monkeypatch):
     assert (out == 1).all()
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_chunks_for_which_a_thread_had_no_memory_are_done_at_the_end(threads):
+    caller, lacked = threading.get_ident(), []
+
+    def kernel(g, io, scratch, lo, hi):
+        time.sleep(0.0003)
+        # All helpers, and the caller once.
+        if threading.get_ident() != caller or (lo >= 10 and not lacked):
+            lacked.append(lo)
+            raise MemoryError
+        io[lo:hi] += 1
+
+    out = np.zeros(40, np.int64)
+    with pool.threads(threads):
+        pool.run(kernel, None, out, 40, 100, 4.0)
+    assert (out == 1).all()
+    assert lacked
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_memory_that_is_not_there_for_the_caller_alone_is_an_error(threads):
+    def kernel(g, io, scratch, lo, hi):
+        if hi > 20:
+            raise MemoryError
+
+    for _ in range(3):
+        with pool.threads(threads), pytest.raises(MemoryError):
+            pool.run(kernel, None, None, 40, 100, 4.0)
+
+
 # Errors and signals.
 
 
@@ -568,53 +598,18 @@ def test_bad_environment_is_an_error_at_first_use_that_names_it(monkeypatch, tex
 def test_default_is_the_smallest_limit(monkeypatch, ours, openmp, expected):
     monkeypatch.setattr(pool, "_count", 0)
     monkeypatch.setattr(pool, "_default", 0)
-    monkeypatch.setattr(pool, "_cpus", lambda: 8)
-    monkeypatch.setattr(pool, "_cgroup_cpus", lambda: None)
+    monkeypatch.setattr(pool, "cpus", lambda: 8)
+    monkeypatch.setattr(pool, "cgroup_cpus", lambda: None)
     for name, value in (("FASTCONV_NUM_THREADS", ours), ("OMP_NUM_THREADS", openmp)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
     assert pool.get_num_threads() == expected
     monkeypatch.setattr(pool, "_default", 0)
-    monkeypatch.setattr(pool, "_cgroup_cpus", lambda: 1)
+    monkeypatch.setattr(pool, "cgroup_cpus", lambda: 1)
     assert pool.get_num_threads() == 1
 
 
 @pytest.mark.skipif(not LINUX, reason="needs sched_setaffinity")
 def test_affinity_of_one_cpu_means_one_thread():
     assert python("os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(pool.get_num_threads())") == "1"
-
-
-def test_systems_without_affinity_count_cpus(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert pool._cpus() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert pool._cpus() == 1
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "expected"),
-    [
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
-        ("0::/a/b\n", {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"}, 1),
-        ("0::/../x\n", {"cpu.max": "350000 100000"}, 4),
-        ("4:memory:/\n3:cpu,cpuacct:/d\n", {"cpu,cpuacct/cpu.cfs_quota_us": "250000"}, 3),
-        ("3:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1"}, None),
-        ("3:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "100000"}, None),
-        ("0::/\n", {"cpu.max": "garbage"}, None),
-        ("", {}, None),
-        ("nonsense", {}, None),
-    ],
-)
-def test_cgroup_quota(tmp_path, groups, files, expected):
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        if name.endswith("quota_us"):
-            path.with_name("cpu.cfs_period_us").write_text("100000\n")
-    (tmp_path / "proc").write_text(groups)
-    assert pool._cgroup_cpus(str(tmp_path / "proc"), str(tmp_path)) == expected
-    assert pool._cgroup_cpus(str(tmp_path / "missing"), str(tmp_path)) is None

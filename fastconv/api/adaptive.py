@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastconv.api import pooling
+from fastconv.api.pool_types import adaptive_max_pool_type
 from fastconv.api.pooling import adaptive_avg_pool, adaptive_max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag
 
@@ -16,7 +19,7 @@ def adaptive_avg_pool1d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool1d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -49,6 +52,7 @@ def adaptive_avg_pool1d(
     return pooled("adaptive_avg_pool1d", adaptive_avg_pool, x, out, (1, output_size, layout))
 
 
+@adaptive_max_pool_type
 def adaptive_max_pool1d(
     input: Any,
     output_size: Any,
@@ -100,7 +104,7 @@ def adaptive_avg_pool2d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool2d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -133,6 +137,7 @@ def adaptive_avg_pool2d(
     return pooled("adaptive_avg_pool2d", adaptive_avg_pool, x, out, (2, output_size, layout))
 
 
+@adaptive_max_pool_type
 def adaptive_max_pool2d(
     input: Any,
     output_size: Any,
@@ -184,7 +189,7 @@ def adaptive_avg_pool3d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window of a grid of windows, as `torch.nn.functional.adaptive_avg_pool3d`.
 
     Output o of an axis sees the inputs from ``floor(o*n/out)`` to ``ceil((o + 1)*n/out) - 1``.
@@ -218,6 +223,7 @@ def adaptive_avg_pool3d(
     return pooled("adaptive_avg_pool3d", adaptive_avg_pool, x, out, (3, output_size, layout))
 
 
+@adaptive_max_pool_type
 def adaptive_max_pool3d(
     input: Any,
     output_size: Any,
@@ -270,7 +276,7 @@ def global_avg_pool(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average over all spatial axes of each channel.
 
     Parameters
@@ -309,7 +315,7 @@ def global_max_pool(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the maximum over all spatial axes of each channel.
 
     Parameters

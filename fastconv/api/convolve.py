@@ -40,6 +40,7 @@ from fastconv.geometry.conv import (
     residual_shape_check,
 )
 from fastconv.geometry.padding import resolve
+from fastconv.system import empty
 
 PRECISIONS = ("default", "strict", "bf16", "tf32")
 DEVICES = ("auto", "cpu", "cuda")
@@ -165,7 +166,7 @@ def run_job(
     if out is not None:
         check_out(function, out, shape, result)
     direct = out is not None and usable_in_place(out, x, b, r, *(a for product in weights for a in product))
-    target = out if direct else np.empty(shape, result)
+    target = out if direct else empty(shape, result)
     job.run(job.prepared.run_once, x, weights, b, r, target)
     if out is None or direct:
         return target

@@ -15,6 +15,7 @@ from fastconv.geometry.arguments import LIMIT
 from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.fold import Blocks, blocks, fold_sizes, folded, unfold_axes
 from fastconv.geometry.planes import Planes, planes
+from fastconv.system import empty
 
 _Size = int | tuple[int, ...]
 
@@ -193,7 +194,7 @@ def _unfold(plan: _Folding, x: np.ndarray, out: np.ndarray) -> None:
     """Fill columns from an array whose channels come first, with any strides."""
     if x.dtype.itemsize == 16:
         for part in ("real", "imag"):
-            columns = np.empty(out.shape)
+            columns = empty(out.shape, np.float64)
             _unfold(plan, getattr(x, part), columns)
             setattr(out, part, columns)
         return
@@ -218,7 +219,7 @@ def _fold(plan: _Folding, columns: np.ndarray, out: np.ndarray) -> None:
 def _sums(plan: _Folding, columns: np.ndarray, element: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
     """Return (N, C, *sizes) of an element type, or with channels last a view (N, *sizes, C), or fill `out`."""
     N, C, sizes, _, layout = plan.planes
-    sums = np.empty((N, C, *sizes), element) if out is None else out
+    sums = empty((N, C, *sizes), element) if out is None else out
     program = load.load("fold:build")("fold", 8 * element.itemsize + (element.kind == "i"), N * C, plan.blocks.numbers)
     execute(program, _SUM_SECONDS * columns.size, np.ascontiguousarray(columns, element), sums)
     return sums if layout == "channels_first" else np.moveaxis(sums, 1, -1)

@@ -12,6 +12,7 @@ from fastconv.api.convolve import Options, checked_shapes, convolved, problem_of
 from fastconv.api.factored import channels_of, check_biases, check_factor, check_weights, pointwise_shape
 from fastconv.api.on_device import begin, check_target, volume
 from fastconv.dispatch import cuda
+from fastconv.dispatch.cuda_separable import Half, one_kernel
 from fastconv.geometry.conv import LAYOUTS, check_keyword, output_shape
 
 Arrays = tuple[Any, Any, Any, Any]
@@ -56,7 +57,7 @@ def separable_on_device(
     channels = channels_of(x_shape, first.layout)
     check_weights(function, channels, dw, pw)
     check_biases(function, call.buffers, dw[0], pw[0])
-    dtype = call.unify("fd", out_dtype=out_dtype)
+    dtype = call.unify("fde", out_dtype=out_dtype)
     if not channels:
         x_shape, dw, pw = _one_channel(call, first.layout)
     first = first._replace(groups=max(channels, 1), device="auto")
@@ -64,23 +65,38 @@ def separable_on_device(
     h, activation = problem_of(function, output_shape(g), pw, dtype, second._replace(device="auto"))
     shape = checked_shapes(function, h, x_shape, None, call.buffers["residual"])
     check_target(call, out, shape, call.dtype)
-    halves = (g, between, first.algorithm), (h, activation, second.algorithm)
-    programs = [cuda.convolution(function, *half, first.precision) for half in halves]
+    halves = Half(g, between, first.algorithm), Half(h, activation, second.algorithm)
+    program = one_kernel(function, *halves, first.precision)
+    if program is not None:
+        target = call.target(out, shape, dtype)
+        if math.prod(shape):
+            given = call.buffers["input"], call.contiguous("residual"), target
+            x, residual, result = (volume(buffer, 2, first.layout) for buffer in given)
+            program.run(call.stream, x, *_factors(call), residual, result)
+        return call.finish(target, out)
+    # An intermediate in memory is not rounded to half precision either.
+    dtype = call.unify("fd", out_dtype=call.dtype)
+    again = [half._replace(geometry=half.geometry._replace(dtype=dtype.name)) for half in halves]
+    programs = [cuda.convolution(function, *half, first.precision) for half in again]
     target = call.target(out, shape, dtype)
     if math.prod(shape):
         _run_both(call, programs, target, call.empty(output_shape(g), dtype), first.layout)
     return call.finish(target, out)
 
 
+def _factors(call: Any) -> list[tuple[Any, Any]]:
+    """Return the weights and the biases, of the depthwise, then of the pointwise convolution."""
+    names = ("depthwise_weight", "pointwise_weight"), ("depthwise_bias", "bias")
+    return [(call.contiguous(one), call.contiguous(two)) for one, two in names]
+
+
 def _run_both(call: Any, programs: Any, target: Any, middle: Any, layout: str) -> None:
-    depthwise, pointwise = programs
-    x, residual, middle, result = (
-        volume(buffer, 2, layout) for buffer in (call.buffers["input"], call.contiguous("residual"), middle, target)
-    )
-    packed = depthwise.pack(call.stream, call.contiguous("depthwise_weight"))
-    depthwise.run(call.stream, x, packed, call.contiguous("depthwise_bias"), None, middle)
-    packed = pointwise.pack(call.stream, call.contiguous("pointwise_weight"))
-    pointwise.run(call.stream, middle, packed, call.contiguous("bias"), residual, result)
+    given = call.buffers["input"], call.contiguous("residual"), middle, target
+    x, residual, middle, result = (volume(buffer, 2, layout) for buffer in given)
+    weights, biases = _factors(call)
+    ends = (x, None, middle), (middle, residual, result)
+    for program, weight, bias, (source, added, sink) in zip(programs, weights, biases, ends, strict=True):
+        program.run(call.stream, source, program.pack(call.stream, weight), bias, added, sink)
 
 
 def _one_channel(call: Any, layout: str) -> tuple[tuple[int, ...], ...]:

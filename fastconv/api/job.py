@@ -10,6 +10,7 @@ import numpy as np
 from fastconv.api.factors import rank_one_factors
 from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import UnsupportedError
+from fastconv.system import cast, empty
 
 # The arrays that one real convolution takes as its weight: the weight, or (column, row).
 Product: TypeAlias = Sequence[np.ndarray]
@@ -85,11 +86,11 @@ class Job(NamedTuple):
         if self.in_bytes:
             element = self.prepared.dtype
         else:
-            x = x.astype(element, copy=False)
+            x = cast(x, element)
         # Sums of bytes fit in 32 bits; of what is added to them that is not known.
         added = (None, None) if wide else (bias, residual)
         arrays = [None if a is None else a.astype(element, copy=False) for a in added]
-        target = out if out.dtype == element else np.empty(out.shape, element)
+        target = out if out.dtype == element else empty(out.shape, element)
         convolve(x, weights[0], *arrays, target)
         if target is not out:
             # Float16 overflows to infinity, as its own arithmetic does.
@@ -115,7 +116,7 @@ class Job(NamedTuple):
             parts += parts if self.strict else [x.real + x.imag]
         sums = []
         for part, weight in zip(parts, weights, strict=True):
-            sums.append(np.empty(out.shape, self.element))
+            sums.append(empty(out.shape, self.element))
             convolve(np.ascontiguousarray(part, self.element), weight, None, None, sums[-1])
         out.real, out.imag = _combined(sums)
         if len(sums) == 3 and not np.isfinite(out).all():

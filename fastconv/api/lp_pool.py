@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastconv.api.pooling import lp_averaged, pool_input, shape_of
 from fastconv.geometry.pool import flag, pool_geometry
 
@@ -20,7 +22,7 @@ def lp_pool1d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool1d`.
 
     Parameters
@@ -59,7 +61,7 @@ def lp_pool2d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool2d`.
 
     ``out[n, c, oh, ow] = (sum over kh, kw of input[n, c, oh*SH + kh, ow*SW + kw] ** p) ** (1 / p)``
@@ -106,7 +108,7 @@ def lp_pool3d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the Lp norm of each window, as `torch.nn.functional.lp_pool3d`.
 
     Parameters

@@ -11,6 +11,7 @@ from fastconv.api.convolve import DEVICES
 from fastconv.api.on_device import begin, wants_device
 from fastconv.geometry.arguments import check_keyword
 from fastconv.geometry.arrays import address, as_input, check_out, usable_in_place
+from fastconv.system import empty
 from fastconv.threads import run
 
 _Plan = TypeVar("_Plan")
@@ -73,7 +74,7 @@ def filled(
     if out is not None:
         check_out(function, out, shape, dtype)
     direct = out is not None and usable_in_place(out, *inputs)
-    target = out if direct and out is not None else np.empty(shape, dtype)
+    target = out if direct and out is not None else empty(shape, dtype)
     if target.size:
         fill(target)
     if out is None or direct:

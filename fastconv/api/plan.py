@@ -17,6 +17,7 @@ from fastconv.errors import DtypeError, ShapeError, UnsupportedError
 from fastconv.geometry import arguments
 from fastconv.geometry.arrays import as_input, check_out, common_dtype, dtype_of, usable_in_place
 from fastconv.geometry.conv import bias_shape_check, weight_shape
+from fastconv.system import empty
 
 
 class ConvPlan:
@@ -83,7 +84,7 @@ class ConvPlan:
         if self._options.padding_mode != "zeros":
             x, _ = cropped("plan_conv2d", x, weight_shape(self._prepared.geometry), self._options)
         direct = out is not None and usable_in_place(out, x, r)
-        target = out if direct and out is not None else np.empty(self._out_shape, self._result)
+        target = out if direct and out is not None else empty(self._out_shape, self._result)
         self._run(x, self._packed, self._bias, r, target)
         if out is None or direct:
             return target

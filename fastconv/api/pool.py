@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from fastconv.api.pool_types import max_pool_type
 from fastconv.api.pooling import avg_pool, max_pool, pool_input, pooled
 from fastconv.geometry.pool import flag
 
 _Size = int | tuple[int, ...]
 
 
+@max_pool_type
 def max_pool1d(
     input: Any,
     kernel_size: _Size,
@@ -54,6 +58,7 @@ def max_pool1d(
     return pooled("max_pool1d", max_pool, x, out, given, ceil, both)
 
 
+@max_pool_type
 def max_pool2d(
     input: Any,
     kernel_size: _Size,
@@ -123,6 +128,7 @@ def max_pool2d(
     return pooled("max_pool2d", max_pool, x, out, given, ceil, both)
 
 
+@max_pool_type
 def max_pool3d(
     input: Any,
     kernel_size: _Size,
@@ -180,7 +186,7 @@ def avg_pool1d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window, as `torch.nn.functional.avg_pool1d`.
 
     Parameters
@@ -223,7 +229,7 @@ def avg_pool2d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window, as `torch.nn.functional.avg_pool2d`.
 
     ``out[n, c, oh, ow] = sum over kh, kw of input[n, c, oh*SH + kh - PT, ow*SW + kw - PL] / divisor``
@@ -279,7 +285,7 @@ def avg_pool3d(
     layout: str = "channels_first",
     device: str = "auto",
     out: Any = None,
-) -> Any:
+) -> np.ndarray:
     """Return the average of each window, as `torch.nn.functional.avg_pool3d`.
 
     Parameters

@@ -13,6 +13,7 @@ from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arguments import positive
 from fastconv.geometry.arrays import kind_of
 from fastconv.geometry.pool import pool_geometry
+from fastconv.system import empty
 
 # Fills an array from input, weights, bias and residual.
 Run = Callable[[np.ndarray, Sequence[Product], np.ndarray | None, np.ndarray | None, np.ndarray], None]
@@ -52,7 +53,7 @@ def pooled(
     def run_both(
         x: np.ndarray, weights: Sequence[Product], bias: np.ndarray | None, residual: np.ndarray | None, out: np.ndarray
     ) -> None:
-        middle = np.empty(shape, result)
+        middle = empty(shape, result)
         job.run(job.prepared.run, x, weights, bias, residual, middle)
         pool.run(function, middle, out)
 

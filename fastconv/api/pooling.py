@@ -16,6 +16,7 @@ from fastconv.geometry.arguments import LIMIT, check_keyword, integer, shown
 from fastconv.geometry.arrays import SUPPORTED, as_input, check_out, kind_of, usable_in_place
 from fastconv.geometry.pool import PoolGeometry, adaptive_geometry, global_geometry, pool_geometry
 from fastconv.geometry.windows import Axis
+from fastconv.system import cast, empty
 
 _FLOAT32, _FLOAT64, _INT32, _INT64 = (SUPPORTED[np.dtype(d)] for d in ("float32", "float64", "int32", "int64"))
 
@@ -59,9 +60,9 @@ class Pool(NamedTuple):
         if out is not None:
             check_out(function, out, self.out_shape, self.dtype)
         direct = out is not None and out.dtype == self.element and usable_in_place(out, x)
-        target = out if out is not None and direct else np.empty(self.out_shape, self.element)
-        indices = np.empty(self.out_shape, np.int64) if self.indices else None
-        self.prepared.run(x if self.dtype is self.element else x.astype(self.element), target, indices)
+        target = out if out is not None and direct else empty(self.out_shape, self.element)
+        indices = empty(self.out_shape, np.int64) if self.indices else None
+        self.prepared.run(x if self.dtype is self.element else cast(x, self.element), target, indices)
         if self.lowest is not None:
             np.maximum(target, self.lowest, out=target)
         if not direct and (out is not None or self.dtype != self.element):

@@ -14,6 +14,7 @@ from fastconv.geometry.arrays import element_dtype, kind_of
 from fastconv.geometry.planes import planes
 from fastconv.geometry.resize import Resize, resize
 from fastconv.geometry.taps import area
+from fastconv.system import cast, empty
 
 
 def interpolate(
@@ -153,8 +154,8 @@ def _interpolate(plan: _Interpolation, x: np.ndarray, out: np.ndarray) -> None:
     if direct or (x.dtype == element and element.kind == "f"):
         execute(*program(plan.problem), x, out)
         return
-    target = np.empty(out.shape, element)
-    execute(*program(plan.problem), x.astype(element, copy=False), target)
+    target = empty(out.shape, element)
+    execute(*program(plan.problem), cast(x, element), target)
     if element == np.int64:
         np.copyto(out, _averages(plan, target), casting="unsafe")
     else:

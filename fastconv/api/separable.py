@@ -70,7 +70,8 @@ def separable_conv2d(
     Notes
     -----
     Multiplications: ``1/OC + 1/(KH*KW)`` of those of a full convolution. The depthwise result stands in a buffer in
-    cache: a band of its rows at a time, or all of it where it is that small. Floats are rounded once, at the end.
+    cache: a band of its rows at a time, or all of it where it is that small; on CUDA in shared memory, unless it would
+    be computed again for each of many blocks of output channels. Floats are rounded once, at the end.
 
     References
     ----------

@@ -20,6 +20,7 @@ from fastconv.geometry.arrays import (
     working_dtype,
 )
 from fastconv.geometry.conv import output_shape
+from fastconv.system import cast, empty
 
 # Problems by the arguments as they were given: what is found here was validated before.
 _seen: dict[Any, tuple[Separable, tuple[int, ...]]] = {}
@@ -58,8 +59,8 @@ def separable(
         check_out(name, out, shape, result)
     given = (x, dw, pw, rest["depthwise_bias"], rest["bias"], residual)
     direct = out is not None and out.dtype == element and usable_in_place(out, *given)
-    target = out if out is not None and direct else np.empty(shape, element)
-    x, dw, pw = (a.astype(element, copy=False) for a in (x, dw, pw))
+    target = out if out is not None and direct else empty(shape, element)
+    x, dw, pw = (cast(a, element) for a in (x, dw, pw))
     *biases, added = (None if a is None else a.astype(element, copy=False) for a in given[3:])
     prepared.run_once(x, (dw, pw), biases, added, target)
     if direct:

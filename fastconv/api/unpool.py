@@ -19,6 +19,7 @@ from fastconv.geometry.arrays import as_input, check_out, element_dtype, kind_of
 from fastconv.geometry.padding import resolve
 from fastconv.geometry.planes import Planes, planes
 from fastconv.geometry.resize import unpooled_sizes
+from fastconv.system import empty
 
 _Size = int | tuple[int, ...]
 
@@ -325,7 +326,7 @@ def _place(plan: Unpooling, x: np.ndarray, indices: np.ndarray, out: np.ndarray)
     p, merge = plan.planes, plan.merge
     element = _element(x.dtype, merge)
     if element is None:
-        parts = [np.empty(out.shape, x.real.dtype) for _ in range(2)]
+        parts = [empty(out.shape, x.real.dtype) for _ in range(2)]
         good = [
             _place(plan, np.ascontiguousarray(part), indices, target)
             for part, target in zip((x.real, x.imag), parts, strict=True)
@@ -333,7 +334,7 @@ def _place(plan: Unpooling, x: np.ndarray, indices: np.ndarray, out: np.ndarray)
         out.real, out.imag = parts
         return all(good)
     moves = merge == "last"
-    target = out if moves or out.dtype == element else np.empty(out.shape, element)
+    target = out if moves or out.dtype == element else empty(out.shape, element)
     bits = moved_as(x.dtype, 1)[0] if moves else 8 * element.itemsize + (element.kind == "i")
     program = load.load("unpool:build")(bits, p.total, math.prod(p.sizes), plan.size, p.lanes, merge)
     flags = np.zeros(program.tasks, np.int64)

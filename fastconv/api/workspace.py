@@ -25,9 +25,10 @@ def set_max_workspace(bytes: int | None) -> None:
 
     Notes
     -----
-    It counts what `fastconv.explain` shows as scratch: strips and blocks of the input, tiles of the output. The result,
-    a packed copy of the weight and converted inputs come on top, and the buffer of 4 MB of a strided transposed
-    convolution. Set it before work starts: calls that run at that moment end as they have begun.
+    It counts what `fastconv.explain` shows as scratch: strips and blocks of the input, tiles of the output, and in the
+    gradient of a weight bands of both arrays. The result, a packed copy of the weight and converted inputs come on
+    top, the buffer of 4 MB of a strided transposed convolution, and the partial sums of the gradient of a weight. Set
+    it before work starts: calls that run at that moment end as they have begun.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastconv as fc
-from fastconv.benchmarks import fusions, gradients
+from fastconv.benchmarks import fusions, gradients, nopython
 from fastconv.benchmarks.case import LAYOUTS, Call, Case, Work, arranged, draw, installed
 from fastconv.benchmarks.report import Table, time_text
 from fastconv.benchmarks.stats import geometric_mean, median, quartiles
@@ -202,6 +202,7 @@ SUITES: dict[str, Callable[[], Iterator[Case]]] = {
     "separable": fusions.separables,
     "pooled": fusions.pooled,
     "gradients": gradients.gradients,
+    "njit": nopython.calls,
 }
 
 
@@ -254,7 +255,7 @@ def results_of(found: Any) -> list[np.ndarray]:
 def table(found: dict[str, Any]) -> tuple[Table, list[str]]:
     """Return the table, and the lines that sum it up."""
     records = found["operations"]
-    rivals = [r for r in ("torch", "scipy", "opencv") if any(r in (x["seconds"] or {}) for x in records)]
+    rivals = [r for r in ("torch", "scipy", "opencv", "plain") if any(r in (x["seconds"] or {}) for x in records)]
     rows: Table = [
         ("operation", "problem", "threads", "fastconv", *itertools.chain(*((r, "ratio") for r in rivals)), "of copy")
     ]

@@ -53,8 +53,9 @@ def cache() -> tuple[str, str]:
     root = _disk.root()
     if root is None:
         return "none", "off (FASTCONV_DISABLE_CACHE is set, or there is no home folder)"
-    if root.exists() and not _disk.is_private(root):
-        return str(root), "off (it is no folder that only you can write to)"
+    for folder in (root, root / "kernels"):
+        if folder.exists() and not _disk.is_private(folder):
+            return str(root), f"off ({folder} is no folder that only you can write to)"
     return str(root), "on" if root.exists() else "on (the folder will be made)"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from fastconv.dispatch import workspace
 from fastconv.dispatch.blocking import (
     BIG,
     MIN_TASKS,
@@ -76,10 +77,14 @@ class GradientBlocking(NamedTuple):
 
 @lru_cache(maxsize=64)
 def gradient_blocking(g: ConvGeometry, target: Any) -> GradientBlocking:
-    """Return the cheapest blocking."""
+    """Return the cheapest blocking that keeps the limit of scratch, or if none does, the one with the least."""
     planar, plain = g.planar, is_plain(g)
-    cuts = (_blocking(planar, plain, target, tile, *cut) for tile in target.gradient_tiles for cut in bands(planar))
-    return min(cuts, key=lambda b: b.cycles)
+    cuts = [_blocking(planar, plain, target, tile, *cut) for tile in target.gradient_tiles for cut in bands(planar)]
+    kept = [b for b in cuts if workspace.refusal(b.scratch_bytes) is None]
+    return min(kept, key=lambda b: b.cycles) if kept else min(cuts, key=lambda b: b.scratch_bytes)
+
+
+workspace.on_change(gradient_blocking.cache_clear)
 
 
 def is_alike(g: ConvGeometry) -> bool:

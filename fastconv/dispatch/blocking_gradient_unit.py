@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from fastconv.dispatch import workspace
 from fastconv.dispatch.blocking import (
     BIG,
     MIN_TASKS,
@@ -65,15 +66,23 @@ class UnitBlocking(NamedTuple):
 
 
 def unit_blocking(g: ConvGeometry, target: Any) -> UnitBlocking | None:
-    """Return the cheapest blocking; None: no unit, other elements, or lanes that are channels of both arrays."""
+    """Return the cheapest blocking that keeps the limit of scratch.
+
+    None: no such one, no unit, other elements, or lanes that are channels of both arrays.
+    """
     if not target.matrix_unit or g.dtype != "float32" or is_alike(g.planar):
         return None
     return _cheapest(g.planar)
 
 
 @lru_cache(maxsize=64)
-def _cheapest(g: ConvGeometry) -> UnitBlocking:
-    return min((_blocking(g, *band) for band in bands(g)), key=lambda b: b.cycles)
+def _cheapest(g: ConvGeometry) -> UnitBlocking | None:
+    cuts = (_blocking(g, *band) for band in bands(g))
+    kept = (b for b in cuts if workspace.refusal(b.scratch_bytes) is None)
+    return min(kept, key=lambda b: b.cycles, default=None)
+
+
+workspace.on_change(_cheapest.cache_clear)
 
 
 def _blocking(g: ConvGeometry, IMAGES: int, RB: int, CB: int) -> UnitBlocking:

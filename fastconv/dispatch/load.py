@@ -6,12 +6,16 @@ import importlib
 from functools import cache
 from typing import Any
 
+from fastconv.interrupts import unforked, uninterrupted
+
 
 @cache
 def load(name: str, backend: str = "cpu") -> Any:
     """Return the object `module:attribute` of fastconv.kernels.<backend>."""
     module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(f"fastconv.kernels.{backend}.{module}"), attribute)
+    full = f"fastconv.kernels.{backend}.{module}"
+    found = uninterrupted(lambda: unforked(lambda: importlib.import_module(full)))
+    return getattr(found, attribute)
 
 
 def target() -> Any:

@@ -44,7 +44,8 @@ def convolution_kernels(dtype: str, layout: str, weight_dtype: str = "") -> Iter
     precompile = load.load("precompile:precompile")
     for row, (channels, shape) in itertools.product(TABLE, itertools.product(_CHANNELS, _SHAPES)):
         g = _problem(channels, shape, dtype, layout)._replace(weight_dtype=weight_dtype)
-        if row.unsupported(g) is not None:
+        # A dot product of one byte is none (choose.in_bytes).
+        if row.unsupported(g) is not None or (weight_dtype and g.ICG < 2):
             continue
         for blocking in _blockings(row, g):
             program = load.load(row.kernel)(g, None, blocking)

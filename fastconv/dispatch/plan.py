@@ -20,6 +20,7 @@ from fastconv.dispatch.cost import pack_seconds, seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, output_shape
 from fastconv.geometry.regions import region_geometry, region_input, region_of
+from fastconv.system import empty
 from fastconv.threads import run
 
 _lock = threading.Lock()
@@ -57,7 +58,7 @@ free_buffers = _Free()
 
 def _lines(size: int) -> np.ndarray:
     """Return `size` bytes that start at a cache line."""
-    memory = np.empty(size + 64, np.uint8)
+    memory = empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]
 

@@ -14,6 +14,7 @@ from fastconv.dispatch.blocking_windows import turned_blocking, window_blocking
 from fastconv.dispatch.cost import seconds
 from fastconv.geometry.arrays import address
 from fastconv.geometry.windows import Axis, Windows, whole
+from fastconv.system import empty
 from fastconv.threads import run
 
 # Outputs of all axes up to which programs are usual.
@@ -116,8 +117,8 @@ class Prepared:
         if self._second is None:
             self._first.run(address(x), 0, address(out), which)
             return
-        middle = np.empty(self._middle, x.dtype)
-        between = None if indices is None else np.empty(self._middle, f"i{x.itemsize}")
+        middle = empty(self._middle, x.dtype)
+        between = None if indices is None else empty(self._middle, f"i{x.itemsize}")
         at = 0 if between is None else address(between)
         self._first.run(address(x), 0, address(middle), at)
         self._second.run(address(middle), at, address(out), which)

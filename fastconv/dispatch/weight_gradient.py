@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.dispatch import load
+from fastconv.dispatch import load, workspace
 from fastconv.dispatch.blocking_gradient import gradient_blocking
 from fastconv.dispatch.blocking_gradient_unit import unit_blocking
 from fastconv.dispatch.choose import pays
 from fastconv.dispatch.cost import seconds
 from fastconv.dispatch.plan import free_buffers
+from fastconv.errors import UnsupportedError
 from fastconv.geometry.arrays import address
 from fastconv.geometry.conv import ConvGeometry, weight_shape
+from fastconv.system import empty
 from fastconv.threads import run
 
 # Cycles to add and turn an element of the sums.
@@ -34,6 +36,9 @@ class PreparedWeightGradient:
         unit = unit_blocking(flat, load.target()) if self._allowed else None
         if unit is not None and pays(seconds(unit.cycles), seconds(self._blocking.cycles)):
             self._blocking, self._exact = unit, False
+        refused = workspace.refusal(self._blocking.scratch_bytes)
+        if refused is not None:
+            raise UnsupportedError(f"conv_weight: no algorithm keeps the limit: {self.algorithm}: {refused}")
         self._program = load.load(f"{'weight_gradient' if self._exact else 'gradient_unit'}:build")(
             flat, self._blocking
         )
@@ -60,7 +65,7 @@ class PreparedWeightGradient:
                 channels = 1 if g.layout == "channels_first" else dy.ndim - 1
                 dbias[...] = dy.sum(tuple(axis for axis in range(dy.ndim) if axis != channels))
             return np.zeros(weight_shape(g), g.dtype)
-        dweight = np.empty(self._shape, g.dtype)
+        dweight = empty(self._shape, g.dtype)
         buffer = free_buffers.take(b.sums * dweight.itemsize)
         try:
             arrays = [address(array) for array in (x, dy, buffer, dweight)]
@@ -85,3 +90,6 @@ def _is_finite(dweight: np.ndarray, dbias: np.ndarray | None) -> bool:
 def prepare_weight_gradient(g: ConvGeometry, precision: str) -> PreparedWeightGradient:
     """Return the prepared problem, from the bounded cache if it was met before; `g` has zero padding."""
     return PreparedWeightGradient(g, precision)
+
+
+workspace.on_change(prepare_weight_gradient.cache_clear)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -57,59 +57,152 @@ def as_input(function: str, name: str, value: object) -> np.ndarray:
         flags = value.flags
         if flags.c_contiguous and flags.aligned and value.ndim:
             return value
-    array = _as_ndarray(function, name, value)
-    if array.dtype.newbyteorder("=") not in SUPPORTED and not is_bfloat16(array.dtype):
+    array = as_ndarray(function, name, value)
+    dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+    if dtype not in SUPPORTED and not is_bfloat16(dtype):
         expected = f"expected an array of numbers ({DTYPES})"
-        if value is None or array.dtype == object:
+        if value is None or dtype.kind == "O":
             raise DtypeError(f"{function}: {name} = {shown(value)} is of type {type(value).__name__}, {expected}")
         raise DtypeError(f"{function}: {name} has dtype {array.dtype}, {expected}")
     if array.ndim == 0:
         raise ShapeError(f"{function}: {name} = {shown(value)} is a scalar, expected an array")
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    array = np.ascontiguousarray(array, dtype)
     return array if array.flags.aligned else array.copy()
 
 
-def _as_ndarray(function: str, name: str, value: object) -> np.ndarray:
-    """Return `value` as an ndarray of the base class, any dtype and strides."""
+def as_ndarray(function: str, name: str, value: object) -> np.ndarray:
+    """Return `value` as an ndarray of the base class, of any dtype, strides and byte order; its memory is shared.
+
+    Raises
+    ------
+    DtypeError
+        What NumPy cannot convert, and what it would convert to something else than the user means: masked elements,
+        sparse and quantized arrays, dask collections.
+    ShapeError
+        A ragged list.
+    UnsupportedError
+        Memory that only a device can read.
+    """
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
             raise DtypeError(f"{function}: {name} has masked elements, expected an array without (fill them first)")
         return np.asarray(value)
-    _check_device(function, name, value)
     try:
-        if type(value).__module__.partition(".")[0] == "torch":
-            # NumPy takes no tensor with a gradient, and none whose conjugate or sign is still to be taken.
-            value = value.detach().resolve_conj().resolve_neg()  # type: ignore[attr-defined]
-        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-            import ml_dtypes
-
-            # PyTorch exports no bfloat16 to NumPy, but its bits.
-            bits = value.view(sys.modules["torch"].int16)  # type: ignore[attr-defined]
-            return np.asarray(bits).view(ml_dtypes.bfloat16)
-        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-            return np.from_dlpack(value)  # type: ignore[arg-type]
-        return np.asarray(value)
-    except MemoryError:
+        if _is_tensor(value):
+            array = _from_torch(function, name, value)
+        else:
+            array = _from_protocol(function, name, value)
+    except (MemoryError, FastconvError):
         raise
     except Exception as error:
         kind: type[FastconvError] = ShapeError if isinstance(value, (list, tuple)) else DtypeError
         reason = " ".join(str(error).split())
         message = f"{function}: {name} of type {type(value).__name__} cannot be read as an array: {reason}"
         raise kind(message) from error
+    # What `__array__` returns may have a mask.
+    return array if type(array) is np.ndarray else as_ndarray(function, name, array)
 
 
-def on_device(value: object) -> bool:
+def _from_protocol(function: str, name: str, value: Any) -> np.ndarray:
+    """Return what is in a list, or in an object of any library."""
+    # Asked for once: Pillow copies an image each time.
+    interface = None if isinstance(value, np.generic) else getattr(value, "__array_interface__", None)
+    problem = _problem(value, interface)
+    if problem is not None:
+        raise DtypeError(f"{function}: {name} {problem}")
+    _check_device(function, name, value)
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__") and interface is None:
+        return np.from_dlpack(value)
+    return np.asanyarray(value if interface is None else _Interface(interface, value))
+
+
+class _Interface:
+    """An object's interface, which keeps its memory alive."""
+
+    def __init__(self, interface: Any, owner: object):
+        self.__array_interface__, self.owner = interface, owner
+
+
+def _problem(value: Any, interface: Any) -> str | None:
+    """Return why NumPy's idea of `value` is not what the user means, or None."""
+    if isinstance(value, (list, tuple)):
+        return "has masked elements, expected arrays without (fill them first)" if _holds_masked(value) else None
+    kind = type(value).__name__
+    if hasattr(value, "__dask_graph__") and _is_lazy(value):
+        use = "compute it first, or see fastconv.integrations.dask"
+        return f"of type {kind} is a dask collection, expected an array in memory ({use})"
+    if hasattr(value, "todense") and (hasattr(value, "nnz") or hasattr(value, "nse")):
+        return f"of type {kind} is sparse, expected a dense array (see its method todense)"
+    if isinstance(interface, dict) and interface.get("mask") is not None:
+        return f"of type {kind} has a mask, expected an array without"
+    return None
+
+
+def _is_lazy(value: Any) -> bool:
+    """Return whether dask would have to compute; a labelled array of xarray has a graph even for lazy labels."""
+    return value.__dask_graph__() is not None and getattr(value, "chunks", ()) is not None
+
+
+def _holds_masked(value: object, depth: int = 0) -> bool:
+    """Return whether there are masked elements in a nested list; lists of plain numbers are not searched."""
+    if isinstance(value, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(value))
+    if not isinstance(value, (list, tuple)) or depth > _MOST_AXES:
+        return False
+    return bool(value) and type(value[0]) not in (float, int) and any(_holds_masked(v, depth + 1) for v in value)
+
+
+# Of NumPy's arrays.
+_MOST_AXES: Final = 64
+
+
+def _is_tensor(value: object) -> bool:
+    """Return whether `value` is a tensor of PyTorch, which is not imported for this."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor is not None and isinstance(value, tensor)
+
+
+def _from_torch(function: str, name: str, tensor: Any) -> np.ndarray:
+    """Return the elements of a tensor on the CPU; a gradient that it wants is not followed."""
+    torch = sys.modules["torch"]
+    if on_device(tensor):
+        raise UnsupportedError(_IN_DEVICE_MEMORY.format(function, name, type(tensor).__name__))
+    if tensor.device.type != "cpu":
+        raise UnsupportedError(f"{function}: {name} is on the device {tensor.device}, expected an array on the CPU")
+    if tensor.layout is not torch.strided:
+        raise DtypeError(f"{function}: {name} has the layout {tensor.layout}, expected a dense one (see to_dense)")
+    if tensor.is_quantized:
+        raise DtypeError(f"{function}: {name} is quantized ({tensor.dtype}), expected numbers (see dequantize)")
+    # NumPy takes no tensor with a gradient, and none whose conjugate or sign is still to be taken.
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.dtype != torch.bfloat16:
+        return tensor.numpy()  # type: ignore[no-any-return]
+    import ml_dtypes
+
+    # PyTorch exports no bfloat16 to NumPy, but its bits.
+    return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
+
+
+def on_device(value: Any) -> bool:
     """Return whether the memory of `value` is a CUDA device's; an object of the host with ``__dlpack__`` is not."""
     if isinstance(value, np.ndarray):
         return False
-    # The arrays of Numba's simulator of a device have no interface.
-    if hasattr(value, "__cuda_array_interface__") or type(value).__name__ == "FakeCUDAArray":
-        return True
-    device = getattr(value, "__dlpack_device__", None)
     try:
+        # The properties below raise for some kinds of tensors, and warn for others.
+        if _is_tensor(value):
+            return bool(value.is_cuda)
+        # The arrays of Numba's simulator of a device have no interface.
+        if hasattr(value, "__cuda_array_interface__") or type(value).__name__ == "FakeCUDAArray":
+            return True
+        device = getattr(value, "__dlpack_device__", None)
         return device is not None and device()[0] in _CUDA_DEVICES
     except Exception:
         return False
+
+
+_IN_DEVICE_MEMORY: Final = "{}: {} of type {} is in device memory, expected an array on the CPU"
 
 
 def _check_device(function: str, name: str, value: object) -> None:
@@ -121,8 +214,7 @@ def _check_device(function: str, name: str, value: object) -> None:
         # The exporter cannot say; the conversion that follows reports what is wrong.
         on_host = True
     if not on_host or on_device(value):
-        kind = type(value).__name__
-        raise UnsupportedError(f"{function}: {name} of type {kind} is in device memory, expected an array on the CPU")
+        raise UnsupportedError(_IN_DEVICE_MEMORY.format(function, name, type(value).__name__))
 
 
 def is_bfloat16(dtype: np.dtype) -> bool:

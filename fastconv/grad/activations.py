@@ -16,6 +16,7 @@ from fastconv.epilogue import ALIASES, canonical, clamp_limits
 from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import address, as_input, element_dtype, kind_of
 from fastconv.grad.arrays import Function, converted, matched, named
+from fastconv.system import empty
 from fastconv.threads import run
 
 # About what an element takes on one core; it only decides whether other threads help.
@@ -69,7 +70,7 @@ def pullback(name: str | None, grad_output: np.ndarray, pre: np.ndarray) -> np.n
     if name is None or not grad.size:
         return grad.copy()
     element = element_dtype(pre.dtype)
-    out = np.empty(grad.shape, element)
+    out = empty(grad.shape, element)
     arrays = [converted(array, element) for array in (grad, pre)]
     program = load.load("activation_grad:build")(name, element.name, pre.size)
     io = np.array([*map(address, arrays), address(out)], np.int64)

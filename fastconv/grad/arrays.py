@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from fastconv.api.moving import execute
 from fastconv.dispatch.adjoint import Adjoint
 from fastconv.errors import DtypeError, ShapeError
 from fastconv.geometry.arrays import as_input, element_dtype, kind_of
+from fastconv.system import cast, empty
 
 Shape: TypeAlias = tuple[int, ...]
 Function: TypeAlias = Callable[..., tuple[np.ndarray | None, ...]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def named(function: Any, name: str, doc: str, /, **words: Any) -> Function:
+def named(function: F, name: str, doc: str, /, **words: Any) -> F:
     """Return a function of a family with its own name and docstring."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc.format(**words)
@@ -46,7 +48,7 @@ def real_parts(dtype: np.dtype, lanes: int) -> int:
 def converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return an array in another dtype; half precision overflows to infinity, as its own arithmetic does."""
     with np.errstate(all="ignore"):
-        return values.astype(dtype, copy=False)
+        return cast(values, dtype)
 
 
 def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, layout: str) -> np.ndarray:
@@ -54,7 +56,7 @@ def pulled(adjoint: Adjoint, grad: np.ndarray, shape: Shape, dtype: np.dtype, la
     element = dtype if dtype.kind == "c" else element_dtype(dtype)
     if not grad.size or 0 in shape:
         return np.zeros(shape, dtype)
-    out = np.empty(shape, element)
+    out = empty(shape, element)
     execute(adjoint.program, adjoint.seconds, converted(grad, element), out)
     last = len(shape) - (layout == "channels_last")
     for axis, places in enumerate(adjoint.unseen, last - len(adjoint.unseen)):

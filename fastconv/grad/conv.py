@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ Notes
 As many FLOP as the convolution. Sums run over bands of some hundred pixels, whose sums are added; the same bits for
 every number of threads. Where the CPU has a matrix unit for it, float32 products may be sums of three bfloat16 ones,
 with errors below 1e-5 of the largest element (a test holds it); ``precision="strict"`` forbids that. The input's
-conjugate if it is complex. Its scratch is no part of `fastconv.set_max_workspace`.
+conjugate if it is complex. `fastconv.set_max_workspace` counts the scratch of its bands.
 
 Examples
 --------
@@ -127,7 +127,7 @@ precision, device, residual"""
 _COST = "Each of input and weight takes as many FLOP as the convolution; the bias is summed beside the weight."
 
 
-def _conv_input(axes: int) -> Function:
+def _conv_input(axes: int) -> Callable[..., np.ndarray]:
     op = f"conv{axes}d"
     name = f"{op}_input"
 
@@ -161,7 +161,7 @@ def _conv_input(axes: int) -> Function:
     return named(conv_input, name, _INPUT, op=op, dy=(1, 1, *(1,) * (axes - 1), 3), **example, **_letters(axes))
 
 
-def _conv_weight(axes: int) -> Function:
+def _conv_weight(axes: int) -> Callable[..., np.ndarray]:
     op = f"conv{axes}d"
     name = f"{op}_weight"
 

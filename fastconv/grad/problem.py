@@ -15,6 +15,7 @@ from fastconv.dispatch.plan import Prepared, prepare
 from fastconv.dispatch.weight_gradient import PreparedWeightGradient, prepare_weight_gradient
 from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, output_shape, weight_shape
 from fastconv.geometry.conv_transpose import TransposeGeometry
+from fastconv.system import empty
 
 _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric"}
 
@@ -80,7 +81,7 @@ class ConvGradients:
 
     def input(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return the gradient of the batched input."""
-        dx = np.empty(input_shape(self.geometry), self.geometry.dtype)
+        dx = empty(input_shape(self.geometry), self.geometry.dtype)
         if dx.size:
             self.transposed.run_once(dy, (w,), None, None, dx)
         for gather in reversed(self.gathers):
@@ -89,7 +90,7 @@ class ConvGradients:
 
     def output(self, dx: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return the convolution of `dx`."""
-        dy = np.empty(output_shape(self.geometry), self.geometry.dtype)
+        dy = empty(output_shape(self.geometry), self.geometry.dtype)
         self.convolution.run_once(dx, (w,), None, None, dy)
         return dy
 

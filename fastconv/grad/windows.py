@@ -19,6 +19,7 @@ from fastconv.geometry.planes import three
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.geometry.windows import Axis, window_inputs
 from fastconv.grad.arrays import converted, output_gradient, pulled
+from fastconv.system import empty
 
 # Channels that are worth lanes of their own, and elements of a window that are compared again rather than looked up.
 _LANES, _TAPS = 4, 1024
@@ -37,7 +38,7 @@ class Maxima(NamedTuple):
         if not grad.size:
             return np.zeros(x.shape, x.dtype)
         element = element_dtype(x.dtype)
-        given, out = converted(grad, element), np.empty(x.shape, element)
+        given, out = converted(grad, element), empty(x.shape, element)
         if self.program is not None:
             seconds = moving_seconds(2 * x.size, element.itemsize)
             execute(self.program, seconds, given, converted(x, element), out)

@@ -4,6 +4,7 @@ Large float32 and float64 arrays run on the kernels of the convolutions in their
 double precision in the order of SciPy's C code and cast as there, after each pass: integer results are equal.
 """
 
+from fastconv import _namespaces
 from fastconv.ndimage.correlation import convolve, correlate
 from fastconv.ndimage.derivatives import laplace, prewitt, sobel
 from fastconv.ndimage.extrema import maximum_filter, maximum_filter1d, minimum_filter, minimum_filter1d
@@ -27,3 +28,5 @@ __all__ = [
     "uniform_filter",
     "uniform_filter1d",
 ]
+
+_namespaces.imported(__name__)

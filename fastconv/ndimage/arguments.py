@@ -11,7 +11,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fastconv.errors import ArgumentTypeError, OptionError
+from fastconv.geometry.arrays import as_ndarray
 from fastconv.ndimage.errors import AxisError, FilterError, FilterShapeError
+from fastconv.system import empty
 
 # SciPy's boundary modes by those of the convolution kernels. SciPy's "reflect" repeats the edge.
 MODES: Final = {
@@ -29,9 +31,9 @@ MODES: Final = {
 _CALLER = 4
 
 
-def as_array(value: Any) -> np.ndarray:
+def as_array(function: str, value: Any, name: str = "input") -> np.ndarray:
     """Return what the user gave as an array in the byte order of the machine."""
-    x = np.asarray(value)
+    x = as_ndarray(function, name, value)
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
@@ -60,7 +62,7 @@ class Target(NamedTuple):
 
     def copied(self, x: np.ndarray) -> np.ndarray:
         """Return an unfiltered array as NumPy converts it."""
-        out = np.empty(x.shape, self.dtype) if self.array is None else self.array
+        out = empty(x.shape, self.dtype) if self.array is None else self.array
         out[...] = x
         return out
 
@@ -82,6 +84,8 @@ def target_of(output: Any, x: np.ndarray, complex_output: bool = False) -> Targe
         if not issubclass(dtype.type, np.number):
             raise FilterError("output must have numeric dtype")
         return Target(dtype, None)
+    if isinstance(output, np.ma.MaskedArray):
+        raise OptionError("output is a MaskedArray, expected an ndarray without a mask")
     given = np.asarray(output)
     if given.shape != x.shape:
         raise FilterShapeError("output shape not correct")

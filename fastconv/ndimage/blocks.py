@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv.dispatch import load
 from fastconv.geometry.arrays import address
+from fastconv.system import empty
 from fastconv.threads import run
 
 # About what an element, and each of its taps, takes on one core; it only decides how the work is cut.
@@ -124,7 +125,7 @@ def filtered(
 
 
 def _result(shape: Sequence[int], dtype: str) -> np.ndarray:
-    return np.empty(shape, dtype)
+    return empty(shape, dtype)
 
 
 def _element(dtype: np.dtype) -> str:

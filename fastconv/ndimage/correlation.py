@@ -27,6 +27,7 @@ from fastconv.ndimage.arguments import (
 )
 from fastconv.ndimage.errors import FilterError, FilterShapeError
 from fastconv.ndimage.sums import correlated
+from fastconv.system import empty
 
 _ORIGIN = "Invalid origin; origin must satisfy -(weights.shape[k] // 2) <= origin[k] <= (weights.shape[k]-1) // 2"
 
@@ -118,9 +119,9 @@ def _filtered(
     name: str, input: Any, weights: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any
 ) -> np.ndarray:
     if on_device.is_there(input):
-        kernel_of = partial(_kernel, origin=origin, axes=axes, flips=name == "convolve")
+        kernel_of = partial(kernel_over_all_axes, origin=origin, axes=axes, flips=name == "convolve")
         return on_device.correlation(name, (input, weights), output, mode, cval, kernel_of)
-    x, w = as_array(input), as_array(weights)
+    x, w = as_array(name, input), as_array(name, weights, "weights")
     call = (name, input, weights, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(*call, axes=axes))
@@ -129,7 +130,7 @@ def _filtered(
     if w.dtype.kind == "c" and name == "correlate":
         w = w.conj()
     w = w.astype(np.complex128 if w.dtype.kind == "c" else np.float64, copy=False)
-    w, befores = _kernel(x.ndim, w, origin, axes, name == "convolve")
+    w, befores = kernel_over_all_axes(x.ndim, w, origin, axes, name == "convolve")
     target = target_of(output, x) if early is None else early
     if others.is_foreign(target.dtype, is_complex):
         return np.asarray(others.ask_scipy(*call, axes=axes))
@@ -145,7 +146,7 @@ def _filtered(
     return in_parts(real_sums, x, w, target, cval)
 
 
-def _kernel(ndim: int, w: np.ndarray, origin: Any, axes: Any, flips: bool) -> tuple[np.ndarray, list[int]]:
+def kernel_over_all_axes(ndim: int, w: np.ndarray, origin: Any, axes: Any, flips: bool) -> tuple[np.ndarray, list[int]]:
     """Return the kernel with as many axes as the array, and how many of its elements stand before the result."""
     along = axes_of(axes, ndim)
     w, origins = over_all_axes(ndim, along, w, "weights", origin)
@@ -182,7 +183,7 @@ def in_parts(
     if x.dtype.kind != "c" and w.dtype.kind != "c":
         return target.filled(real_sums(x, w, target.native, cval))
     check_complex(target.dtype, True)
-    out = np.empty(x.shape, target.native)
+    out = empty(x.shape, target.native)
     part = out.real.dtype
     if x.dtype.kind != "c":
         if np.iscomplexobj(cval):

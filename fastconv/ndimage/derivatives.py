@@ -88,7 +88,7 @@ def _derivative(name: str, call: Any, smooth: Sequence[float]) -> np.ndarray:
     passes_of = partial(_passes, axis=axis, mode=mode, smooth=smooth)
     if on_device.is_there(input):
         return on_device.passed(name, input, output, cval, passes_of, whole=True)
-    x = as_array(input)
+    x = as_array(name, input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
     axis_of(axis, x.ndim)
@@ -150,7 +150,7 @@ def laplace(
     """
     if on_device.is_there(input):
         return on_device.summed("laplace", input, output, cval, partial(_differences, axes=axes, mode=mode))
-    x = as_array(input)
+    x = as_array("laplace", input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("laplace", input, output, mode, cval, axes=axes))
     target = target_of(output, x)

@@ -189,7 +189,7 @@ def minimum_filter1d(
 def _filter1d(name: str, call: Any) -> np.ndarray:
     input, size, axis, output, mode, cval, origin = call
     on_device.refuse(name, input)
-    x = as_array(input)
+    x = as_array(name, input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
     if x.dtype.kind == "c":
@@ -212,9 +212,9 @@ def _filter(
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
         size = None
     call = (input, size, footprint, output, mode, cval, origin)
-    size, mask = _size_or_mask(size, footprint)
+    size, mask = size_or_mask(name, size, footprint)
     on_device.refuse(name, input)
-    x = as_array(input)
+    x = as_array(name, input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call, axes=axes))
     if x.dtype.kind == "c":
@@ -237,13 +237,13 @@ def _filter(
     return target.filled(_rectangular(name[:3], x, target.native, windows, real_number(cval)))
 
 
-def _size_or_mask(size: Any, footprint: Any) -> tuple[Any, np.ndarray | None]:
+def size_or_mask(name: str, size: Any, footprint: Any) -> tuple[Any, np.ndarray | None]:
     """Return the size of a rectangular window, or the footprint of another."""
     if footprint is None:
         if size is None:
             raise FilterError("no footprint provided")
         return size, None
-    mask = np.asarray(footprint, bool)
+    mask = as_array(name, footprint, "footprint").astype(bool)
     if not mask.any():
         raise OptionError("All-zero footprint is not supported.")
     return (mask.shape, None) if mask.all() else (None, mask)

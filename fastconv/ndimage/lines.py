@@ -69,7 +69,7 @@ def correlate1d(
     >>> fc.ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
-    w = np.asarray(weights)
+    w = as_array("correlate1d", weights, "weights")
     return _line("correlate1d", (input, weights, axis, output, mode, cval, origin), w, origin)
 
 
@@ -93,7 +93,7 @@ def convolve1d(
     >>> fc.ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    w = np.asarray(weights)[::-1]
+    w = as_array("convolve1d", weights, "weights")[::-1]
     shift = flipped_origin(len(w), origin)
     return _line("convolve1d", (input, weights, axis, output, mode, cval, origin), w.conj(), shift)
 
@@ -102,7 +102,7 @@ def _line(name: str, call: Any, w: np.ndarray, origin: Any) -> np.ndarray:
     if on_device.is_there(call[0]):
         passes_of = partial(_passes, w=w, axis=call[2], mode=call[4], origin=origin)
         return on_device.passed(name, call[0], call[3], call[5], passes_of)
-    x, (axis, output, mode, cval) = as_array(call[0]), call[2:6]
+    x, (axis, output, mode, cval) = as_array(name, call[0]), call[2:6]
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy(name, *call))
     w = w.conj().astype(np.complex128, copy=False) if w.dtype.kind == "c" else w.astype(np.float64, copy=False)
@@ -170,7 +170,8 @@ def gaussian_filter1d(
     array([1.42704095, 2.06782203, 3.        , 3.93217797, 4.57295905])
     """
     w = gaussian_weights(sigma, order, truncate, radius)
-    return _line("correlate1d", (input, w, axis, output, mode, cval, 0), w, 0)
+    x = input if on_device.is_there(input) else as_array("gaussian_filter1d", input)
+    return _line("correlate1d", (x, w, axis, output, mode, cval, 0), w, 0)
 
 
 def gaussian_weights(sigma: Any, order: Any, truncate: Any, radius: Any) -> np.ndarray:
@@ -239,7 +240,7 @@ def _uniform_line(call: Any) -> np.ndarray:
     if on_device.is_there(input):
         means_of = partial(_means, size=size, axis=axis, mode=mode, origin=origin)
         return on_device.passed("uniform_filter1d", input, output, cval, means_of)
-    x = as_array(input)
+    x = as_array("uniform_filter1d", input)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("uniform_filter1d", *call))
     along = axis_of(axis, x.ndim)

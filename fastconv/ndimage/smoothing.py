@@ -81,10 +81,10 @@ def gaussian_filter(
     >>> fc.ndimage.gaussian_filter([0, 0, 80, 0, 0], sigma=1)
     array([ 4, 19, 31, 19,  4])
     """
-    passes_of = partial(_gaussians, axes=axes, settings=(order, sigma, mode, radius), truncate=truncate)
+    passes_of = partial(gaussian_passes, axes=axes, settings=(order, sigma, mode, radius), truncate=truncate)
     if on_device.is_there(input):
         return on_device.passed("gaussian_filter", input, output, cval, passes_of)
-    x = as_array(input)
+    x = as_array("gaussian_filter", input)
     call = (input, sigma, order, output, mode, cval, truncate)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("gaussian_filter", *call, radius=radius, axes=axes))
@@ -95,7 +95,7 @@ def gaussian_filter(
     return filtered("gaussian_filter", x, target, cval, passes, passed)
 
 
-def _gaussians(ndim: int, axes: Any, settings: tuple[Any, ...], truncate: Any) -> list[Pass]:
+def gaussian_passes(ndim: int, axes: Any, settings: tuple[Any, ...], truncate: Any) -> list[Pass]:
     """Return the passes of order, sigma, mode and radius over an array of so many dimensions."""
     along = axes_of(axes, ndim)
     orders, sigmas, modes, radii = (sequence_of(value, len(along)) for value in settings)
@@ -157,10 +157,10 @@ def uniform_filter(
            [4, 5],
            [6, 6]])
     """
-    means_of = partial(_means, axes=axes, size=size, origin=origin, mode=mode)
+    means_of = partial(mean_passes, axes=axes, size=size, origin=origin, mode=mode)
     if on_device.is_there(input):
         return on_device.passed("uniform_filter", input, output, cval, means_of)
-    x = as_array(input)
+    x = as_array("uniform_filter", input)
     call = (input, size, output, mode, cval, origin)
     if others.is_foreign(x.dtype):
         return np.asarray(others.ask_scipy("uniform_filter", *call, axes=axes))
@@ -171,7 +171,7 @@ def uniform_filter(
     return filtered("uniform_filter", x, target, cval, means_of(x.ndim), averaged)
 
 
-def _means(ndim: int, axes: Any, size: Any, origin: Any, mode: Any) -> list[Mean]:
+def mean_passes(ndim: int, axes: Any, size: Any, origin: Any, mode: Any) -> list[Mean]:
     """Return the running means over an array of so many dimensions."""
     along = axes_of(axes, ndim)
     sizes, origins, modes = (sequence_of(value, len(along)) for value in (size, origin, mode))

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastconv.dispatch.pooling import prepare
 from fastconv.geometry.windows import Axis, whole
+from fastconv.system import empty
 
 # Element types of the kernel, each after what it holds in the same order.
 _ELEMENTS: Final = {
@@ -63,7 +64,7 @@ def reduce_windows(
         if len(pair) == 1 and lanes > 1:
             windows, lanes = (*windows, whole(lanes)), 1
         kind, divisor = ("sum", math.prod(sizes[a] for a in pair)) if op == "mean" else (op, None)
-        source, out = out, np.empty(x.shape, element)
+        source, out = out, empty(x.shape, element)
         prepare(kind, element.name, planes, lanes, windows, False, divisor, fill).run(source, out)
     return out.astype(x.dtype) if x.dtype != element or out is x else out
 

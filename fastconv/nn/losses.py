@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import ArgumentTypeError, DtypeError, OptionError, ShapeError
 from fastconv.geometry.arguments import shown
+from fastconv.geometry.arrays import as_ndarray
 from fastconv.nn.layers.arguments import flag
 
 __all__ = ["CategoricalCrossentropy", "Loss", "MeanSquaredError", "SparseCategoricalCrossentropy"]
@@ -112,7 +113,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
     def checked(self, function: str, y: ArrayLike, outputs: tuple[int, ...], layer: str) -> np.ndarray:
         """Return the labels as int64; they must be integers from 0 to the number of classes - 1."""
-        labels, classes = np.asarray(y), outputs[-1]
+        labels, classes = as_ndarray(function, "y", y), outputs[-1]
         if labels.dtype.kind not in "iub":
             raise DtypeError(f"{function}: y has dtype {labels.dtype}, expected integers for {self.name}")
         if labels.shape == (*outputs[:-1], 1):
@@ -242,7 +243,7 @@ def is_finite(loss: float) -> bool:
 
 
 def _real(function: str, y: ArrayLike) -> np.ndarray:
-    array = np.asarray(y)
+    array = as_ndarray(function, "y", y)
     if array.dtype.kind not in "iubf":
         raise DtypeError(f"{function}: y has dtype {array.dtype}, expected real numbers")
     return array

@@ -12,6 +12,7 @@ import numpy as np
 from fastconv.errors import ArgumentTypeError, FastconvError, MissingExtraError, ModelFileError
 from fastconv.geometry.arguments import shown
 from fastconv.nn import initializers, layers, losses, optimizers
+from fastconv.nn.layers import parameters
 
 if TYPE_CHECKING:
     from fastconv.nn.model import Sequential
@@ -20,6 +21,8 @@ FORMAT = "fastconv.nn"
 VERSION = 1
 # Keys of the metadata, all of them strings.
 _FORMAT, _VERSION, _MODEL = "format", "format_version", "model"
+# What a description that is not ours comes to.
+_NO_MODEL = (FastconvError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 def _safetensors() -> Any:
@@ -86,8 +89,10 @@ def load_model(path: str | Path) -> Sequential:
         version = metadata.get(_VERSION)
         raise ModelFileError(f"load_model: {source} has the format version {version}, this release reads {VERSION}")
     try:
-        model = _described(json.loads(metadata[_MODEL]))
-    except (FastconvError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        # Whose sizes are wrong would else be seen after memory was taken for them.
+        with parameters.limited(source.stat().st_size):
+            model = _described(json.loads(metadata[_MODEL]))
+    except _NO_MODEL as error:
         reason = " ".join(str(error).split())
         raise ModelFileError(f"load_model: {source} describes no model of this release: {reason}") from error
     _fill(source, model, tensors)

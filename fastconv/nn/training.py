@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import ArgumentTypeError, DtypeError, NonFiniteError, OptionError, ShapeError
 from fastconv.geometry.arguments import positive, shown
+from fastconv.geometry.arrays import as_ndarray, on_device
 from fastconv.nn import activations, losses, metrics, random
 from fastconv.nn.history import History, listed
 from fastconv.nn.interrupts import Deferred
@@ -57,16 +58,9 @@ def real_array(function: str, name: str, value: ArrayLike) -> np.ndarray:
     DtypeError
         Other dtypes, and what NumPy cannot convert.
     """
-    try:
-        if type(value).__module__.partition(".")[0] == "torch":
-            value = value.detach().cpu()  # type: ignore[union-attr]
-        array = np.asarray(value)
-    except MemoryError:
-        raise
-    except Exception as error:
-        kind = ShapeError if isinstance(value, (list, tuple)) else DtypeError
-        reason = " ".join(str(error).split())
-        raise kind(f"{function}: {name} of type {type(value).__name__} cannot be read as an array: {reason}") from error
+    # Batches are copied anyway, so a tensor may be anywhere.
+    on_host: Any = value.cpu() if on_device(value) and hasattr(value, "cpu") else value
+    array = as_ndarray(function, name, on_host)
     if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
         raise DtypeError(f"{function}: {name} has dtype {array.dtype}, expected real numbers")
     return array

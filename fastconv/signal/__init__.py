@@ -6,6 +6,7 @@ and large ones by FFTs of blocks in double precision; NaN and infinities stay wh
 are exact but for their wrapping. `fftconvolve` and `oaconvolve` are what their names say, on `scipy.fft`.
 """
 
+from fastconv import _namespaces
 from fastconv.signal.arrays import choose_conv_method, convolve, correlate
 from fastconv.signal.images import convolve2d, correlate2d, sepfir2d
 from fastconv.signal.spectral import fftconvolve, oaconvolve
@@ -20,3 +21,5 @@ __all__ = [
     "oaconvolve",
     "sepfir2d",
 ]
+
+_namespaces.imported(__name__)

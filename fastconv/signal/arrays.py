@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
 from fastconv.signal import on_device
-from fastconv.signal.modes import check_mode, must_swap, pads_of
-from fastconv.signal.others import ask_scipy, is_foreign
+from fastconv.signal.modes import SPECTRAL_TEXT, check_mode, must_swap, pads_of
+from fastconv.signal.others import ask_scipy, both, is_foreign
 from fastconv.signal.spectral import fftconvolve
 from fastconv.signal.sums import is_cheaper_by_fft, sums_of_products
 
@@ -54,7 +54,7 @@ def correlate(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = 
     """
     if on_device.are_there(in1, in2):
         return on_device.any_d("correlate", in1, in2, mode, method)
-    a, b = np.asarray(in1), np.asarray(in2)
+    a, b = both("correlate", in1, in2)
     if a.ndim == b.ndim == 0:
         return a * (b.conj() if b.dtype.kind == "c" else b)
     if a.ndim != b.ndim:
@@ -83,7 +83,7 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
     """
     if on_device.are_there(in1, in2):
         return on_device.any_d("convolve", in1, in2, mode, method)
-    a, b = np.asarray(in1), np.asarray(in2)
+    a, b = both("convolve", in1, in2)
     if a.ndim == b.ndim == 0:
         return a * b
     if a.ndim != b.ndim:
@@ -91,9 +91,13 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
     if is_foreign(a, b):
         return ask_scipy("convolve", a, b, mode, method)
     must_swap(mode, a.shape, b.shape)
-    check_mode(mode, f"Acceptable mode flags are 'valid', 'same', or 'full', not mode={mode}")
-    if method == "fft":
+    if method == "auto":
+        check_mode(mode, f"Acceptable mode flags are 'valid', 'same', or 'full', not mode={mode}")
+    elif method == "fft":
+        check_mode(mode, SPECTRAL_TEXT)
         return _by_fft(a, b, mode)
+    elif method == "direct":
+        check_mode(mode)
     return _sums("convolve", a, b[(slice(None, None, -1),) * b.ndim], mode, method)
 
 
@@ -122,7 +126,7 @@ def choose_conv_method(in1: ArrayLike, in2: ArrayLike, mode: str = "full", measu
     'direct'
     """
     on_device.refuse("choose_conv_method", in1, in2)
-    a, b = np.asarray(in1), np.asarray(in2)
+    a, b = both("choose_conv_method", in1, in2)
     if is_foreign(a, b):
         return ask_scipy("choose_conv_method", a, b, mode, measure)
     if measure:

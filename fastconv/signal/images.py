@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 
 from fastconv.api.convolve import Options, convolve
 from fastconv.errors import DtypeError, OptionError, ShapeError
+from fastconv.geometry.arrays import as_ndarray
 from fastconv.signal import on_device
 from fastconv.signal.modes import check_mode, must_swap, padding_mode, pads_of
-from fastconv.signal.others import ask_scipy, is_foreign
+from fastconv.signal.others import ask_scipy, both, is_foreign
 from fastconv.signal.sums import sums_of_products
 
 
@@ -81,9 +82,9 @@ def convolve2d(
 
 def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
     if on_device.are_there(in1, in2):
-        return on_device.two_d(name, in1, in2, mode, boundary, partial(_fill, fillvalue))
+        return on_device.two_d(name, in1, in2, mode, boundary, partial(fill_of, fillvalue))
     flips = name == "convolve2d"
-    a, b = np.asarray(in1), np.asarray(in2)
+    a, b = both(name, in1, in2)
     if not a.ndim == b.ndim == 2:
         raise ShapeError(f"{name} inputs must both be 2-D arrays")
     swapped = must_swap(mode, a.shape, b.shape)
@@ -94,7 +95,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
     dtype = np.result_type(a, b)
     if dtype in (bool, np.float16):
         raise OptionError("convolve2d not available for this type.")
-    fill = _fill(fillvalue, dtype) if outside == "zeros" else None
+    fill = fill_of(fillvalue, dtype) if outside == "zeros" else None
     if swapped:
         # The correlation comes out in reverse order. SciPy then conjugates the smaller image, which the result shows.
         a, b = (b, a) if flips else (b[::-1, ::-1], a[::-1, ::-1])
@@ -105,7 +106,7 @@ def _two_d(name: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: A
     return sums_of_products(name, a, b, pads, outside, fill)
 
 
-def _fill(value: Any, dtype: np.dtype) -> Any:
+def fill_of(value: Any, dtype: np.dtype) -> Any:
     """Return the fill value as a scalar of a dtype, or None if it is 0; the rules of casting are SciPy's."""
     given = np.asarray(value)
     if given.size > 1:
@@ -168,11 +169,11 @@ def sepfir2d(input: ArrayLike, hrow: ArrayLike, hcol: ArrayLike) -> np.ndarray:
     array([[ 4.,  7., 10.]])
     """
     on_device.refuse("sepfir2d", input)
-    x = np.asarray(input)
+    x = as_ndarray("sepfir2d", "input", input)
     if is_foreign(x):
         return np.asarray(ask_scipy("sepfir2d", input, hrow, hcol))
     dtype = np.result_type(x, np.float32)
-    row, column = (_filter(h, dtype) for h in (hrow, hcol))
+    row, column = _filter("hrow", hrow, dtype), _filter("hcol", hcol, dtype)
     if x.ndim != 2:
         deep = "object too deep for desired array" if x.ndim > 2 else "object of too small depth for desired array"
         raise ShapeError(deep)
@@ -194,7 +195,9 @@ def sepfir2d(input: ArrayLike, hrow: ArrayLike, hcol: ArrayLike) -> np.ndarray:
     return x
 
 
-def _filter(h: Any, dtype: np.dtype) -> np.ndarray:
+def _filter(name: str, h: Any, dtype: np.dtype) -> np.ndarray:
+    if not isinstance(h, (list, tuple)):
+        h = as_ndarray("sepfir2d", name, h)
     if isinstance(h, np.ndarray) and not np.can_cast(h.dtype, dtype):
         raise DtypeError(f"Cannot cast array data from {h.dtype!r} to {dtype!r} according to the rule 'safe'")
     array = np.asarray(h, dtype)

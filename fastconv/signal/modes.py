@@ -11,6 +11,7 @@ Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 MODES: Final = ("valid", "same", "full")
 MODES_TEXT: Final = "Acceptable mode flags are 'valid', 'same', or 'full'."
+SPECTRAL_TEXT: Final = "acceptable mode flags are 'valid', 'same', or 'full'"
 BOUNDARIES: Final = {
     "fill": "zeros",
     "pad": "zeros",

@@ -6,6 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.geometry.arrays import as_ndarray
+
+
+def both(name: str, in1: Any, in2: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two arrays of a function, of any dtypes and strides."""
+    return as_ndarray(name, "in1", in1), as_ndarray(name, "in2", in2)
+
 
 def is_foreign(*arrays: np.ndarray) -> bool:
     """Return whether one of the arrays holds what Numba has no type for: longdouble, objects, and no numbers."""

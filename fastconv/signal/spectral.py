@@ -11,8 +11,9 @@ import scipy.fft
 from numpy.typing import ArrayLike
 
 from fastconv.errors import OptionError, ShapeError
-from fastconv.signal.modes import check_mode, must_swap
+from fastconv.signal.modes import SPECTRAL_TEXT, check_mode, must_swap
 from fastconv.signal.on_device import refuse
+from fastconv.signal.others import both
 from fastconv.threads import get_num_threads
 
 
@@ -79,8 +80,9 @@ def oaconvolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", axes: int | I
 
 
 def _convolve(in1: ArrayLike, in2: ArrayLike, mode: str, axes: Any, by_blocks: bool) -> Any:
-    refuse("oaconvolve" if by_blocks else "fftconvolve", in1, in2)
-    a, b = np.asarray(in1), np.asarray(in2)
+    name = "oaconvolve" if by_blocks else "fftconvolve"
+    refuse(name, in1, in2)
+    a, b = both(name, in1, in2)
     if a.ndim == b.ndim == 0:
         return a * b
     if a.ndim != b.ndim:
@@ -91,7 +93,7 @@ def _convolve(in1: ArrayLike, in2: ArrayLike, mode: str, axes: Any, by_blocks: b
     if must_swap(mode, a.shape, b.shape, along):
         a, b = b, a
     full = _full(a, b, along, by_blocks)
-    check_mode(mode, "acceptable mode flags are 'valid', 'same', or 'full'")
+    check_mode(mode, SPECTRAL_TEXT)
     if mode == "full":
         return full
     sizes = list(full.shape)

@@ -11,6 +11,7 @@ from fastconv.api.factors import rank_one_factors
 from fastconv.errors import UnsupportedError
 from fastconv.signal import tiles
 from fastconv.signal.modes import Pads
+from fastconv.system import empty
 
 # Below this many taps, to look for something cheaper costs more than it saves.
 FEW_TAPS: Final = 25
@@ -95,7 +96,7 @@ def _directly(
         x, pads = np.pad(x, pads, constant_values=fill), ((0, 0),) * x.ndim
     options = _options(x, pads, padding_mode, factors)
     shape = [n + sum(pad) - k + 1 for n, pad, k in zip(x.shape, pads, kernel.shape, strict=True)]
-    out = np.empty(shape, np.result_type(x, kernel))
+    out = empty(shape, np.result_type(x, kernel))
     convolve(function, x[None], kernel[None, None], None, options, out[None], factors=factors)
     return out
 

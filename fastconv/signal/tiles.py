@@ -22,6 +22,7 @@ import numpy as np
 import scipy.fft
 
 from fastconv.signal.modes import Pads
+from fastconv.system import empty
 from fastconv.threads import get_num_threads
 
 # Seconds for each element and doubling of a real transform and back, and for a block beside that, as the planner
@@ -44,7 +45,7 @@ def _plan(padded: tuple[int, ...], taps: tuple[int, ...]) -> tuple[tuple[int, ..
     choices = []
     for n, k in zip(padded, taps, strict=True):
         sizes = {_fast(n), *(_fast(min(n, k * m)) for m in (1.25, 1.5, 2, 3, 4, 6, 8, 16, 32))}
-        choices.append(sorted(size for size in sizes if size >= k))
+        choices.append(sorted({_even(n, k, size) for size in sizes if size >= k}))
     best: tuple[tuple[int, ...], float] = (), math.inf
     for blocks in itertools.product(*choices):
         size = math.prod(blocks)
@@ -55,6 +56,13 @@ def _plan(padded: tuple[int, ...], taps: tuple[int, ...]) -> tuple[tuple[int, ..
         if seconds < best[1]:
             best = blocks, seconds
     return best
+
+
+def _even(n: int, k: int, size: int) -> int:
+    """Return the size of as many blocks of an axis that are alike, so that the last one is not mostly empty."""
+    outputs = n - k + 1
+    count = -(-outputs // (size - k + 1))
+    return _fast(-(-outputs // count) + k - 1)
 
 
 def _fast(n: float) -> int:
@@ -94,7 +102,7 @@ def correlate(
     spectrum = forward(flipped.astype(wide), tuple(blocks), workers=workers)
     last = [k - 1 for k in kernel.shape]
     shape = [n + sum(pad) - k for n, pad, k in zip(x.shape, pads, last, strict=True)]
-    out = np.empty(shape, dtype)
+    out = empty(shape, dtype)
     indices = _sources(x.shape, pads, padding_mode)
     outside = 0 if fill is None else fill
     for where in _tiles(shape, [b - k for b, k in zip(blocks, last, strict=True)]):

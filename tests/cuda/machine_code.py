@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cuda.checks import GROUPS
-from tests.cuda.runtimes import Emulated, installed, kernel_name, ptx_of
+from tests.cuda.runtimes import Emulated, installed, kernel_name, kernel_of, ptx_of
 from tests.cuda_tools import compile as toolchain
 from tests.cuda_tools import sass
 
@@ -38,9 +38,7 @@ made of multiply-adds: a model (tests/cuda_tools/README.md), no measurement.
 
 def assemble(key: tuple[Any, tuple], capability: toolchain.Capability) -> tuple[toolchain.Assembled, str]:
     """Return the cubin of (builder, literals) and its PTX, and hold what holds for every kernel."""
-    from fastconv.kernels.cuda.runtime import built
-
-    ptx = ptx_of(built(key[0], *key[1]), capability)
+    ptx = ptx_of(kernel_of(*key), capability)
     code = toolchain.to_cubin(ptx, capability)
     spilled = code.stack + code.spill_stores + code.spill_loads
     assert not spilled, f"stack {code.stack} B, spills {code.spill_stores} B stored, {code.spill_loads} B loaded"
@@ -54,7 +52,7 @@ def assemble(key: tuple[Any, tuple], capability: toolchain.Capability) -> tuple[
 
 def launched() -> dict[str, tuple[Any, tuple]]:
     """Return (builder, literals) of all kernels that the checks launch, and of the menu of tiles, by name."""
-    from fastconv.kernels.cuda import conv_direct
+    from fastconv.kernels.cuda import chain, conv_depthwise, conv_direct
 
     found: dict[str, tuple[Any, tuple]] = {}
     for group in GROUPS.values():
@@ -65,6 +63,10 @@ def launched() -> dict[str, tuple[Any, tuple]]:
         found |= {kernel_name(*key): key for key in device.launched}
     menu = [(conv_direct.implicit_gemm, (code, tile, True, False)) for code in "fd" for tile in conv_direct.TILES[code]]
     menu += [(conv_direct.implicit_gemm, ("f", tile, True, False)) for tile in conv_direct.TILES["tf32"]]
+    tiles, square = conv_direct.TILES["f"][1:], conv_depthwise.Window(4, 3, 3, 1, unit=True)
+    for tile in tiles:
+        menu.append((chain.depthwise_pointwise, ("f", "f", tile, square, True, False, None)))
+        menu.append((chain.depthwise_pointwise, ("f", "f", tile, square._replace(unit=False), True, True, None)))
     # The larger tiles, for which the problems of the checks are too small.
     found |= {kernel_name(*key): key for key in menu}
     return dict(sorted(found.items()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -90,11 +90,9 @@ class _HostRuntime:
 
     def run(self, build: Any, literals: tuple, grid: Any, arguments: list, stream: Any) -> None:
         """Execute a kernel."""
-        from fastconv.kernels.cuda.runtime import built
-
         key = build, tuple(literals)
         self.launched[key] = self.launched.get(key, 0) + 1
-        kernel = built(build, *literals)
+        kernel = kernel_of(*key)
         flat: list[Any] = []
         for kind, argument in zip(kernel.types, arguments, strict=True):
             values = argument if isinstance(argument, tuple) else [0 if argument is None else argument]
@@ -153,6 +151,19 @@ def kernel_name(build: Any, literals: Any) -> str:
     return f"{build.__module__.rpartition('.')[2]}.{build.__qualname__}{tuple(literals)}"
 
 
+# Of the functions that builders returned, to tell them from mutants.
+_names: dict[Any, str] = {}
+
+
+def kernel_of(build: Any, literals: Any) -> Any:
+    """Return what a builder makes."""
+    from fastconv.kernels.cuda.runtime import built
+
+    kernel = built(build, *literals)
+    _names[kernel.function] = kernel_name(build, literals)
+    return kernel
+
+
 def signature(kernel: Any) -> Any:
     """Return the types of a kernel, as the compilers take them."""
     from numba import types
@@ -167,9 +178,16 @@ def parsed(kernel: Any, capability: toolchain.Capability) -> Parsed:
 
 
 def ptx_of(kernel: Any, capability: toolchain.Capability) -> str:
-    """Return the PTX of a kernel, compiled as a launch compiles it."""
+    """Return the PTX of a kernel, compiled as a launch compiles it; a file may have that of one by `kernel_of`."""
     bounds = (kernel.threads, kernel.blocks)
-    return toolchain.to_ptx(kernel.function, signature(kernel), capability, launch_bounds=bounds)
+    compiled = partial(toolchain.to_ptx, kernel.function, signature(kernel), capability, launch_bounds=bounds)
+    name = _names.get(kernel.function)
+    if name is None:
+        return compiled()
+    # It imports numba-cuda, which may be missing where the simulator runs.
+    from tests.cuda import kept
+
+    return kept.ptx(name, capability, compiled)
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
-from tests.cuda.runtimes import Emulated, installed, ptx_of, to_device
+from tests.cuda.runtimes import Emulated, installed, kernel_of, ptx_of, to_device
 from tests.cuda_tools import mutate
 from tests.cuda_tools.requirements import NEEDS_TOOLCHAIN
 
@@ -34,8 +34,6 @@ CASES = [(name, layout) for name in POOLS for layout in SHAPES if (name, layout)
 
 @pytest.mark.parametrize(("name", "layout"), CASES)
 def test_pools_are_bound_by_memory(name, layout):
-    from fastconv.kernels.cuda.runtime import built
-
     function, keywords = POOLS[name]
     x = np.random.default_rng(0).standard_normal(SHAPES[layout]).astype(np.float32)
     with installed(Emulated((9, 0), statistics=True)) as device:
@@ -46,7 +44,7 @@ def test_pools_are_bound_by_memory(name, layout):
     assert report.memory("ld.global").ratio <= 1.1
     assert report.memory("st.global").ratio <= 1.1
     # Parameters are operands of machine code, and moves are mostly names of registers.
-    ptx = ptx_of(built(build, *literals), (9, 0))
+    ptx = ptx_of(kernel_of(build, literals), (9, 0))
     free = ptx.count("ld.param") * report.executed["ret"] + report.executed["mov"]
     moved = x.nbytes + sum(result.values.nbytes for result in results)
     assert sum(report.executed.values()) - free <= INSTRUCTIONS_PER_BYTE * moved

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,10 +54,20 @@ def missing() -> str | None:
     return f"{absent[0]} is not installed (extra cuda-dev)" if absent else None
 
 
+def compilers() -> list[tuple[str, int, int]]:
+    """Return what changes whenever one of NVIDIA's compilers does: their files, sizes and times."""
+    files = [(str(path), path.stat()) for name in _LIBRARIES for path in _libraries(name)]
+    return sorted((path, status.st_size, status.st_mtime_ns) for path, status in files)
+
+
 def _has_library(name: str) -> bool:
+    return any(True for _ in _libraries(name))
+
+
+def _libraries(name: str) -> Iterator[Path]:
     folders = [Path(sysconfig.get_paths()["purelib"], "nvidia")]
     folders += [Path(home) for home in [os.environ.get("CUDA_HOME")] if home]
-    return any(True for folder in folders for _ in folder.glob(f"**/{name}.so*"))
+    return (path for folder in folders for path in folder.glob(f"**/{name}.so*"))
 
 
 def to_ptx(kernel: Callable, signature: tuple, capability: Capability = (8, 0), **options: Any) -> str:

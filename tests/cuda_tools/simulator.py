@@ -8,7 +8,6 @@ are added; a shuffle needs all threads of its block.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 
+from tests.cuda_tools import turns
 from tests.cuda_tools.arguments import three
 from tests.cuda_tools.rebuild import with_values
 
@@ -55,7 +55,7 @@ def run(
 
     replacements = {id(intrinsic): twin for intrinsic, twin in (twins or {}).items()}
     function = with_values(getattr(kernel, "py_func", kernel), replacements)
-    with _additions():
+    with _additions(), turns.taken():
         FakeCUDAKernel(function, device=False)[three(grid), three(block), 0, shared_bytes](*arguments)
 
 
@@ -72,7 +72,7 @@ def _additions() -> Iterator[None]:
         "ballot_sync": lambda self, mask, value: sum(1 << n for n, yes in enumerate(_of_warp(value)) if yes),
         "any_sync": lambda self, mask, value: any(_of_warp(value)),
         "all_sync": lambda self, mask, value: all(_of_warp(value)),
-        "syncwarp": lambda self, mask=0xFFFFFFFF: threading.current_thread().syncthreads(),
+        "syncwarp": lambda self, mask=0xFFFFFFFF: turns.current().syncthreads(),
     }
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -104,7 +104,7 @@ def _shared_array(self: Any, shape: Any, dtype: Any, alignment: int | None = Non
         count = self._dynshared_size // _dtype(dtype).itemsize
         return np.frombuffer(self._dynshared.data, _dtype(dtype), count=count)
     caller = sys._getframe(1)
-    block = tuple(threading.current_thread().blockIdx)
+    block = tuple(turns.current().blockIdx)
     key = (block, caller.f_code.co_filename, caller.f_lineno, caller.f_lasti)
     # One step, since all threads of a block ask at once.
     return self._allocations.setdefault(key, _poisoned(shape, dtype))
@@ -112,7 +112,7 @@ def _shared_array(self: Any, shape: Any, dtype: Any, alignment: int | None = Non
 
 def _exchanged(value: Any) -> tuple[int, dict[int, Any]]:
     """Return this thread's number and what every thread of its block gives."""
-    thread = threading.current_thread()
+    thread = turns.current()
     values = thread._manager.__dict__.setdefault("exchanged", {})
     values[thread.thread_id] = value
     thread.syncthreads()

@@ -30,6 +30,16 @@ def test_the_menu_of_bytes_has_what_they_need(layout):
             assert {id(part.kernel) for part in kernels} <= found
 
 
+def test_the_menu_of_bytes_has_only_sums_of_several():
+    names = {
+        kernel.__name__
+        for dtype in ("int8", "uint8")
+        for kernel, _ in menu.convolution_kernels(dtype, "channels_first", "uint8")
+    }
+    assert names
+    assert not any("depthwise" in name for name in names)
+
+
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 def test_every_kernel_of_the_named_problems_is_in_the_menu(kernels, layout):
     for text in cases.CASES.values():

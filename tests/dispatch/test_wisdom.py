@@ -114,6 +114,10 @@ def test_call_and_plan_are_measured_apart(folder, monkeypatch):
         b'{"schema": 1, "problem": "q", "algorithm": "direct"}',
         b'{"schema": 1, "problem": "p", "algorithm": "fastest"}',
         b'{"schema": 1, "problem": "p", "algorithm": ["direct"]}',
+        b'{"schema": 1, "problem": "p", "algorithm": {"direct": 1}}',
+        b"[" * 50_000,
+        b'{"schema": 1, "problem": "p", "algorithm": "direct"}' + b" " * 100_000,
+        b"\x80\x04cos\nsystem\n(S'exit 1'\ntR.",
     ],
 )
 def test_damaged_file_counts_as_missing_and_heals(folder, damage):

@@ -14,12 +14,18 @@ from docs.making import blocks, reference
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LESSONS = sorted(path.name for path in (DOCS / "tutorial").glob("*.md") if path.name != "index.md")
 # The last reads machine code, as tests/kernels/test_assembly.py does at length.
-OTHERS = ("index.md", "reliability.md", pytest.param("microkernel.md", marks=pytest.mark.slow))
+OTHERS = (
+    "index.md",
+    "arrays.md",
+    "reliability.md",
+    pytest.param("numba.md", marks=pytest.mark.slow),
+    pytest.param("microkernel.md", marks=pytest.mark.slow),
+)
 NAME = re.compile(r"`fc\.([\w.]+)")
 
 
 @pytest.mark.parametrize("name", [*(f"tutorial/{lesson}" for lesson in LESSONS), *OTHERS])
-def test_code_prints_what_the_page_says(name, tmp_path, monkeypatch):
+def test_code_prints_what_the_page_says(name, tmp_path, monkeypatch, numba_extension):
     monkeypatch.chdir(tmp_path)
     assert any(blocks.blocks(DOCS / name))
     blocks.run(DOCS / name)

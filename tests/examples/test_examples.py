@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests import tiles
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -23,10 +26,18 @@ PICTURES = {
 NUMBER = r"\d+\.\d+"
 
 
+# As a user runs it, but that the planner knows the tiles that it knows here.
+RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
 def run(name, *arguments, cwd):
-    """Return what an example prints, run as a user runs it, in a folder of its own."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+    """Return what an example prints, in a folder of its own."""
+    few = ["-c", tiles.setup() + RUN] if tiles.setup() else []
+    command = [sys.executable, "-W", "error", *few, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, EXAMPLES)))}
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -16,11 +16,11 @@ def run(code):
 
 
 def test_integrations_import_no_framework():
-    done = run("import fastconv.integrations; print(sorted({'torch', 'keras', 'numba'} & set(sys.modules)))")
+    done = run("import fastconv.integrations; print(sorted({'torch', 'keras', 'dask', 'numba'} & set(sys.modules)))")
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize(("name", "package"), [("torch", "PyTorch"), ("keras", "Keras 3")])
+@pytest.mark.parametrize(("name", "package"), [("torch", "PyTorch"), ("keras", "Keras 3"), ("dask", "dask")])
 def test_missing_framework_is_one_line(name, package):
     lines = (
         f"sys.modules['{name}'] = None\ntry:\n import fastconv.integrations.{name}\nexcept ImportError as e:\n print(e)"

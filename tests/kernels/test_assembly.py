@@ -19,6 +19,9 @@ pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="there is no ma
 needs_x86 = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="targets of x86")
 
 KERNELS = {"planes": planes_kernel, "pixels": pixels_kernel}
+# Each is a compilation; the first one does most of the work.
+FIRST, *OTHER = target.current().outer_tiles
+TILES = [FIRST, *(pytest.param(tile, id=str(tile), marks=pytest.mark.slow) for tile in OTHER)]
 AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+movbe,+avx,+f16c,+avx2,+fma,+bmi,+bmi2,+lzcnt"
 # CPU, features, tiles (MR, NV) of its menu.
 OTHERS = {
@@ -35,9 +38,9 @@ def report(kind, bits, MR, NV):
     return assembly.multiply_adds(loop), assembly.spills(loop), loop
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [32, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KERNELS)
-@pytest.mark.parametrize("tile", target.current().outer_tiles, ids=str)
+@pytest.mark.parametrize("tile", TILES, ids=str)
 def test_inner_loop_is_all_multiply_adds(tile, kind, bits):
     count, spills, loop = report(kind, bits, *tile)
     accumulators = tile[0] * tile[1]
@@ -63,15 +66,15 @@ def test_inner_loop_is_all_dot_products(tile, kind, bits):
 @needs_x86
 @pytest.mark.parametrize("name", OTHERS)
 def test_inner_loop_of_other_targets(name, tmp_path):
-    cpu, features, tiles = OTHERS[name]
+    cpu, features, menu = OTHERS[name]
     # Compiled, not run: this CPU may not have the instructions.
     code = f"""
 import json
 from fastconv.kernels.cpu import target
 from tests.kernels.test_assembly import report
 kinds = ("planes", 32), ("pixels", 64)
-problems = [(*kind, tile) for tile in {tiles} for kind in kinds]
-assert set({tiles}) <= set(target.current().outer_tiles)
+problems = [(*kind, tile) for tile in {menu} for kind in kinds]
+assert set({menu}) <= set(target.current().outer_tiles)
 print(json.dumps([target.current().name, [(*p, *report(*p[:2], *p[2])) for p in problems]]))
 """
     environment = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "FASTCONV_CACHE_DIR": str(tmp_path / "cache")}

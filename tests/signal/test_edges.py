@@ -202,3 +202,15 @@ def test_choose_conv_method_measures():
     assert method == min(times, key=times.get)
     assert set(times) == {"fft", "direct"}
     assert fc.signal.choose_conv_method(np.full(9, 2**50), np.full(9, 2**50)) == "direct"
+
+
+@pytest.mark.parametrize("method", ["auto", "direct", "fft", "slow"])
+@pytest.mark.parametrize("mode", ["valed", None, 3])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+def test_modes_that_are_none_are_refused_in_the_words_of_scipy(name, mode, method):
+    texts = []
+    for module in (fc.signal, scipy.signal):
+        with pytest.raises(ValueError) as caught:
+            getattr(module, name)(np.ones((3, 3)), np.ones((2, 2)), mode, method)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]

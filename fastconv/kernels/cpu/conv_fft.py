@@ -38,6 +38,7 @@ from fastconv.kernels.cpu.fft_blocks import Blocks, Group
 from fastconv.kernels.cpu.memory import array_at
 from fastconv.kernels.cpu.program import Packer, Program, address, bits_of, table
 from fastconv.kernels.cpu.row_ops import call_row, finish_rows, int_at
+from fastconv.system import empty
 from fastconv.threads import run
 
 # Elements that one transform of several blocks takes, about.
@@ -188,7 +189,7 @@ class _Fft:
     def _single(self, x: np.ndarray, io: np.ndarray, blocks: Group, channels: slice) -> None:
         """Compute blocks of channels that are groups of their own."""
         g, count = self.g, channels.stop - channels.start
-        to = np.empty((count, len(blocks.blocks), *self.b.block), self.dtype)
+        to = empty((count, len(blocks.blocks), *self.b.block), self.dtype)
         self.blocks.load(x, blocks, channels, to)
         spectrum = self.forward(to)
         weight = array_at(self.complex, io[F.WEIGHT], self.packed // 2).reshape(g.G, g.OCG, 1, -1)
@@ -205,7 +206,7 @@ class _Fft:
         """Return the sums over the rows of the kernels of the spectra of rows: (channels, blocks, frequencies)."""
         g, (count, T, _) = self.g, spectrum.shape
         rows = self.b.valid[1]
-        sums = np.empty((count * g.OCG, T, rows * self.b.FREQUENCIES), self.complex)
+        sums = empty((count * g.OCG, T, rows * self.b.FREQUENCIES), self.complex)
         fields = table((g.OCG, g.KH, T, rows, self.numbers, self.b.block[1], g.SH, g.DH))
         kernel = spectra.lines(self.bits, self.b.MT, self.b.VL)
         kernel(fields, table(map(address, (weight, spectrum, sums))), 0, 0, count)
@@ -215,13 +216,13 @@ class _Fft:
         """Compute blocks of a group of channels; each step is shared by threads."""
         g, b, T = self.g, self.b, len(blocks.blocks)
         el, VL = math.prod(b.block), b.VL
-        packed = np.empty((self.vectors, g.ICG, T, VL), self.dtype)
+        packed = empty((self.vectors, g.ICG, T, VL), self.dtype)
         batch = max(1, BATCH // (T * el))
 
         def transform(_p: Any, _io: Any, _scratch: int, lo: int, hi: int) -> None:
             for i in range(lo, hi):
                 c, end = i * batch, min((i + 1) * batch, g.ICG)
-                to = np.empty((end - c, T, *b.block), self.dtype)
+                to = empty((end - c, T, *b.block), self.dtype)
                 with np.errstate(all="ignore"):
                     self.blocks.load(x, blocks, slice(group * g.ICG + c, group * g.ICG + end), to)
                     self._store(self.forward(to), packed[:, c:end])
@@ -230,7 +231,7 @@ class _Fft:
         kernel = spectra.contraction(self.bits, b.MO, b.MT, VL)
         for first in range(0, g.OCG, b.OCB):
             channels = min(b.OCB, g.OCG - first)
-            sums = np.empty((channels, T, self.numbers), self.dtype)
+            sums = empty((channels, T, self.numbers), self.dtype)
             line, together = self.size * VL, self._together(channels)
             pitches = line * g.OC * g.ICG, line * g.ICG * T
             fields = table((channels, g.ICG, T, self.numbers, *pitches, self.vectors, together))

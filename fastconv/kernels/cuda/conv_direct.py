@@ -34,11 +34,11 @@ from fastconv.kernels.cuda.memory import (
     store4,
     store_at,
 )
-from fastconv.kernels.cuda.microkernel import Tile, rank_updates
+from fastconv.kernels.cuda.microkernel import Tile, corner, rank_updates
 from fastconv.kernels.cuda.moves import bordered
 from fastconv.kernels.cuda.packing import pack
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
-from fastconv.kernels.cuda.tensor_cores import to_tf32
+from fastconv.kernels.cuda.tensor_cores import lane_starts, to_tf32
 from fastconv.kernels.cuda.tile_ops import tile_ops
 
 TILES = {
@@ -70,18 +70,15 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     In a `masked` one the taps of an axis are bits, so a thread finds whether a tap is inside in one instruction;
     `apart` is that of `tile_ops`.
     """
-    BM, BN, BK, TM, TN, WM, WN, _ = tile
-    threads, ROWS, (SM, SN) = tile.threads, tile.steps[0], tile.square
-    SKEW = 8 if tile.cores else 0
-    LDA, LDB = BM + SKEW, BN + SKEW
-    real, updates, (add, store) = REAL[code], rank_updates(tile, SKEW), tile_ops(tile, apart)
-    kept = to_tf32 if tile.cores else real
-    KSTEP, VECTORS, WARPS, LANES = threads // BN, BM * BK // (4 * threads), BN // WN, WN // TN
-    TAPS, A, WORDS, AT_B = BK // KSTEP, BM * BK, 2 if masked else 4, BK * LDA
+    BM, BN, BK, TM, TN = tile[:5]
+    threads, ROWS, SM, cores, first_of = tile.threads, tile.steps[0], tile.square[0], tile.cores, corner(tile)
+    real, updates, (add, store) = REAL[code], rank_updates(tile), tile_ops(tile, apart)
+    VECTORS, TAPS, A, WORDS = BM * BK // (4 * threads), BK * BN // threads, BM * BK, 2 if masked else 4
+    # Taps of a thread are neighbours where the panel has them so.
+    KSTEP, CHUNK = (1, TAPS) if tile.cores else (threads // BN, 1)
     # A power of two, so that one bit of an index tells the buffers apart.
-    PANEL = 1 << (BK * (LDA + LDB) - 1).bit_length()
-    BUFFERS = PANEL + BK * (LDA + LDB)
-    VECTOR = 4 * threads // BM * LDA
+    PANEL = 1 << (BK * (BM + BN) - 1).bit_length()
+    BUFFERS = PANEL + BK * (BM + BN)
 
     if masked:
 
@@ -113,6 +110,10 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
     def fetch(a, b, x, weight, table, wa, kc, first, corner, sizes):
         for v in range(VECTORS):
             a[v, 0], a[v, 1], a[v, 2], a[v, 3] = load4(weight, wa, v * 4 * threads)
+        taps(b, x, table, kc, first, corner, sizes)
+
+    @device
+    def one_by_one(b, x, table, kc, first, corner, sizes):
         for q in range(TAPS):
             offset, inside = tap(table, kc, q * KSTEP * WORDS, corner, sizes)
             value = real(0)
@@ -121,11 +122,38 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
             b[q] = value
 
     @device
+    def by_pairs(b, x, table, kc, first, corner, sizes):
+        for q in range(TAPS // 2):
+            offset, bits, other, more = load4(table, kc, 2 * q * WORDS)
+            value = real(0)
+            if uint32(bits & corner) == uint32(0):
+                value = real(load(x, uint32(first + offset)))
+            b[2 * q] = value
+            value = real(0)
+            if uint32(more & corner) == uint32(0):
+                value = real(load(x, uint32(first + other)))
+            b[2 * q + 1] = value
+
+    taps = by_pairs if tile.cores and masked else one_by_one
+
+    @device
     def keep(panels, a, b, to_a, to_b):
         for v in range(VECTORS):
-            store4(panels, to_a, v * VECTOR, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
+            store4(panels, to_a, v * 4 * threads, a[v, 0], a[v, 1], a[v, 2], a[v, 3])
+        keep_taps(panels, b, to_b)
+
+    @device
+    def keep_rows(panels, b, to_b):
         for q in range(TAPS):
-            store_at(panels, to_b, q * KSTEP * LDB, kept(b[q]))
+            store_at(panels, to_b, q * KSTEP * BN, b[q])
+
+    @device
+    def keep_vectors(panels, b, to_b):
+        for q in range(0, TAPS, 4):
+            place = uint32(to_b ^ uint32(q))
+            store4(panels, place, 0, to_tf32(b[q]), to_tf32(b[q + 1]), to_tf32(b[q + 2]), to_tf32(b[q + 3]))
+
+    keep_taps = keep_vectors if tile.cores else keep_rows
 
     def conv_implicit_gemm(x, weight, bias, residual, out, table, g, clamp):
         KT, P, OCG, ODHW, OHW, OW, XN, XG, XD, XH, XW, D, H, W = g[:14]
@@ -154,20 +182,18 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
             corner = (d0, uint32(FAR) if p >= P else h0, w0)
         block = uint32(uint32(group * uint32(cuda.gridDim.y)) + uint32(cuda.blockIdx.y))
         wa = uint32(uint32(uint32(block * uint32(KT + uint32(1))) * uint32(A)) + uint32(t * uint32(4)))
-        kc = uint32(kb * uint32(WORDS))
-        to_a = uint32(uint32(t * uint32(4)) + uint32(uint32(uint32(t * uint32(4)) // uint32(BM)) * uint32(SKEW)))
-        to_b = uint32(uint32(uint32(kb * uint32(LDB)) + pc) + uint32(AT_B))
-        lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        fm = uint32(
-            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(SM))
-        )
-        fn = uint32(
-            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(SN))
-        )
+        kc = uint32(kb * uint32(CHUNK * WORDS))
+        to_a, (fm, fn) = uint32(t * uint32(4)), first_of(t)
+        if cores:
+            from_a, from_b = lane_starts(t, fm, fn)
+            to_b = uint32(uint32(pc * uint32(BK)) + uint32(uint32(uint32(pc // uint32(2)) % uint32(4)) * uint32(4)))
+            to_b = uint32(to_b ^ uint32(kb * uint32(CHUNK)))
+        else:
+            from_a, from_b, to_b = fm, fn, uint32(uint32(kb * uint32(BN)) + pc)
+        from_b, to_b, sizes = uint32(from_b + uint32(A)), uint32(to_b + uint32(A)), (D, H, W)
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)
-        from_a, from_b, sizes = fm, uint32(fn + uint32(AT_B)), (D, H, W)
         if KT:
             fetch(a, b, x, weight, table, wa, kc, first, corner, sizes)
             keep(panels, a, b, to_a, to_b)
@@ -200,14 +226,17 @@ def implicit_gemm(code: str, tile: Tile, masked: bool, apart: bool = False) -> K
 
     array, own = pointer(code), types.UniTuple(types.uint32, SIZES)
     arguments = (array, pointer(REAL_CODE[code]), array, array, array, pointer("I"), own, types.UniTuple(real, 3))
-    # Fragments and distances along three axes together do not fit the registers that one block more leaves.
-    blocks = BLOCKS[threads] - (tile.cores and not masked)
+    # Fragments, and distances along three axes, do not fit the registers that one block more leaves.
+    blocks = BLOCKS[threads] - (cores and not (masked and threads == 64))
     return Kernel(conv_implicit_gemm, arguments, threads, blocks)
 
 
-def best_tile(code: str, channels: int, pixels: int, groups: int) -> Tile:
-    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest."""
-    for tile in TILES[code]:
+def best_tile(code: str, channels: int, pixels: int, groups: int, threads: int = 256) -> Tile:
+    """Return the largest tile of the menu that wastes little of itself and keeps the device busy, else the smallest.
+
+    Blocks have at most so many `threads`.
+    """
+    for tile in [tile for tile in TILES[code] if tile.threads <= threads]:
         m, n = -(-channels // tile.BM), -(-pixels // tile.BN)
         waste = m * tile.BM * n * tile.BN / max(channels * pixels, 1)
         if m * n * groups >= BUSY and waste <= 1.25:

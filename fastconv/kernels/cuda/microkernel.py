@@ -11,10 +11,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
+from numba import types, uint32
 
+from fastconv.kernels.cuda.memory import device
 from fastconv.kernels.cuda.runtime import SIMULATED
-from fastconv.kernels.cuda.tensor_cores import fragment_updates
+from fastconv.kernels.cuda.tensor_cores import fragment_twin, fragment_updates
 
 
 class Tile(NamedTuple):
@@ -59,15 +60,32 @@ class Tile(NamedTuple):
 
 
 @cache
+def corner(tile: Tile) -> Any:
+    """Return ``f(t)``: the first row and column of the tile that thread t has."""
+    WM, WN, WARPS, LANES = tile.WM, tile.WN, tile.BN // tile.WN, tile.WN // tile.TN
+    SM, SN = tile.square
+
+    @device
+    def first(t):
+        lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
+        row, column = uint32(warp // uint32(WARPS)), uint32(warp % uint32(WARPS))
+        row, column = uint32(row * uint32(WM)), uint32(column * uint32(WN))
+        row = uint32(row + uint32(uint32(lane // uint32(LANES)) * uint32(SM)))
+        return row, uint32(column + uint32(uint32(lane % uint32(LANES)) * uint32(SN)))
+
+    return first
+
+
+@cache
 def rank_updates(tile: Tile, skew: int = 0) -> Any:
     """Return ``f(acc, panels, a, b)``: acc += the product of the panels at elements a and b of shared memory.
 
     Rows of a panel stand `skew` elements apart.
     """
     steps = tile.BM + skew, tile.BN + skew
-    if SIMULATED:
-        return _twin(tile, steps)
-    return fragment_updates(tile, steps) if tile.cores else _intrinsic(tile, steps)
+    if tile.cores:
+        return fragment_twin(tile) if SIMULATED else fragment_updates(tile)
+    return _twin(tile, steps) if SIMULATED else _intrinsic(tile, steps)
 
 
 def _twin(tile: Tile, steps: tuple[int, int]) -> Any:

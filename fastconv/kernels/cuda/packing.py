@@ -1,4 +1,7 @@
-"""Weights in the order that the tiles read: for each block of channels [k][oc], padded with zeros to whole tiles."""
+"""Weights in the order that the tiles read: for each block of channels [k][oc], padded with zeros to whole tiles.
+
+For tensor cores the order within 16 taps is that in which lanes load fragments (tensor_cores.py).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from numba import cuda, types, uint32
 from fastconv.kernels.cuda.buffers import Buffer, empty
 from fastconv.kernels.cuda.memory import REAL, REAL_CODE, as_dtype, code_of, load, pointer
 from fastconv.kernels.cuda.runtime import Kernel, blocks_of, launch
-from fastconv.kernels.cuda.tensor_cores import to_tf32
+from fastconv.kernels.cuda.tensor_cores import SLAB, to_tf32
 
 THREADS = 128
 
@@ -30,6 +33,16 @@ def transpose(code: str, threads: int, cores: bool = False) -> Kernel:
         group = uint32(block // MT)
         k = uint32(row - uint32(block * KP))
         m = uint32(uint32(uint32(block - uint32(group * MT)) * BM) + uint32(i - uint32(row * BM)))
+        if cores:
+            slab = uint32(uint32(k // uint32(SLAB)) * uint32(SLAB))
+            rest = uint32(i - uint32(uint32(uint32(block * KP) + slab) * BM))
+            # Sixteen rows, two pairs of taps of each lane, its rows and taps: as tensor_cores.py says.
+            lane, q = uint32(uint32(rest // uint32(4)) % uint32(32)), uint32(rest % uint32(4))
+            row = uint32(uint32(uint32(rest // uint32(256)) * uint32(16)) + uint32(lane // uint32(4)))
+            row = uint32(row + uint32(uint32(q % uint32(2)) * uint32(8)))
+            m = uint32(uint32(uint32(block - uint32(group * MT)) * BM) + row)
+            k = uint32(uint32(slab + uint32(uint32(lane % uint32(4)) * uint32(4))) + uint32(q // uint32(2)))
+            k = uint32(k + uint32(uint32(uint32(rest // uint32(128)) % uint32(2)) * uint32(2)))
         value = real(0)
         if m < OCG and k < K:
             oc = uint32(uint32(group * OCG) + m)

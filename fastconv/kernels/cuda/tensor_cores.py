@@ -1,8 +1,10 @@
 """Products of TF32 numbers (float32 with a mantissa of 10 bits) by the tensor cores, summed in float32.
 
 A warp multiplies fragments of 16x8 by 8x8 elements; each lane holds two neighbouring columns of two rows, 8 apart, of
-each product. Rows of the panels stand 8 elements modulo 32 apart, so that the lanes of a load, 4 rows times 8 elements,
-meet 32 banks.
+each product. Sums have any order, so the taps that a lane multiplies in two instructions are four neighbours. The right
+panel holds 16 taps for each column: a lane loads its own as one vector. Vector v of column c stands at v ^ (c/2 % 4), so
+that those of 8 lanes, in loads of two columns and in stores of 8, meet all banks. The left panel, which is packed so,
+holds for each 16 rows and 8 taps the vector of each lane: its taps 0 of two rows, then its taps 1.
 
 Source: PTX ISA, mma.m16n8k8 with .tf32; the double-buffered loop around it is CUTLASS's (Thakkar et al.).
 """
@@ -12,12 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import types, uint32
 
 from fastconv.kernels.cuda.runtime import SIMULATED
 
-# The product's rows, columns and taps of one instruction.
-M, N, K = 16, 8, 8
+# The product's rows and columns of one instruction; taps of two.
+M, N, SLAB = 16, 8, 16
 _MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 
 
@@ -30,11 +32,15 @@ if SIMULATED:
         bits = int(np.float32(x).view(np.uint32))
         return np.uint32(bits + 0x1000 & 0xFFFFE000).view(np.float32)
 
+    def lane_starts(t, row, column):
+        """Where the first row and column of a thread begin in their panels"""
+        return uint32(row * SLAB), uint32(column * SLAB)
+
 else:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    from fastconv.kernels.cuda.memory import I32, I64, U32, address
+    from fastconv.kernels.cuda.memory import I32, I64, U32, address, device
 
     F32 = ir.FloatType()
 
@@ -49,8 +55,36 @@ else:
         return types.float32(types.float32), codegen
 
 
-def fragment_updates(tile: Any, steps: tuple[int, int]) -> Any:
-    """Return what `rank_updates` returns, of panels in TF32 whose rows stand `steps` apart."""
+    @device
+    def lane_starts(t, row, column):
+        """Where what a lane loads for its first row and column begins in their panels"""
+        lane = uint32(t % uint32(32))
+        tap, element = uint32(lane % uint32(4)), uint32(lane // uint32(4))
+        vector = uint32(uint32(tap ^ uint32(uint32(element // uint32(2)) % uint32(4))) * uint32(4))
+        row = uint32(uint32(uint32(row - element) * uint32(SLAB)) + uint32(lane * uint32(4)))
+        # What it loads of the right panel is another column than its first of the product.
+        column = uint32(uint32(column + element) - uint32(tap * uint32(2)))
+        return row, uint32(uint32(column * uint32(SLAB)) + vector)
+
+
+def fragment_twin(tile: Any) -> Any:
+    """Return what `fragment_updates` returns, for the simulator."""
+    rows, columns = np.array(tile.rows), np.array(tile.columns)
+
+    def updates(acc, panels, a, b):
+        left, right = int(a) // SLAB + rows, int(b) // SLAB + columns
+        lane, half = left % 8 * 4, left // 8 % 2
+        for k in range(SLAB):
+            left_at = left // M * M * SLAB + k // 2 % 2 * 128 + (lane + k // 4) * 4 + half + k % 2 * 2
+            right_at = right * SLAB + (k // 4 ^ right // 2 % 4) * 4 + k % 4
+            acc += np.outer(panels[left_at], panels[right_at])
+
+    return updates
+
+
+def fragment_updates(tile: Any) -> Any:
+    """Return what `rank_updates` returns, of panels in TF32, from where `lane_starts` says."""
+    vector = ir.VectorType(I32, 4)
 
     def multiply(builder, left, right, sums):
         """Add the product of the panels at two places to a list of sums: row by row of the thread's own."""
@@ -60,32 +94,25 @@ def fragment_updates(tile: Any, steps: tuple[int, int]) -> Any:
             "=f,=f,=f,=f" + ",r" * 6 + ",f" * 4,
         )
 
-        def bits(base, offset):
-            return builder.load(builder.bitcast(builder.gep(base, [I64(offset)]), I32.as_pointer()))
+        def four(base, offset):
+            place = builder.bitcast(builder.gep(base, [I64(offset)]), vector.as_pointer())
+            loaded = builder.load(place, align=16)
+            return [builder.extract_element(loaded, I32(k)) for k in range(4)]
 
-        for k in range(0, tile.BK, K):
-            rows = [
-                [bits(left, (k + 4 * (q // 2)) * steps[0] + i + 8 * (q % 2)) for q in range(4)]
-                for i in range(0, tile.WM, M)
-            ]
-            columns = [[bits(right, (k + 4 * q) * steps[1] + j) for q in range(2)] for j in range(0, tile.WN, N)]
-            for i, row in enumerate(rows):
+        columns = [four(right, j * SLAB) for j in range(0, tile.WN, N)]
+        for i in range(0, tile.WM, M):
+            for k in (0, 2):
+                fragment = four(left, i * SLAB + k * 64)
                 for j, column in enumerate(columns):
-                    at = [(2 * i + q // 2) * tile.TN + 2 * j + q % 2 for q in range(4)]
-                    result = builder.call(mma, [*row, *column, *(sums[place] for place in at)])
+                    at = [(2 * (i // M) + q // 2) * tile.TN + 2 * j + q % 2 for q in range(4)]
+                    result = builder.call(mma, [*fragment, *column[k : k + 2], *(sums[place] for place in at)])
                     for q, place in enumerate(at):
                         sums[place] = builder.extract_value(result, q)
 
     @intrinsic
     def updates(typing, acc, panels, a, b):
         def codegen(context, builder, signature, args):
-            thread = builder.module.declare_intrinsic("llvm.nvvm.read.ptx.sreg.tid.x", (), ir.FunctionType(I32, []))
-            lane = builder.and_(builder.call(thread, []), I32(31))
-            tap, element = builder.and_(lane, I32(3)), builder.lshr(lane, I32(2))
-            # a and b are the thread's first row and column of the product; what it loads of b is another column.
-            a = builder.add(args[2], builder.mul(tap, I32(steps[0])))
-            b = builder.add(args[3], builder.add(element, builder.mul(tap, I32(steps[1] - 2))))
-            left, right = (address(context, builder, signature.args[1], args[1], i) for i in (a, b))
+            left, right = (address(context, builder, signature.args[1], args[1], i) for i in args[2:])
             first = address(context, builder, signature.args[0], args[0])
             places = [builder.gep(first, [I64(i)]) for i in range(tile.TM * tile.TN)]
             sums = [builder.load(place) for place in places]

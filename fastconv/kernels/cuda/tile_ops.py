@@ -5,7 +5,8 @@ What stays a loop indexes the accumulators by a variable, which moves them to lo
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 from numba import types
@@ -16,6 +17,8 @@ from fastconv.kernels.cuda.runtime import SIMULATED
 # Where an element stands: (first pixel, first channel, pixels of an image, of a plane and a row, YN, YD, YH, YW, YC,
 # pixels left, channels left).
 PLACE = 12
+# Rows of a strip: a thread's neighbouring columns.
+STRIP = 4
 
 
 @cache
@@ -24,22 +27,53 @@ def tile_ops(tile: Tile, apart: bool = False) -> tuple[Any, Any]:
 
     The pixels of an image stand YW apart, unless rows and planes are `apart`, which takes two more divisions a pixel.
     """
-    return (_twins if SIMULATED else _intrinsics)(tile.rows, tile.columns, apart)
+    if SIMULATED:
+        return _twins(tile.rows, partial(_pixel_twins, tile.columns, apart))
+    return _intrinsics(tile.rows, len(tile.columns), partial(_pixels, tile.columns, apart))
 
 
-def _twins(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
+@cache
+def strip_ops(tile: Tile) -> tuple[Any, Any]:
+    """Return what `tile_ops` does for columns that are strips of pixels below each other, SPACING rows apart.
+
+    A strip is 4 columns. A place is (first column, first channel, strips of an image, SPACING, OW, YN, OH, YH, YW, YC,
+    columns left, channels left); of strips that begin in SPACING neighbouring rows each holds what the others leave.
+    """
+    if SIMULATED:
+        return _twins(tile.rows, partial(_strip_twins, tile.columns))
+    return _intrinsics(tile.rows, len(tile.columns), partial(_strips, tile.columns))
+
+
+def _pixel_twins(columns: list[int], apart: bool, place: list[int]) -> Iterator[tuple[int, int]]:
+    p, _, ODHW, OHW, OW, YN, YD, YH, YW, _, pixels, _ = place
+    for j, column in enumerate(columns):
+        n, rest = divmod(p + column, ODHW)
+        base = n * YN
+        if apart:
+            od, rest = divmod(rest, OHW)
+            oh, rest = divmod(rest, OW)
+            base += od * YD + oh * YH
+        if column < pixels:
+            yield j, base + rest * YW
+
+
+def _strip_twins(columns: list[int], place: list[int]) -> Iterator[tuple[int, int]]:
+    p, _, STRIPS, SPACING, OW, YN, OH, YH, YW, _, left, _ = place
+    for j, column in enumerate(columns):
+        n, rest = divmod((p + column) // STRIP, STRIPS)
+        strip, ow = divmod(rest, OW)
+        oh = strip + (strip // SPACING * (STRIP - 1) + column % STRIP) * SPACING
+        if column < left and oh < OH:
+            yield j, n * YN + oh * YH + ow * YW
+
+
+def _twins(rows: list[int], spots: Any) -> tuple[Any, Any]:
     def each(place):
-        p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, pixels, channels = map(int, place)
-        for j, column in enumerate(columns):
-            n, rest = divmod(p + column, ODHW)
-            base = n * YN
-            if apart:
-                od, rest = divmod(rest, OHW)
-                oh, rest = divmod(rest, OW)
-                base += od * YD + oh * YH
+        place = [int(part) for part in place]
+        for j, base in spots(place):
             for i, row in enumerate(rows):
-                if column < pixels and row < channels:
-                    yield i, j, base + rest * YW + (oc + row) * YC
+                if row < place[11]:
+                    yield i, j, base + (place[1] + row) * place[9]
 
     def add(acc, array, place):
         for i, j, at in each(place):
@@ -58,7 +92,46 @@ def _twins(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
     return add, store
 
 
-def _intrinsics(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, Any]:
+def _pixels(columns: list[int], apart: bool, builder: Any, place: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the number of each column and where its pixel stands, in a block that runs if it is inside."""
+    from fastconv.kernels.cuda.memory import I32
+
+    p, _, ODHW, OHW, OW, YN, YD, YH, YW, _, pixels, _ = place
+    steps = [(ODHW, YN), (OHW, YD), (OW, YH)] if apart else [(ODHW, YN)]
+    for j, column in enumerate(columns):
+        with builder.if_then(builder.icmp_unsigned("<", I32(column), pixels)):
+            rest, base = builder.add(p, I32(column)), I32(0)
+            for size, step in steps:
+                quotient, rest = _divided(builder, rest, size)
+                base = builder.add(base, builder.mul(quotient, step))
+            yield j, builder.add(base, builder.mul(rest, YW))
+
+
+def _strips(columns: list[int], builder: Any, place: Any) -> Iterator[tuple[int, Any]]:
+    """Yield what `_pixels` does."""
+    from fastconv.kernels.cuda.memory import I32
+
+    p, _, STRIPS, SPACING, OW, YN, OH, YH, YW, _, left, _ = place
+    for j, column in enumerate(columns[::STRIP]):
+        with builder.if_then(builder.icmp_unsigned("<", I32(column), left)):
+            n, rest = _divided(builder, builder.lshr(builder.add(p, I32(column)), I32(STRIP.bit_length() - 1)), STRIPS)
+            strip, ow = _divided(builder, rest, OW)
+            before = builder.mul(builder.udiv(strip, SPACING), I32(STRIP - 1))
+            oh = builder.add(strip, builder.mul(before, SPACING))
+            base = builder.add(builder.mul(n, YN), builder.add(builder.mul(oh, YH), builder.mul(ow, YW)))
+            down = builder.mul(SPACING, YH)
+            for r in range(STRIP):
+                with builder.if_then(builder.icmp_unsigned("<", oh, OH)):
+                    yield j * STRIP + r, base
+                oh, base = builder.add(oh, SPACING), builder.add(base, down)
+
+
+def _divided(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    quotient = builder.udiv(a, b)
+    return quotient, builder.sub(a, builder.mul(quotient, b))
+
+
+def _intrinsics(rows: list[int], columns: int, spots: Any) -> tuple[Any, Any]:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
@@ -68,21 +141,13 @@ def _intrinsics(rows: list[int], columns: list[int], apart: bool) -> tuple[Any, 
         """Yield the pointer to each accumulator and the one to its element, in a block that runs if it is inside."""
         acc = address(context, builder, signature.args[0], args[0])
         place = [builder.extract_value(args[2], k) for k in range(PLACE)]
-        p, oc, ODHW, OHW, OW, YN, YD, YH, YW, YC, pixels, channels = place
-        steps = [(ODHW, YN), (OHW, YD), (OW, YH)] if apart else [(ODHW, YN)]
-        for j, column in enumerate(columns):
-            with builder.if_then(builder.icmp_unsigned("<", I32(column), pixels)):
-                rest, base = builder.add(p, I32(column)), I32(0)
-                for size, step in steps:
-                    quotient = builder.udiv(rest, size)
-                    rest = builder.sub(rest, builder.mul(quotient, size))
-                    base = builder.add(base, builder.mul(quotient, step))
-                base = builder.add(base, builder.mul(rest, YW))
-                for i, row in enumerate(rows):
-                    with builder.if_then(builder.icmp_unsigned("<", I32(row), channels)):
-                        at = builder.add(base, builder.mul(builder.add(oc, I32(row)), YC))
-                        element = builder.gep(args[1], [builder.zext(at, I64)])
-                        yield builder.gep(acc, [I64(i * len(columns) + j)]), element
+        oc, YC, channels = place[1], place[9], place[11]
+        for j, base in spots(builder, place):
+            for i, row in enumerate(rows):
+                with builder.if_then(builder.icmp_unsigned("<", I32(row), channels)):
+                    at = builder.add(base, builder.mul(builder.add(oc, I32(row)), YC))
+                    element = builder.gep(args[1], [builder.zext(at, I64)])
+                    yield builder.gep(acc, [I64(i * columns + j)]), element
 
     @intrinsic
     def add(typing, acc, array, place):

@@ -23,7 +23,7 @@ from fastconv.kernels.cuda.conv_direct import BUSY, FAR, TILES, channels_first, 
 from fastconv.kernels.cuda.epilogue import limits
 from fastconv.kernels.cuda.gradient_sums import finish, pair_sums, steps
 from fastconv.kernels.cuda.memory import ALIGNMENT, REAL, REAL_CODE, code_of, load, load4, pointer, store_at
-from fastconv.kernels.cuda.microkernel import Tile, rank_updates
+from fastconv.kernels.cuda.microkernel import Tile, corner, rank_updates
 from fastconv.kernels.cuda.runtime import Kernel, launch
 from fastconv.kernels.cuda.tile_ops import tile_ops
 
@@ -40,9 +40,9 @@ def correlate(code: str, tile: Tile, deep: bool) -> Kernel:
 
     Only a `deep` one looks where its taps lie along D.
     """
-    BM, BN, BK, TM, TN, WM, WN, _ = tile
+    BM, BN, BK, TM, TN = tile[:5]
     threads, real, updates, (_, store) = tile.threads, REAL[code], rank_updates(tile, SKEW), tile_ops(tile)
-    ROWS, WARPS, LANES, LEFT, RIGHT = threads // BK, BN // WN, WN // TN, BM + SKEW, BN + SKEW
+    ROWS, LEFT, RIGHT, first_of = threads // BK, BM + SKEW, BN + SKEW, corner(tile)
     CHANNELS, TAPS, A, PANEL = BM // ROWS, BN // ROWS, BK * LEFT, BK * (LEFT + RIGHT)
     BUFFERS = 2 * PANEL
 
@@ -72,13 +72,7 @@ def correlate(code: str, tile: Tile, deep: bool) -> Kernel:
             uint32(uint32(pb * uint32(LEFT)) + row),
             uint32(uint32(pb * uint32(RIGHT)) + uint32(row + uint32(A))),
         )
-        lane, warp = uint32(t % uint32(32)), uint32(t // uint32(32))
-        fm = uint32(
-            uint32(uint32(warp // uint32(WARPS)) * uint32(WM)) + uint32(uint32(lane // uint32(LANES)) * uint32(4))
-        )
-        fn = uint32(
-            uint32(uint32(warp % uint32(WARPS)) * uint32(WN)) + uint32(uint32(lane % uint32(LANES)) * uint32(4))
-        )
+        fm, fn = first_of(t)
         for i in range(TM):
             for j in range(TN):
                 acc[i, j] = real(0)

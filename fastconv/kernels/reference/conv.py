@@ -60,7 +60,7 @@ def conv(
     with np.errstate(invalid="ignore", over="ignore"):
         # One group at a time, (N, ICG, OD, OH, OW, KD, KH, KW) x (OCG, ICG, KD, KH, KW) -> (N, OD, OH, OW, OCG).
         seen = windows(padded, g)
-        groups = [np.tensordot(w, f, ([1, 5, 6, 7], [1, 2, 3, 4])) for w, f in zip(seen, filters, strict=True)]
+        groups = [sums(w, f) for w, f in zip(seen, filters, strict=True)]
         out = np.concatenate(groups, axis=-1)
         if bias is not None:
             out = out + bias.astype(accumulate)
@@ -70,6 +70,14 @@ def conv(
         out = ACTIVATIONS[activation](out).astype(g.dtype if dtype is None else dtype)
     out = out.reshape(g.N, *(g.OD, g.OH, g.OW)[-g.axes :], g.OC)
     return np.ascontiguousarray(out if last else np.moveaxis(out, -1, 1))
+
+
+def sums(seen: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    """Return (N, OD, OH, OW, OCG), the sums of products of windows (N, ICG, OD, OH, OW, KD, KH, KW) with filters."""
+    if np.isfinite(seen).all() and np.isfinite(filters).all():
+        return np.tensordot(seen, filters, ([1, 5, 6, 7], [1, 2, 3, 4]))
+    # BLAS has shapes for which zero times infinity is zero.
+    return np.einsum("nidhwxyz,oixyz->ndhwo", seen, filters)
 
 
 def as_volume(array: np.ndarray, g: ConvGeometry, sizes: tuple[int, int, int], channels: int) -> np.ndarray:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,28 @@ from fastconv.geometry.arrays import as_input, kind_of
 from fastconv.nn.initializers import Drawn, drawn
 
 LAYOUTS = ("HWIO", "OIHW")
+
+# How many bytes of weights may still be made, while a model is read from a file.
+_left: ContextVar[int | None] = ContextVar("_left", default=None)
+
+
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Let weights made in this block take `size` bytes together, and raise `ShapeError` for more."""
+    token = _left.set(size)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _take(where: str, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    left = _left.get()
+    if left is not None:
+        left -= math.prod(shape) * dtype.itemsize
+        if left < 0:
+            raise ShapeError(f"{where}: {name} has shape {shape}, more than the file holds")
+        _left.set(left)
 
 
 class Order(NamedTuple):
@@ -63,6 +89,7 @@ class Parameter:
         dtype: np.dtype,
     ):
         self.where, self.name, self.shape, self.order, self.trainable = where, name, shape, order, trainable
+        _take(where, name, shape, dtype)
         self.value = self._kept(drawn(where, f"the initializer of {name}", initializer, shape, dtype))
         self.gradient: np.ndarray | None = None
         self.version = 0

@@ -2,7 +2,7 @@
 
 Each module has ``CHECKS``, a dict of functions without arguments; one that compares drawn problems of real size has
 ``LARGE`` too, for what is fast enough for them. ``SLOW`` names checks that take long and launch no float32 kernel that
-others do not.
+others do not, but for literals.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from fastconv.kernels.cuda import runtime
 from tests.cuda.checks import checks_of
 from tests.cuda.runtimes import kernel_name
+from tests.cuda_tools import turns
 
 
 class Recorded(runtime.Simulator):
@@ -24,7 +25,8 @@ class Recorded(runtime.Simulator):
     def run(self, build: Any, literals: Any, grid: Any, arguments: list, stream: Any) -> None:
         """Run a kernel and note its name."""
         self.names.add(kernel_name(build, literals))
-        super().run(build, literals, grid, arguments, stream)
+        with turns.taken():
+            super().run(build, literals, grid, arguments, stream)
 
 
 def main(group: str, every: bool) -> None:

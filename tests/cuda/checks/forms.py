@@ -1,4 +1,4 @@
-"""Special forms of convolution on the device: depthwise, pointwise, separable, plans, filters of images."""
+"""Special forms of convolution on the device: depthwise, pointwise, by factors, plans, filters of images."""
 
 from __future__ import annotations
 
@@ -99,54 +99,6 @@ def check_pointwise():
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     got = fc.pointwise_conv2d(last[0], w[:, :, None, None], bias, layout="channels_last", device="cuda")
     np.testing.assert_array_equal(got, expected.transpose(0, 2, 3, 1)[0])
-
-
-SEPARABLE = {
-    # name: (x shape, depthwise weight shape, options)
-    "plain": ((2, 3, 6, 7), (3, 1, 3, 3), {"padding": 1}),
-    "multiplier_stride": ((1, 2, 9, 7), (6, 1, 3, 2), {"stride": 2, "padding": ((1, 0), (0, 2))}),
-    "last": ((2, 6, 5, 3), (3, 1, 3, 3), {"padding": 1, "dilation": 2, "layout": "channels_last"}),
-    "reflect": ((2, 5, 5), (2, 1, 3, 3), {"padding": 1, "padding_mode": "reflect"}),
-    "no_channels": ((1, 0, 4, 4), (0, 1, 3, 3), {}),
-    "no_batch": ((0, 2, 4, 4), (2, 1, 3, 3), {}),
-}
-
-
-def check_separable(name, dtype, whole=True):
-    x_shape, dw_shape, options = SEPARABLE[name]
-    x, dw, pw = integers(x_shape, 1, dtype), integers(dw_shape, 2, dtype, -2, 3), integers((5, dw_shape[0]), 3, dtype)
-    bias = integers((5,), 4, dtype)
-    rest = {"depthwise_bias": integers(dw_shape[:1], 5, dtype), "depthwise_activation": "relu"} if whole else {}
-    expected = both(x, dw, pw, bias, "relu6", rest, options)
-    got = fc.separable_conv2d(x, dw, pw, bias, activation="relu6", device="cuda", **rest, **options)
-    assert got.dtype == x.dtype
-    np.testing.assert_array_equal(got, expected)
-
-
-def both(x, dw, pw, bias, activation, between, options):
-    """Return the definition of a separable convolution."""
-    C = channels(x.shape, "conv2d", options)
-    layout = {"layout": options.get("layout", "channels_first")}
-    if not C:
-        return np.broadcast_to(bias[:, None, None].clip(0, 6), (1, len(pw), 2, 2))
-    given = between.get("depthwise_bias"), None, between.get("depthwise_activation")
-    middle = definition("conv2d", x, dw, {**options, "groups": C}, *given)
-    return definition("conv2d", middle, pw.reshape(*pw.shape[:2], 1, 1), layout, bias, activation=activation)
-
-
-def check_separable_device_arrays():
-    x, dw, pw = integers((1, 3, 5, 5), 1), integers((3, 1, 3, 3), 2), integers((4, 3, 1, 1), 3)
-    residual = integers((1, 4, 3, 3), 4)
-    middle = definition("conv2d", x, dw, {"groups": 3})
-    expected = definition("conv2d", middle, pw, {}, residual=residual)
-    here = to_device(x)
-    got = fc.separable_conv2d(here, dw, to_device(pw), residual=residual)
-    assert type(got) is type(here)
-    np.testing.assert_array_equal(got.copy_to_host(), expected)
-    got = fc.separable_conv2d(here, dw, pw, residual=residual, depthwise_activation="silu", activation="silu")
-    middle = definition("conv2d", x, dw, {"groups": 3}, activation="silu")
-    expected = definition("conv2d", middle, pw, {}, None, residual, "silu")
-    np.testing.assert_allclose(got.copy_to_host(), expected, 1e-5, 1e-6)
 
 
 FACTORS = {
@@ -328,9 +280,6 @@ CHECKS = {
     "depthwise_function": check_depthwise_function,
     "depthwise_special_values": check_depthwise_special_values,
     "pointwise": check_pointwise,
-    **{f"separable-{name}": partial(check_separable, name, "float32") for name in SEPARABLE},
-    "separable-float16": partial(check_separable, "plain", "float16", False),
-    "separable_device_arrays": check_separable_device_arrays,
     **{f"factors-{name}": partial(check_factors, name, "float32") for name in FACTORS},
     "factors-float64": partial(check_factors, "last", "float64"),
     "factors-strict": partial(check_factors, "each", "float32", precision="strict"),
@@ -348,4 +297,4 @@ CHECKS = {
     "errors_of_images": check_errors_of_images,
     "errors_of_forms": check_errors_of_forms,
 }
-SLOW = ("factors-float64", "images-full-float64", "depthwise-float64", "factors-too_tall_last", "separable-no_channels")
+SLOW = ("factors-float64", "images-full-float64", "depthwise-float64", "factors-too_tall_last")
