@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.errors import OptionError
-from fastconv.system import cgroup_cpus, cpus, empty
+from fastconv.system import cgroup_cpus, cpus, empty, start
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
@@ -335,7 +335,7 @@ class _Pool:
             while self.workers < min(helpers, self.limit):
                 name = f"fastconv-{self.workers + 1}"
                 try:
-                    threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True).start()
+                    start(threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True))
                 except RuntimeError:
                     # No more threads to be had, or the interpreter is shutting down: go on with those that we have.
                     self.limit = self.workers
