@@ -54,7 +54,6 @@ else:
 
         return types.float32(types.float32), codegen
 
-
     @device
     def lane_starts(t, row, column):
         """Where what a lane loads for its first row and column begins in their panels"""
