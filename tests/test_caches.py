@@ -39,6 +39,8 @@ LIMITED = {
     # Operators by their types, and those who are told of a new limit.
     "_compiler.py": "_known: dict[Any, Any] = {}",
     "dispatch/workspace.py": "_forget.append(forget)",
+    # Who wants to know of namespaces: Numba, once.
+    "_namespaces.py": "if listener in _listeners:",
     # Names of the functions that Keras has.
     "integrations/keras/switch.py": "_originals",
 }

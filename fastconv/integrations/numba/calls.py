@@ -16,8 +16,15 @@ import numpy as np
 
 from fastconv.errors import FastconvError, UnsupportedError
 
-# The error of each thread's last failed call, and how often it is still asked for.
-_kept: dict[int, tuple[BaseException, int]] = {}
+
+class _Kept(threading.local):
+    """The error of a thread's last failed call, and how often it is still asked for."""
+
+    error: BaseException | None = None
+    times = 0
+
+
+_kept = _Kept()
 # To raise an exception, Numba makes an instance of its class, throws it away, and lets Python make another one.
 _TIMES = 2
 
@@ -96,12 +103,12 @@ class CallError(FastconvError):
         if given and isinstance(given[0], BaseException):
             # Python makes sure that what it was given is an instance.
             return given[0]
-        thread = threading.get_ident()
-        error, times = _kept.pop(thread, (None, 0))
+        error = _kept.error
         if error is None:
             return super().__new__(cls)
-        if times > 1:
-            _kept[thread] = error, times - 1
+        _kept.times -= 1
+        if not _kept.times:
+            _kept.error = None
         return error
 
     def __str__(self) -> str:
@@ -115,4 +122,4 @@ def keep(error: BaseException) -> None:
         threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
         return
     # Its frames hold arrays, and the error may be caught in compiled code, where no one will ask for it.
-    _kept[threading.get_ident()] = error.with_traceback(None), _TIMES
+    _kept.error, _kept.times = error.with_traceback(None), _TIMES

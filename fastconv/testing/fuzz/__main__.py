@@ -1,4 +1,7 @@
-"""The command line: ``python -m fastconv.testing.fuzz``. Exit codes: 0 all holds, 1 something does not, 2 usage."""
+"""The command line: ``python -m fastconv.testing.fuzz``. Exit codes: 0 all holds, 1 something does not, 2 usage.
+
+Ctrl-C ends a run early, with the report of what was run.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         limits = (given.seconds, given.problems, given.seed, given.op, given.device)
         report = run(*limits, isolated=not given.here, hang=given.hang, progress=True)
+    except KeyboardInterrupt:
+        return 130
     except FastconvError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1

@@ -15,6 +15,7 @@ from fastconv.testing.definition import reference
 from fastconv.testing.fuzz.bounds import is_whole, largest, unit, wide, within_error
 from fastconv.testing.fuzz.case import DROP, Array, Case
 from fastconv.testing.fuzz.draw import COMPLEX, FLOATS, INTEGERS, LAYOUTS, Draw, in_layout, layout_option
+from fastconv.testing.fuzz.pools import each, pairs
 from fastconv.testing.fuzz.wanted import Family, Wanted
 
 DTYPES = (*FLOATS, *INTEGERS, *COMPLEX, "bfloat16")
@@ -55,7 +56,7 @@ def draw(d: Draw, op: str) -> Case:
     case = d.case(op, given)
     inputs = case.arrays
     pool = given.get("pool")
-    if pool and 0 in _pooled(shape, pool, given.get("layout"))[1:]:
+    if pool and _pooled(shape, pool, given.get("layout")).count(0) > shape.count(0):
         pool, case = None, case.replaced(pool=DROP)
     if d.chance(0.2):
         residual = d.array(dtype, shape, given["input"].data)
@@ -196,6 +197,29 @@ def as_conv(op: str, a: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
+_NUMPY = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
+
+
+def padded(axes: int, a: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a convolution with its padding done by NumPy: cropped first, then padded."""
+    x, kernel = a["input"], a["weight"].shape[2:]
+    stride, rates = (each(a.get(name, 1), axes) for name in ("stride", "dilation"))
+    first = x.ndim - axes - (a.get("layout") == "channels_last")
+    sizes, padding = x.shape[first : first + axes], a.get("padding", 0)
+    reach = [r * (k - 1) for k, r in zip(kernel, rates, strict=True)]
+    if padding in ("full", "causal"):
+        both = [(n, n if padding == "full" else 0) for n in reach]
+    else:
+        both = pairs(padding, sizes, kernel, stride, rates)
+    mode = a.get("padding_mode", "zeros")
+    kept = [slice(None)] * x.ndim
+    widths = [(0, 0)] * x.ndim
+    for axis, (n, (before, after)) in enumerate(zip(sizes, both, strict=True), first):
+        kept[axis], widths[axis] = slice(max(-before, 0), n - max(-after, 0)), (max(before, 0), max(after, 0))
+    whole = np.pad(x[tuple(kept)], widths, _NUMPY.get(mode, mode))  # type: ignore[call-overload]
+    return {name: value for name, value in a.items() if not name.startswith("padding")} | {"input": whole}
+
+
 def result_shape(op: str, a: dict[str, Any]) -> tuple[int, ...]:
     """Return the shape of the convolution, before a pool, from the shapes of its arrays."""
     axes, x = int(op[-2]), a["input"].shape
@@ -225,8 +249,13 @@ def call(op: str, a: dict[str, Any]) -> Any:
         return getattr(fc, op)(**a)
     x = np.asarray(a["input"])
     given = {name: value for name, value in a.items() if name not in ("input", "out", "residual")}
-    dtype = np.result_type(*(np.asarray(a[name]) for name in ("input", "weight", "bias", "residual") if name in a))
-    plan = fc.plan_conv2d(x.shape, **given, dtype=dtype.newbyteorder("="))
+    arrays = [np.asarray(a[name]) for name in ("input", "weight", "bias", "residual") if name in a]
+    try:
+        dtype = np.result_type(*arrays).newbyteorder("=")
+    except TypeError:
+        # Of what is no number; the plan refuses it.
+        dtype = x.dtype
+    plan = fc.plan_conv2d(x.shape, **given, dtype=dtype)
     return plan(a["input"], **{name: a[name] for name in ("out", "residual") if name in a})
 
 
@@ -248,15 +277,28 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
 
 def _once(a: dict[str, Any], result: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return one convolution in double precision, and the sums of magnitudes; integers are activated once they wrap."""
-    names = ("activation", "out_dtype", "algorithm", "precision")
-    given = {name: value for name, value in a.items() if name not in names}
+    names = ("activation", "out_dtype", "algorithm", "precision", "device")
+    given = padded(a["weight"].ndim - 2, {name: value for name, value in a.items() if name not in names})
     activation = a.get("activation")
     if result.kind in "iu":
         value = reference(**given, out_dtype=result)
         return ACTIVATIONS[activation](value).astype(result), value
     value = reference(**given, activation=activation, out_dtype="complex128" if result.kind == "c" else "float64")
+    _check_sizes(given, value.shape)
     sizes = {name: np.abs(wide(v)) if isinstance(v, np.ndarray) else v for name, v in given.items()}
     return value, reference(**sizes, out_dtype="float64")
+
+
+def _check_sizes(a: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """Raise unless a result without padding has the sizes of the formula."""
+    x, kernel = a["input"], a["weight"].shape[2:]
+    axes = len(kernel)
+    stride, rates = (each(a.get(name, 1), axes) for name in ("stride", "dilation"))
+    first = x.ndim - axes - (a.get("layout") == "channels_last")
+    along = zip(x.shape[first : first + axes], kernel, stride, rates, strict=True)
+    sizes = tuple((n - r * (k - 1) - 1) // s + 1 for n, k, s, r in along)
+    if shape[first : first + axes] != sizes:
+        raise AssertionError(f"sizes of {shape}, expected {sizes}")
 
 
 def _two(a: dict[str, Any], result: np.dtype) -> tuple[np.ndarray, np.ndarray]:

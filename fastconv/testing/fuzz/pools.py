@@ -130,7 +130,9 @@ def each(value: Any, axes: int) -> list[Any]:
     return items if len(items) == axes else items * axes
 
 
-def pairs(padding: Any, sizes: Sequence[int], kernel: list[int], stride: list[int], rates: list[int]) -> list[Any]:
+def pairs(
+    padding: Any, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], rates: Sequence[int]
+) -> list[Any]:
     """Return (before, after) of each axis; with "same" so many windows start inside as strides do."""
     if not isinstance(padding, str):
         return [item if isinstance(item, tuple) else (item, item) for item in each(padding, len(sizes))]

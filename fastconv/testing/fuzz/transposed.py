@@ -15,7 +15,7 @@ from fastconv.testing.fuzz.bounds import is_whole, within_error
 from fastconv.testing.fuzz.case import Case
 from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES, EXACT, PLAIN
 from fastconv.testing.fuzz.draw import LAYOUTS, Draw, in_layout, layout_option
-from fastconv.testing.fuzz.pools import names
+from fastconv.testing.fuzz.pools import each, names, pairs
 from fastconv.testing.fuzz.wanted import Family, Wanted
 
 _IMAGE = {1: 150, 2: 20, 3: 7}
@@ -83,6 +83,21 @@ def geometry(op: str, a: dict[str, Any]) -> TransposeGeometry:
     return conv_transpose_geometry(op, axes, x if len(x) == axes + 2 else (1, *x), a["weight"].shape, **given)
 
 
+def _checked(g: TransposeGeometry, a: dict[str, Any]) -> TransposeGeometry:
+    """Return a geometry whose padding and sizes are those of the formula, or raise."""
+    if isinstance(a.get("padding", 0), str):
+        return g
+    both = pairs(a.get("padding", 0), *(t[-g.axes :] for t in (g.sizes, g.kernel, g.stride, g.dilation)))
+    more = each(a.get("output_padding", 0), g.axes)
+    along = zip(
+        g.sizes[-g.axes :], g.kernel[-g.axes :], g.stride[-g.axes :], g.dilation[-g.axes :], both, more, strict=True
+    )
+    outputs = [(n - 1) * s - before - after + r * (k - 1) + m + 1 for n, k, s, r, (before, after), m in along]
+    if outputs != list(g.outputs[-g.axes :]) or [before for before, _ in both] != list(g.before[-g.axes :]):
+        raise AssertionError(f"sizes {g.outputs}, padding {g.before}, expected {outputs}, {both}")
+    return g
+
+
 def scattered(x: np.ndarray, weight: np.ndarray, g: TransposeGeometry, dtype: Any) -> np.ndarray:
     """Return (N, OC, OD, OH, OW): every product goes to where it belongs, one tap after the other."""
     x = x if g.layout == "channels_first" else np.moveaxis(x.reshape(g.N, *g.sizes, g.IC), -1, 1)
@@ -102,7 +117,7 @@ def scattered(x: np.ndarray, weight: np.ndarray, g: TransposeGeometry, dtype: An
 
 def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
     """Return the result by the definition, with the error that its algorithm may have."""
-    g, x, w = geometry(op, a), a["input"], a["weight"]
+    g, x, w = _checked(geometry(op, a), a), a["input"], a["weight"]
     arrays = [v for name, v in a.items() if isinstance(v, np.ndarray) and name != "out"]
     dtype = np.result_type(*arrays)
     wide: Any = {"i": np.int64, "u": np.int64, "c": np.complex128}.get(dtype.kind, np.float64)
