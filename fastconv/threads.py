@@ -33,7 +33,7 @@ PARALLEL_SECONDS = 150e-6
 # Several chunks per thread, so that a slow thread does not hold up the rest, but long against the cost of taking one
 # (1 us), and short enough that Ctrl-C is felt at once.
 CHUNKS_PER_THREAD = 6
-CHUNK_SECONDS = (50e-6, 50e-3)
+CHUNK_SECONDS = (50e-6, 25e-3)
 # A larger scratch buffer is freed after the run, a smaller one kept for the thread's next.
 KEEP_BYTES = 8 << 20
 # More threads than this are never started, whatever the user sets.

@@ -72,17 +72,18 @@ def test_conv2d_of_bytes_with_channels_last_and_strides():
         same(out[:, h, v], reference(x[:, rows, 2 * v.start :], w, stride=2, layout="channels_last"))
 
 
-def test_pools_of_bytes():
-    needs(9 * GIB)
+@pytest.mark.parametrize(("name", "size"), [("max_pool2d", 14 * GIB), ("avg_pool2d", 25 * GIB)])
+def test_pools_of_bytes(name, size):
+    # Of wider integers: 5 and 10 bytes for each of the input.
+    needs(size)
     x = image((1, 1, H, W), "uint8")
-    for function in (fc.max_pool2d, fc.avg_pool2d):
-        out = function(x, 2)
-        for h in ends(H // 2):
-            for v in ends(W // 2):
-                part = x[:, :, 2 * h.start : 2 * h.stop, 2 * v.start : 2 * v.stop]
-                windows = part.reshape(1, 1, 40, 2, 40, 2)
-                expected = windows.max((3, 5)) if function is fc.max_pool2d else windows.sum((3, 5)) // 4
-                same(out[:, :, h, v], expected)
+    out = getattr(fc, name)(x, 2)
+    for h in ends(H // 2):
+        for v in ends(W // 2):
+            part = x[:, :, 2 * h.start : 2 * h.stop, 2 * v.start : 2 * v.stop]
+            windows = part.reshape(1, 1, 40, 2, 40, 2)
+            expected = windows.max((3, 5)) if name == "max_pool2d" else windows.sum((3, 5)) // 4
+            same(out[:, :, h, v], expected)
 
 
 def test_indices_of_a_pool():
