@@ -19,15 +19,17 @@ def within_error(
     reach: float,
     exact: bool,
     activated: bool,
+    finite: bool,
 ) -> Wanted:
     """Return what is wanted of floats: all bits where every order of summation is `exact`, else up to a bound.
 
     `size` are the sums of the magnitudes of so many terms; `relative` is the error of an algorithm that mixes outputs,
-    relative to the largest output that there can be, `reach`; None: it mixes none.
+    relative to the largest output that there can be, `reach`; None: it mixes none. Of `finite` arrays all that overflows
+    is free: which infinity or NaN it ends as is a matter of the order.
     """
     work, u = unit(np.promote_types(dtype, result))
     with np.errstate(all="ignore"):
-        free = np.isfinite(size) & (size > largest(work) / 16)
+        free = ~(size <= largest(work) / 16) & (finite | np.isfinite(size))
         free |= np.isfinite(value) & (np.abs(value) > 0.99 * largest(result))
     if exact and result.itemsize // (1 + (result.kind == "c")) >= 4:
         return Wanted(value, result, free=free)
@@ -52,6 +54,12 @@ def unit(dtype: np.dtype, own: bool = False) -> tuple[np.dtype, float]:
 def largest(dtype: np.dtype) -> float:
     """Return the largest number of a dtype."""
     return 3.38e38 if dtype.kind == "V" else float(np.finfo(dtype).max)
+
+
+def is_finite(a: dict[str, Any]) -> bool:
+    """Tell whether all elements of all arrays but the result's are finite."""
+    arrays = [value for name, value in a.items() if isinstance(value, np.ndarray) and name != "out"]
+    return all(bool(np.isfinite(wide(array)).all()) for array in arrays)
 
 
 def is_whole(a: dict[str, Any]) -> bool:

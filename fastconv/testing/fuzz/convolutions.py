@@ -12,7 +12,7 @@ from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import FastconvError
 from fastconv.geometry.conv import conv_geometry, output_shape
 from fastconv.testing.definition import reference
-from fastconv.testing.fuzz.bounds import is_whole, largest, unit, wide, within_error
+from fastconv.testing.fuzz.bounds import is_finite, is_whole, largest, unit, wide, within_error
 from fastconv.testing.fuzz.case import DROP, Array, Case
 from fastconv.testing.fuzz.draw import COMPLEX, FLOATS, INTEGERS, LAYOUTS, Draw, in_layout, layout_option
 from fastconv.testing.fuzz.pools import each, pairs
@@ -334,7 +334,8 @@ def _error(op: str, a: dict[str, Any], value: Any, size: Any, dtype: np.dtype, r
     relative, reach = _relative_error(op, a), _reach(op, a)
     plain = a.get("activation") in PLAIN and a.get("depthwise_activation") in PLAIN
     exact = relative is None and plain and is_whole(a)
-    wanted = within_error(value, size, dtype, result, _terms(op, a), relative, reach, exact, bool(a.get("activation")))
+    terms, activated = _terms(op, a), bool(a.get("activation"))
+    wanted = within_error(value, size, dtype, result, terms, relative, reach, exact, activated, is_finite(a))
     return wanted if exact else _two_passes(op, a, wanted, *unit(np.promote_types(dtype, result)), dtype)
 
 

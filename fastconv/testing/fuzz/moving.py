@@ -171,7 +171,7 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
         value = folding.fold(sums, a["output_size"], *blocks_of(a))
         size = folding.fold(np.abs(columns).astype(np.float64), a["output_size"], *blocks_of(a))
         value, size = (placed(v, x.ndim == 3, layout) for v in (value, size))
-        return [_summed(x.dtype, value, size, _taps(a))]
+        return [_summed(x.dtype, value, size, _taps(a), bool(np.isfinite(sums).all()))]
     axes = len(a["kernel_size"]) if op == "unfold" else int(op[-2]) if has_axes(op) else x.ndim - 2
     batched, first = x.ndim == axes + 2, batched_first(x, axes, layout)
     if op == "unfold":
@@ -209,14 +209,14 @@ def _taps(a: dict[str, Any]) -> int:
     return math.prod(a["kernel_size"])
 
 
-def _summed(dtype: np.dtype, value: np.ndarray, size: np.ndarray, terms: int) -> Wanted:
+def _summed(dtype: np.dtype, value: np.ndarray, size: np.ndarray, terms: int, finite: bool) -> Wanted:
     if dtype.kind in "iu":
         return Wanted(value.astype(dtype))
     wide = dtype in (np.float64, np.complex128)
     work, own = 2.0**-53 if wide else 2.0**-24, {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype.name, 0)
     with np.errstate(all="ignore"):
         most = 3.3e38 if dtype.kind == "V" else float(np.finfo(dtype).max)
-        free = np.isfinite(size) & (size > most / 16)
+        free = ~(size <= most / 16) & (finite | np.isfinite(size))
         clean = np.nan_to_num(size, posinf=0)
         bound = 2 * (terms + 4) * work * clean + 2 * own * clean
     return Wanted(value, dtype, bound + (1e-7 if dtype.itemsize == 2 else 0), free)

@@ -11,7 +11,7 @@ import fastconv as fc
 from fastconv.epilogue import ACTIVATIONS
 from fastconv.errors import FastconvError
 from fastconv.geometry.conv_transpose import TransposeGeometry, conv_transpose_geometry
-from fastconv.testing.fuzz.bounds import is_whole, within_error
+from fastconv.testing.fuzz.bounds import is_finite, is_whole, within_error
 from fastconv.testing.fuzz.case import Case
 from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES, EXACT, PLAIN
 from fastconv.testing.fuzz.draw import LAYOUTS, Draw, in_layout, layout_option
@@ -140,7 +140,8 @@ def expect(op: str, a: dict[str, Any]) -> list[Wanted]:
     relative = relative if dtype not in (np.float64, np.complex128) or relative is None else 1e-12
     reach = float(np.nan_to_num(np.abs(x)).max(initial=0)) * float(np.nan_to_num(np.abs(w)).sum())
     exact = is_whole(a) and relative is None and a.get("activation") in PLAIN
-    return [within_error(value, size, dtype, dtype, w[:, 0].size, relative, reach, exact, bool(a.get("activation")))]
+    activated, terms = bool(a.get("activation")), w[:, 0].size
+    return [within_error(value, size, dtype, dtype, terms, relative, reach, exact, activated, is_finite(a))]
 
 
 def call(op: str, a: dict[str, Any]) -> Any:
