@@ -94,19 +94,19 @@ def test_indices_of_a_pool():
     same(np.take(x.reshape(-1), indices[0, 0, -5:]), out[0, 0, -5:])
 
 
-def test_filters_of_bytes():
-    needs(7 * GIB)
-    x = image((H, W), "uint8")
+@pytest.mark.parametrize(
+    ("name", "given", "size"),
+    # The maxima as int32.
+    [("gaussian_filter", 1.0, 7 * GIB), ("uniform_filter", 5, 7 * GIB), ("maximum_filter", 3, 20 * GIB)],
+)
+def test_filters_of_bytes(name, given, size):
+    needs(size)
     scipy = pytest.importorskip("scipy.ndimage")
-    for name, given in (("gaussian_filter", (1.0,)), ("uniform_filter", (5,)), ("maximum_filter", (3,))):
-        if name == "maximum_filter":
-            # As int32.
-            needs(18 * GIB)
-        out = getattr(fc.ndimage, name)(x, *given)
-        for h, cut in ((slice(0, 60), slice(0, 40)), (slice(H - 60, H), slice(20, 60))):
-            for v, across in ((slice(0, 60), slice(0, 40)), (slice(W - 60, W), slice(20, 60))):
-                same(out[h, v][cut, across], getattr(scipy, name)(x[h, v], *given)[cut, across])
-        del out
+    x = image((H, W), "uint8")
+    out = getattr(fc.ndimage, name)(x, given)
+    for h, cut in ((slice(0, 60), slice(0, 40)), (slice(H - 60, H), slice(20, 60))):
+        for v, across in ((slice(0, 60), slice(0, 40)), (slice(W - 60, W), slice(20, 60))):
+            same(out[h, v][cut, across], getattr(scipy, name)(x[h, v], given)[cut, across])
 
 
 def test_transposed_convolution_of_bytes():
