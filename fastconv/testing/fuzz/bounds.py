@@ -24,8 +24,8 @@ def within_error(
     """Return what is wanted of floats: all bits where every order of summation is `exact`, else up to a bound.
 
     `size` are the sums of the magnitudes of so many terms; `relative` is the error of an algorithm that mixes outputs,
-    relative to the largest output that there can be, `reach`; None: it mixes none. Of `finite` arrays all that overflows
-    is free: which infinity or NaN it ends as is a matter of the order.
+    relative to the largest output that there can be, `reach`; None: it mixes none. Of `finite` arrays all that
+    overflows is free: which infinity or NaN it ends as is a matter of the order.
     """
     work, u = unit(np.promote_types(dtype, result))
     with np.errstate(all="ignore"):
