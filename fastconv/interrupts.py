@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
+from fastconv.system import start
+
 __all__ = ["fork_without", "unforked", "uninterrupted"]
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ def uninterrupted(function: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=work, name="fastconv-compiler")
     try:
-        thread.start()
+        start(thread)
     except RuntimeError:
         # No more threads to be had, or the interpreter is shutting down.
         return function()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["available_bytes", "cast", "cgroup_cpus", "check_memory", "cpus", "empty"]
+__all__ = ["available_bytes", "cast", "cgroup_cpus", "check_memory", "cpus", "empty", "start"]
 
 # To look takes 0.1 ms, to write so many bytes 50.
 CHECKED_BYTES = 256 << 20
 # Left for the scratch of the threads, which is not allocated yet, and for the rest of the program.
 RESERVED_BYTES = 64 << 20
+# The stack of a thread, 8 MiB, and its own parts of the heap and of libraries.
+THREAD_BYTES = 64 << 20
 
 
 def empty(shape: int | Sequence[int], dtype: DTypeLike) -> np.ndarray:
@@ -59,6 +62,22 @@ def check_memory(size: int) -> None:
     there = available_bytes()
     if there is not None and size + RESERVED_BYTES > there:
         raise MemoryError(f"fastconv: {size} bytes are needed at once, the system has {there} available")
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread, if there is memory for its stack and for what each library keeps for every thread.
+
+    Raises
+    ------
+    RuntimeError
+        There is not, or the interpreter is shutting down.
+    """
+    try:
+        # Addresses only. Where a thread that runs finds none, the C library ends the process.
+        np.empty(THREAD_BYTES, np.uint8)
+    except MemoryError as error:
+        raise RuntimeError("there is no memory for another thread") from error
+    thread.start()
 
 
 def available_bytes(proc: str = "/proc", root: str = "/sys/fs/cgroup") -> int | None:

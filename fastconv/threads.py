@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.errors import OptionError
-from fastconv.system import cgroup_cpus, cpus, empty
+from fastconv.system import cgroup_cpus, cpus, empty, start
 
 __all__ = ["get_num_threads", "run", "set_num_threads", "threads"]
 
@@ -33,7 +33,7 @@ PARALLEL_SECONDS = 150e-6
 # Several chunks per thread, so that a slow thread does not hold up the rest, but long against the cost of taking one
 # (1 us), and short enough that Ctrl-C is felt at once.
 CHUNKS_PER_THREAD = 6
-CHUNK_SECONDS = (50e-6, 50e-3)
+CHUNK_SECONDS = (50e-6, 25e-3)
 # A larger scratch buffer is freed after the run, a smaller one kept for the thread's next.
 KEEP_BYTES = 8 << 20
 # More threads than this are never started, whatever the user sets.
@@ -335,7 +335,7 @@ class _Pool:
             while self.workers < min(helpers, self.limit):
                 name = f"fastconv-{self.workers + 1}"
                 try:
-                    threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True).start()
+                    start(threading.Thread(target=_serve, args=(self.queue,), name=name, daemon=True))
                 except RuntimeError:
                     # No more threads to be had, or the interpreter is shutting down: go on with those that we have.
                     self.limit = self.workers

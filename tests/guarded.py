@@ -1,4 +1,4 @@
-"""Run the calls of guarded_calls.py inside a fence: ``python -m tests.guarded MODE COUNT FAMILY...``.
+"""Run the calls of guarded_families.py inside a fence: ``python -m tests.guarded MODE COUNT FAMILY...``.
 
 * fence: compiled kernels, arrays and scratch beside closed pages, at their ends and at their starts;
 * checked: kernels compiled anew with a check before each access (checked_build.py);
@@ -35,15 +35,15 @@ def main(mode: str, count: int, families: list[str], seeded: Callable[[], None] 
         checks.install()
     with fence.of_numpy():
         ran = _recorded(fence, mode)
-        calls = import_module("tests.guarded_calls")
+        known = import_module("tests.guarded_families").FAMILIES
         fence.scratch()
-    names = families or list(calls.FAMILIES)
+    names = families or list(known)
     for name in names:
         if seeded is not None and name == names[-1]:
             seeded()
         before, start = ran(), time.perf_counter()
         with fence.of_numpy():
-            number = run_family(fence, calls.FAMILIES[name], count, mode == "twins")
+            number = run_family(fence, known[name], count, mode == "twins")
         found = {"family": name, "calls": number, "seconds": round(time.perf_counter() - start, 1)}
         if mode == "checked":
             found["checks"] = checks.count

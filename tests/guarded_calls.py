@@ -18,10 +18,7 @@ import fastconv as fc
 from fastconv.dispatch import load, menu, plan, pooled, separable, weight_gradient
 from fastconv.dispatch.choose import Candidate
 from fastconv.dispatch.conv_table import TABLE
-from fastconv.epilogue import ACTIVATIONS
 from fastconv.geometry.conv import ConvGeometry, conv_geometry, input_shape, output_shape, weight_shape
-from fastconv.nn.initializers import Ones
-from fastconv.nn.layers.parameters import PLAIN, Parameter
 from tests import cases, pools, resizing, words
 from tests.cases import integers
 
@@ -256,7 +253,7 @@ def _whole_vectors(rng: Any, count: int) -> Iterator[Call]:
         depth, point, more = integers(rng, (C, 1, 3, 3)), integers(rng, (5, C, 1, 1)), {"padding": 1, "layout": layout}
         yield Call(f"bands {C} {more}", _keyed(fc.separable_conv2d, more), (x, depth, point))
         yield Call(f"pooled bands {C} {more}", _pooled(2, more), (y, w))
-        one, kernels = integers(rng, (1, 2, 9, C)), integers(rng, (2, 1, 3, 5))
+        one, kernels = integers(rng, (1, 2, 9, C)), integers(rng, (2, 1, 5, 3))
         one = one if layout == "channels_first" else pools.to_last(one)
         more = {"groups": 2, "algorithm": "fft", "layout": layout}
         yield Call(f"rows transformed {C} {layout}", _keyed(fc.conv2d, more), (one, kernels))
@@ -347,52 +344,3 @@ def _filter(call: Any) -> Callable[..., Any]:
         return [] if isinstance(result, Exception) else result
 
     return run
-
-
-# Elements.
-
-
-def _lengths(count: int) -> range:
-    """Return lengths up to two vectors and an element, of which there are 33 at most."""
-    return range(1, 2 + min(count, 33))
-
-
-def activations(rng: Any, count: int, small: bool) -> Iterator[Call]:
-    """Yield activations and their gradients."""
-    for name, dtype, n in itertools.product(ACTIVATIONS, ("float32", "float64"), _lengths(count)):
-        if name is not None and hasattr(fc.activations, name):
-            x, dy = (rng.standard_normal(n).astype(dtype) for _ in range(2))
-            yield Call(f"{name} {dtype} {n}", _activation(name), (x, dy))
-
-
-def _activation(name: str) -> Callable[..., Any]:
-    def run(x: Any, dy: Any) -> Any:
-        return [getattr(fc.activations, name)(x), *getattr(fc.grad, f"{name}_vjp")(dy, x)]
-
-    return run
-
-
-def steps(rng: Any, count: int, small: bool) -> Iterator[Call]:
-    """Yield steps of the optimizers."""
-    from tests.nn.test_optimizers import CASES
-
-    for name, n, dtype in itertools.product(CASES, _lengths(count), ("float32", "float64")):
-
-        def run(w, g, name=name):
-            optimizer, parameter = CASES[name][0](), Parameter("a layer", "bias", w.shape, Ones(), PLAIN, True, w.dtype)
-            parameter.value, parameter.gradient = w.copy(), g
-            for _ in range(2):
-                optimizer.step([parameter])
-            return parameter.value
-
-        yield Call(f"{name} {n}", run, tuple(rng.standard_normal(n).astype(dtype) for _ in range(2)))
-
-
-FAMILIES: dict[str, Callable[[Any, int, bool], Iterator[Call]]] = {
-    family.__name__: family
-    for family in (
-        *(steps, activations, movements, windows, filters, whole_vectors, layers, weights, other_dtypes),
-        *(dot_products, matrix_unit),
-        *(convolutions, doubles),
-    )
-}

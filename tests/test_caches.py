@@ -152,9 +152,9 @@ def test_problems_that_are_met_once_fill_no_cache_without_a_limit():
     def total() -> int:
         return sum(size for size, limit in entries().values() if limit is None)
 
-    use(12)
+    use(8)
     before, modules = total(), len(sys.modules)
-    use(20)
+    use(14)
     # Now and then another tile is the best one.
     assert total() - before <= 8 + len(sys.modules) - modules
     assert all(size <= limit for size, limit in entries().values() if limit is not None)

@@ -96,7 +96,7 @@ class Package:
         package = folder / "tiny"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        for name in ("_jit.py", "_compiler.py", "_disk.py", "interrupts.py"):
+        for name in ("_jit.py", "_compiler.py", "_disk.py", "interrupts.py", "system.py"):
             text = (ROOT / "fastconv" / name).read_text()
             (package / name).write_text(text.replace("from fastconv", "from tiny"))
         (package / "helper.py").write_text(HELPER)

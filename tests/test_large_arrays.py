@@ -49,7 +49,8 @@ def same(found, expected):
 
 
 def test_conv2d_of_bytes():
-    needs(5 * GIB)
+    # As int16.
+    needs(14 * GIB)
     x = image((1, 1, H, W), "int8")
     w = np.array([[[[1, 0, 2], [0, 1, 0], [1, 1, 0]]]], np.int8)
     out = fc.conv2d(x, w)
@@ -60,7 +61,7 @@ def test_conv2d_of_bytes():
 
 
 def test_conv2d_of_bytes_with_channels_last_and_strides():
-    needs(5 * GIB)
+    needs(7 * GIB)
     x = image((1, 23_200, 23_200, 4), "int8")
     w = image((5, 4, 3, 3), "int8") % 3
     out = fc.conv2d(x, w, stride=2, layout="channels_last")
@@ -71,17 +72,18 @@ def test_conv2d_of_bytes_with_channels_last_and_strides():
         same(out[:, h, v], reference(x[:, rows, 2 * v.start :], w, stride=2, layout="channels_last"))
 
 
-def test_pools_of_bytes():
-    needs(4 * GIB)
+@pytest.mark.parametrize(("name", "size"), [("max_pool2d", 14 * GIB), ("avg_pool2d", 25 * GIB)])
+def test_pools_of_bytes(name, size):
+    # Of wider integers: 5 and 10 bytes for each of the input.
+    needs(size)
     x = image((1, 1, H, W), "uint8")
-    for function in (fc.max_pool2d, fc.avg_pool2d):
-        out = function(x, 2)
-        for h in ends(H // 2):
-            for v in ends(W // 2):
-                part = x[:, :, 2 * h.start : 2 * h.stop, 2 * v.start : 2 * v.stop]
-                windows = part.reshape(1, 1, 40, 2, 40, 2)
-                expected = windows.max((3, 5)) if function is fc.max_pool2d else windows.sum((3, 5)) // 4
-                same(out[:, :, h, v], expected)
+    out = getattr(fc, name)(x, 2)
+    for h in ends(H // 2):
+        for v in ends(W // 2):
+            part = x[:, :, 2 * h.start : 2 * h.stop, 2 * v.start : 2 * v.stop]
+            windows = part.reshape(1, 1, 40, 2, 40, 2)
+            expected = windows.max((3, 5)) if name == "max_pool2d" else windows.sum((3, 5)) // 4
+            same(out[:, :, h, v], expected)
 
 
 def test_indices_of_a_pool():
@@ -93,12 +95,13 @@ def test_indices_of_a_pool():
 
 
 def test_filters_of_bytes():
-    needs(12 * GIB)
+    needs(7 * GIB)
     x = image((H, W), "uint8")
     scipy = pytest.importorskip("scipy.ndimage")
-    for name, given in (("maximum_filter", (3,)), ("uniform_filter", (5,)), ("gaussian_filter", (1.0,))):
-        if name != "gaussian_filter":
-            needs(22 * GIB if name == "maximum_filter" else 6 * GIB)
+    for name, given in (("gaussian_filter", (1.0,)), ("uniform_filter", (5,)), ("maximum_filter", (3,))):
+        if name == "maximum_filter":
+            # As int32.
+            needs(18 * GIB)
         out = getattr(fc.ndimage, name)(x, *given)
         for h, cut in ((slice(0, 60), slice(0, 40)), (slice(H - 60, H), slice(20, 60))):
             for v, across in ((slice(0, 60), slice(0, 40)), (slice(W - 60, W), slice(20, 60))):
@@ -107,7 +110,7 @@ def test_filters_of_bytes():
 
 
 def test_transposed_convolution_of_bytes():
-    needs(6 * GIB)
+    needs(9 * GIB)
     x = image((1, 1, H // 2, W // 2), "int8")
     w = np.array([[[[1, 2], [0, 1]]]], np.int8)
     out = fc.conv_transpose2d(x, w, stride=2)
@@ -130,7 +133,7 @@ def test_resizing_of_bytes():
 
 
 def test_a_batch_of_bytes():
-    needs(6 * GIB)
+    needs(14 * GIB)
     x = image((70_000, 1, 200, 160), "int8")
     w = np.array([[[[1, -1]]]], np.int8)
     out = fc.conv2d(x, w)

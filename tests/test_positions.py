@@ -230,7 +230,7 @@ def test_factors_with_a_special_value_at_each_position(value):
 # What is not a convolution.
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_denormals_are_kept(dtype):
     rng, tiny = np.random.default_rng(12), np.finfo(dtype).smallest_subnormal
     x = cases.integers(rng, (1, 2, 4, 6), dtype) * 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ def test_what_the_system_lacks_is_a_memory_error(scarce):
     assert fc.max_pool2d(x[:100].reshape(1, 1, 10, 10), 2).sum() == 25
 
 
+def test_no_thread_is_started_that_would_find_no_memory(monkeypatch):
+    ran = []
+    system.start(threading.Thread(target=ran.append, args=(1,)))
+    monkeypatch.setattr(system, "THREAD_BYTES", 1 << 60)
+    with pytest.raises(RuntimeError, match="no memory for another thread"):
+        system.start(threading.Thread(target=ran.append, args=(2,)))
+    assert 2 not in ran
+
+
 X, W = np.ones((1, 1, 40, 40), np.float32), np.ones((1, 1, 3, 3), np.float32)
 LARGE = {
     "conv2d": lambda: fc.conv2d(X, W),
@@ -197,3 +207,32 @@ print("ok")
 @pytest.mark.slow
 def test_results_above_the_limit_of_the_address_space_are_memory_errors():
     assert guard.run(LIMITED).strip() == "ok"
+
+
+FEW = """
+import resource, threading
+import numpy as np
+import fastconv as fc
+
+rng = np.random.default_rng(0)
+x, w = rng.random((1, 16, 300, 300), "f4"), rng.random((16, 16, 3, 3), "f4")
+plan = fc.plan_conv2d(x.shape, w)
+with fc.threads(1):
+    expected = plan(x)
+out = np.zeros_like(expected)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+# Room for buffers, not for the stack of a thread.
+limit = used + (6 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+with fc.threads(8):
+    for _ in range(5):
+        plan(x, out)
+assert (out == expected).all()
+print(sum(thread.name.startswith("fastconv") for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="needs RLIMIT_AS and /proc")
+@pytest.mark.slow
+def test_threads_for_which_there_is_no_memory_are_done_without():
+    assert guard.run(FEW, FASTCONV_NUM_THREADS="1").strip() == "0"

@@ -16,115 +16,9 @@ from fastconv.geometry.conv import LAYOUTS, check_keyword
 from fastconv.grad import conv_on_device as on_device
 from fastconv.grad.arrays import Function, named
 from fastconv.grad.conv_job import conv_vjp, factors_vjp, separable_vjp
+from fastconv.grad.conv_texts import ARGUMENTS, COST, INPUT, VJP, WEIGHT
 from fastconv.grad.problem import gradients_of
 from fastconv.grad.products import bilinear, check_gradient, check_pointwise, given
-
-_INPUT = """Return the gradient of `fastconv.{op}` for its input, as `torch.nn.grad.{op}_input`.
-
-``dinput[n, ic, i] += weight[oc, ic, k] * grad_output[n, oc, o]`` for ``i = o*stride + k*dilation - padding``.
-
-Parameters
-----------
-input_size : tuple of int
-    Shape of the input: (N, IC, {axes}), in the layout.
-weight : array_like of shape (OC, IC/groups, {kernel})
-grad_output : array_like of the shape of the result of `fastconv.{op}`
-stride, padding, dilation, groups, padding_mode, layout, precision, device
-    As in `fastconv.{op}`.
-
-Returns
--------
-ndarray of shape `input_size`
-
-Raises
-------
-ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-    As `fastconv.{op}`; `grad_output` does not fit.
-
-Notes
------
-The transposed convolution of `grad_output`, of as many FLOP as the convolution. A complex weight is conjugated.
-
-Examples
---------
->>> import numpy as np
->>> import fastconv as fc
->>> fc.grad.{op}_input({shape}, np.ones({w}), np.ones({dy})).ravel()
-array([1., 2., 2., 1.])
-"""
-
-_WEIGHT = """Return the gradient of `fastconv.{op}` for its weight, as `torch.nn.grad.{op}_weight`.
-
-``dweight[oc, ic, k]`` is the sum of ``input[n, ic, o*stride + k*dilation - padding] * grad_output[n, oc, o]`` over n
-and o.
-
-Parameters
-----------
-input : array_like of shape (N, IC, {axes})
-weight_size : tuple of int
-    Shape of the weight: (OC, IC/groups, {kernel}).
-grad_output : array_like of the shape of the result of `fastconv.{op}`
-stride, padding, dilation, groups, padding_mode, layout, precision, device
-    As in `fastconv.{op}`.
-
-Returns
--------
-ndarray of shape `weight_size`
-
-Raises
-------
-ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-    As `fastconv.{op}`; `grad_output` does not fit.
-
-Notes
------
-As many FLOP as the convolution. Sums run over bands of some hundred pixels, whose sums are added; the same bits for
-every number of threads. Where the CPU has a matrix unit for it, float32 products may be sums of three bfloat16 ones,
-with errors below 1e-5 of the largest element (a test holds it); ``precision="strict"`` forbids that. The input's
-conjugate if it is complex. `fastconv.set_max_workspace` counts the scratch of its bands.
-
-Examples
---------
->>> import numpy as np
->>> import fastconv as fc
->>> fc.grad.{op}_weight(np.ones({x}), {wsize}, np.ones({dy})).ravel()
-array([3., 3.])
-"""
-
-_VJP = """Return the gradients of `fastconv.{op}` for its arrays.
-
-Parameters
-----------
-grad_output : array_like of the shape of the result of `fastconv.{op}`
-{arguments}
-    Those of `fastconv.{op}`; an `activation` is differentiated too, at what it was applied to, which is computed again.
-
-Returns
--------
-tuple of ndarray or None
-    For {arrays}, each of its array's shape and dtype; None for what is not there or of integers. With a `residual` its
-    own comes last.
-
-Raises
-------
-ShapeError, OptionError, ArgumentTypeError, DtypeError, UnsupportedError
-    As `fastconv.{op}`; `grad_output` does not fit; all arrays are of integers.
-
-Notes
------
-{cost} Complex gradients are PyTorch's, of conjugates.
-
-Examples
---------
->>> import numpy as np
->>> import fastconv as fc
->>> {example}
-{result}
-"""
-
-_ARGUMENTS = """input, weight, bias, stride, padding, dilation, groups, padding_mode, layout, activation, algorithm,
-precision, device, residual"""
-_COST = "Each of input and weight takes as many FLOP as the convolution; the bias is summed beside the weight."
 
 
 def _conv_input(axes: int) -> Callable[..., np.ndarray]:
@@ -158,7 +52,7 @@ def _conv_input(axes: int) -> Callable[..., np.ndarray]:
         return bilinear(problem.input, dy, w, element, dtype).reshape(size)
 
     example = {"shape": (1, 1, *(1,) * (axes - 1), 4), "w": (1, 1, *(1,) * (axes - 1), 2)}
-    return named(conv_input, name, _INPUT, op=op, dy=(1, 1, *(1,) * (axes - 1), 3), **example, **_letters(axes))
+    return named(conv_input, name, INPUT, op=op, dy=(1, 1, *(1,) * (axes - 1), 3), **example, **_letters(axes))
 
 
 def _conv_weight(axes: int) -> Callable[..., np.ndarray]:
@@ -193,7 +87,7 @@ def _conv_weight(axes: int) -> Callable[..., np.ndarray]:
 
     one = (1,) * (axes - 1)
     example = {"x": (1, 1, *one, 4), "wsize": (1, 1, *one, 2), "dy": (1, 1, *one, 3)}
-    return named(conv_weight, name, _WEIGHT, op=op, **example, **_letters(axes))
+    return named(conv_weight, name, WEIGHT, op=op, **example, **_letters(axes))
 
 
 def _letters(axes: int) -> dict[str, str]:
@@ -231,8 +125,8 @@ def _conv_vjp(axes: int) -> Function:
     example = f"dx, dw, db = fc.grad.{name}(np.ones({(1, 1, *one, 3)}), np.ones({(1, 1, *one, 4)}), "
     example += f"np.ones({(1, 1, *one, 2)}), [0.0])\n>>> dx.ravel(), dw.ravel(), db"
     result = "(array([1., 2., 2., 1.]), array([3., 3.]), array([3.]))"
-    words = {"arguments": _ARGUMENTS, "arrays": "input, weight and bias", "cost": _COST}
-    return named(vjp, name, _VJP, op=op, example=example, result=result, **words)
+    words = {"arguments": ARGUMENTS, "arrays": "input, weight and bias", "cost": COST}
+    return named(vjp, name, VJP, op=op, example=example, result=result, **words)
 
 
 conv1d_input, conv2d_input, conv3d_input = map(_conv_input, (1, 2, 3))
@@ -368,7 +262,7 @@ def _document(function: Any, arguments: str, arrays: str, cost: str, setup: str,
         f"dx, *rest = fc.grad.{name}(np.ones((1, 2, 2)), np.ones((1, 2, 2)), {setup})\n>>> dx.ravel(), rest[0].ravel()"
     )
     words = {"arguments": arguments, "arrays": arrays, "cost": cost, "example": example, "result": result}
-    named(function, name, _VJP, op=name.removesuffix("_vjp"), **words)
+    named(function, name, VJP, op=name.removesuffix("_vjp"), **words)
 
 
 _COMMON = """padding_mode, layout, activation, algorithm,
@@ -379,7 +273,7 @@ _document(
     depthwise_conv2d_vjp,
     f"input, weight, bias, stride, padding, dilation, {_COMMON}",
     "input, weight and bias",
-    _COST,
+    COST,
     "[[[[2.0]]]]",
     _FOUR,
 )
@@ -387,7 +281,7 @@ _document(
     pointwise_conv2d_vjp,
     "input, weight, bias, layout, activation, algorithm, precision, device, residual",
     "input, weight and bias",
-    _COST,
+    COST,
     "[[2.0]]",
     _FOUR,
 )

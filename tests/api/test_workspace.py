@@ -60,6 +60,33 @@ def test_limit_that_nothing_keeps_is_an_error(algorithm):
         fc.conv_transpose2d(X, np.ones((8, 2, 3, 3), np.float32), stride=2, algorithm=algorithm)
 
 
+def gradient_scratch():
+    from fastconv.dispatch.weight_gradient import prepare_weight_gradient
+    from fastconv.geometry.conv import conv_geometry
+
+    g = conv_geometry("test", 2, LARGE.shape, (8, 8, 3, 3), padding=1, dtype="float32")
+    return prepare_weight_gradient(g, "strict")._blocking.scratch_bytes
+
+
+LARGE = np.arange(8 * 60 * 200, dtype=np.float32).reshape(1, 8, 60, 200) % 5
+
+
+def test_gradients_of_weights_keep_the_limit():
+    given = (LARGE, (8, 8, 3, 3), LARGE % 3)
+    expected = fc.grad.conv2d_weight(*given, padding=1)
+    need = gradient_scratch()
+    fc.set_max_workspace(need // 2)
+    assert 0 < gradient_scratch() <= need // 2
+    # Smaller bands; sums of integers.
+    np.testing.assert_array_equal(fc.grad.conv2d_weight(*given, padding=1), expected)
+    fc.set_max_workspace(1000)
+    refused = r"^conv_weight: no algorithm keeps the limit: direct: it needs [0-9]+ bytes of scratch a thread"
+    with pytest.raises(fc.UnsupportedError, match=refused):
+        fc.grad.conv2d_weight(*given, padding=1)
+    fc.set_max_workspace(None)
+    assert gradient_scratch() == need
+
+
 def test_plans_that_exist_are_not_concerned():
     plan = fc.plan_conv2d(X.shape, W, padding=1)
     expected = plan(X)

@@ -23,6 +23,8 @@ dask = pytest.importorskip("dask")
 ours = pytest.importorskip("fastconv.integrations.dask")
 graph = pytest.importorskip("fastconv.integrations.dask.graph")
 
+# How many problems are drawn of each kind, times some.
+ROUNDS = pytest.mark.parametrize("rounds", [1, pytest.param(12, marks=pytest.mark.slow)])
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap")
 sizes = st.lists(st.integers(1, 5), min_size=1, max_size=6)
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
@@ -57,11 +59,12 @@ def same(result, expected, text):
     np.testing.assert_array_equal(got, expected, err_msg=text)
 
 
+@ROUNDS
 @pytest.mark.parametrize("name", ["correlate2d", "convolve2d"])
 @pytest.mark.parametrize("boundary", ["fill", "wrap", "symm"])
-def test_images_are_those_of_scipy(name, boundary):
-    rng = np.random.default_rng(0)
-    for _ in range(12):
+def test_images_are_those_of_scipy(name, boundary, rounds):
+    rng = np.random.default_rng(rounds)
+    for _ in range(10 * rounds):
         x = rng.integers(-9, 9, rng.integers(1, 20, 2)).astype(rng.choice(["int32", "float32", "uint8"]))
         mode = str(rng.choice(["full", "same", "valid"]))
         most = np.minimum(x.shape, 9) if mode == "valid" else (9, 9)
@@ -92,10 +95,11 @@ FILTERS = {
 }
 
 
+@ROUNDS
 @pytest.mark.parametrize("name", FILTERS)
-def test_filters_are_those_of_scipy(name):
-    rng = np.random.default_rng(1)
-    for mode in MODES:
+def test_filters_are_those_of_scipy(name, rounds):
+    rng = np.random.default_rng(rounds)
+    for mode in MODES * rounds:
         shape = ((17,), (7, 11), (3, 5, 4))[int(rng.integers(3))]
         x = rng.integers(0, 99, shape).astype(rng.choice(["uint8", "int16", "int64"]))
         keywords = FILTERS[name](rng, x.ndim) | {"mode": mode, "cval": 7}
@@ -162,10 +166,11 @@ def drawn_conv(rng, axes):
     return x, weight, bias, keywords
 
 
+@ROUNDS
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_convolutions_are_those_of_the_definition(axes):
-    rng = np.random.default_rng(axes)
-    for _ in range(25):
+def test_convolutions_are_those_of_the_definition(axes, rounds):
+    rng = np.random.default_rng(axes + 3 * rounds)
+    for _ in range(20 * rounds):
         x, weight, bias, keywords = drawn_conv(rng, axes)
         d = chunked(rng, x)
         function, text = getattr(ours, f"conv{axes}d"), f"{x.shape} {weight.shape} {keywords} {d.chunks}"
@@ -216,11 +221,12 @@ def test_forms_of_convolution():
     same(ours.spatially_separable_conv2d(d, column, row, **options), expected, "spatially separable")
 
 
+@ROUNDS
 @pytest.mark.parametrize("kind", ["max", "avg"])
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_pools_are_those_of_the_definition(kind, dtype):
-    rng = np.random.default_rng(7)
-    for _ in range(20):
+def test_pools_are_those_of_the_definition(kind, dtype, rounds):
+    rng = np.random.default_rng(rounds)
+    for _ in range(15 * rounds):
         a = pools.draw(rng, kind, dtype, N=int(rng.integers(0, 3)), C=2, indices=False)
         a.keywords.pop("return_indices", None)
         d = chunked(rng, a.x)

@@ -80,12 +80,12 @@ def extents(axis: Axis, chunks: Sequence[int], sizes: Sequence[int]) -> list[Ext
     if axis.trivial:
         found = [_unchanged(i, start, n) for i, (start, n) in enumerate(zip(_starts(chunks), chunks, strict=True)) if n]
         return found or [_unchanged(0, 0, 0)]
-    found = []
+    found, starts = [], _starts(chunks)
     for start, size in zip(_starts(sizes), sizes, strict=True):
         first, end = axis.start(start), axis.reach(start + size - 1)
         before, after = (max(-first, 0), max(end - axis.n, 0)) if axis.mode == "clip" else (0, 0)
         first, end = first + before, end - after
-        runs = tuple(_runs(axis, chunks, first, end)) or (Run(0, slice(0, 0), slice(0, 0), 0, False),)
+        runs = tuple(_runs(axis, chunks, starts, first, end)) or (Run(0, slice(0, 0), slice(0, 0), 0, False),)
         found.append(Extent(start, start + size, first, end - first, before, after, runs))
     return found
 
@@ -107,9 +107,9 @@ def _starts(sizes: Sequence[int]) -> list[int]:
     return list(itertools.accumulate(sizes, initial=0))[:-1]
 
 
-def _runs(axis: Axis, chunks: Sequence[int], first: int, end: int) -> Iterator[Run]:
+def _runs(axis: Axis, chunks: Sequence[int], starts: Sequence[int], first: int, end: int) -> Iterator[Run]:
     """Yield the runs of the positions from `first` to `end`."""
-    starts, n = _starts(chunks), axis.n
+    n = axis.n
     yield from _border(axis, chunks, starts, first, first, min(end, 0))
     inside = min(end, n)
     position = max(first, 0)

@@ -1,10 +1,10 @@
 """Products of TF32 numbers (float32 with a mantissa of 10 bits) by the tensor cores, summed in float32.
 
 A warp multiplies fragments of 16x8 by 8x8 elements; each lane holds two neighbouring columns of two rows, 8 apart, of
-each product. Sums have any order, so the taps that a lane multiplies in two instructions are four neighbours. The right
-panel holds 16 taps for each column: a lane loads its own as one vector. Vector v of column c stands at v ^ (c/2 % 4), so
-that those of 8 lanes, in loads of two columns and in stores of 8, meet all banks. The left panel, which is packed so,
-holds for each 16 rows and 8 taps the vector of each lane: its taps 0 of two rows, then its taps 1.
+each product. Sums have any order, so the taps that a lane multiplies in two instructions are four neighbours: the right
+panel holds 16 taps for each column, and a lane loads its own as one vector. Vector v of column c stands at
+v ^ (c/2 % 4), so that those of 8 lanes, in loads of two columns and in stores of 8, meet all banks. The left panel,
+which is packed so, holds the vector of each lane for 16 rows and 8 taps: its first tap of two rows, then its second.
 
 Source: PTX ISA, mma.m16n8k8 with .tf32; the double-buffered loop around it is CUTLASS's (Thakkar et al.).
 """
@@ -53,7 +53,6 @@ else:
             return builder.bitcast(builder.call(rounded, args), F32)
 
         return types.float32(types.float32), codegen
-
 
     @device
     def lane_starts(t, row, column):
