@@ -64,7 +64,7 @@ class Job(NamedTuple):
             return [(column, row)] * (2 if self.complex_input else 1)
         parts = [w] if not self.complex_weight else [w.real, w.imag]
         if self.complex_input and self.complex_weight:
-            parts = [w.real, w.imag, *((w.imag, w.real) if self.strict else (w.real + w.imag,))]
+            parts = [w.real, w.imag, *((w.imag, w.real) if self.strict else (self._sum(w),))]
         real = [np.ascontiguousarray(part, self.element) for part in parts]
         products: list[Product] = [rank_one_factors(function, a) if separable else (a,) for a in real]
         return products * 2 if self.complex_input and not self.complex_weight else products
@@ -113,7 +113,7 @@ class Job(NamedTuple):
     ) -> None:
         parts = [x.real, x.imag] if self.complex_input else [x] * len(weights)
         if self.complex_input and self.complex_weight:
-            parts += parts if self.strict else [x.real + x.imag]
+            parts += parts if self.strict else [self._sum(x)]
         sums = []
         for part, weight in zip(parts, weights, strict=True):
             sums.append(empty(out.shape, self.element))
@@ -125,6 +125,10 @@ class Job(NamedTuple):
                 convolve(np.ascontiguousarray(part, self.element), weight, None, None, target)
             out.real, out.imag = _combined([*sums, target])
         self._add(out, bias, residual)
+
+    def _sum(self, z: np.ndarray) -> np.ndarray:
+        """Return the sums of both parts, not rounded to fewer digits than sums of products are."""
+        return np.add(z.real, z.imag, dtype=self.element)
 
     def _add(self, out: np.ndarray, bias: np.ndarray | None, residual: np.ndarray | None) -> None:
         if bias is not None:

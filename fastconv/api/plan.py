@@ -78,7 +78,9 @@ class ConvPlan:
             An input whose dtype the plan's cannot hold.
         """
         x = self._array("input", x, self._shape, self._dtype)
-        r = None if residual is None else self._array("residual", residual, self._sums_shape, self._result)
+        r = None
+        if residual is not None:
+            r = self._array("residual", residual, self._sums_shape, np.promote_types(self._dtype, self._result))
         if out is not None:
             check_out("plan_conv2d", out, self._out_shape, self._result)
         if self._options.padding_mode != "zeros":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,21 @@ def test_separate_says_what_it_takes():
     for tol in ("a", [1], -1, 1):
         with pytest.raises(fc.OptionError, match="separate: tol = "):
             fc.separate(np.ones((2, 2)), tol=tol)
+
+
+@pytest.mark.parametrize("precision", ["default", "strict"])
+def test_parts_of_complex_numbers_are_summed_in_the_precision_of_the_result(precision):
+    rng = np.random.default_rng(0)
+    x, w = ((rng.standard_normal((1, 2, n, n, 2)) @ [1, 1j]).astype(np.complex64) for n in (5, 3))
+    got = fc.conv2d(x, w, out_dtype="complex128", precision=precision)
+    expected = fc.testing.reference(x, w, out_dtype="complex128")
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "result"), [("int64", "int32"), ("float64", "float32")])
+def test_plans_take_a_residual_of_the_dtype_of_their_input(dtype, result):
+    x, w, r = (np.arange(math.prod(s)).reshape(s).astype(dtype) for s in ((1, 2, 4, 4), (3, 2, 1, 1), (1, 3, 4, 4)))
+    plan = fc.plan_conv2d(x.shape, w, dtype=dtype, out_dtype=result)
+    np.testing.assert_array_equal(plan(x, residual=r), fc.conv2d(x, w, out_dtype=result, residual=r))
+    with pytest.raises(fc.DtypeError, match="residual has dtype complex128"):
+        plan(x, residual=r + 0j)
