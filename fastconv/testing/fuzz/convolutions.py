@@ -191,7 +191,8 @@ def as_conv(op: str, a: dict[str, Any]) -> dict[str, Any]:
         w = a["weight"]
         rest["weight"] = w if isinstance(w, Array) else w.reshape(*w.shape[:2], 1, 1)
     elif op.startswith("spatially"):
-        column, row = (wide(a[name]) if a[name].dtype.kind in "fVc" else a[name].astype(np.int64) for name in _FACTORS)
+        whole = all(value.dtype.kind in "iu" for value in a.values() if isinstance(value, np.ndarray))
+        column, row = (a[name].astype(np.int64) if whole else wide(a[name]) for name in _FACTORS)
         product = column[..., :, None] * row[..., None, :]
         rest |= {"groups": C, "weight": np.broadcast_to(product, (C, *product.shape[-2:]))[:, None]}
     return rest
