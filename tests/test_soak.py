@@ -66,7 +66,7 @@ def test_scratch_of_ended_threads_is_freed():
 
     def buffers():
         gc.collect()
-        return sum(isinstance(each, pool._Scratch) for each in gc.get_objects())
+        return sum(type(each) is pool._Scratch for each in gc.get_objects())
 
     use()
     before = buffers()

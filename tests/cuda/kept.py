@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-
-import numba_cuda
 
 from fastconv import _disk, _jit
 from tests.cuda_tools import compile as toolchain
@@ -32,5 +31,5 @@ def ptx(name: str, capability: toolchain.Capability, compiled: Callable[[], str]
 
 @cache
 def _folder() -> Path | None:
-    tag = _jit.source_tag("ptx", numba_cuda.__version__, toolchain.compilers())
+    tag = _jit.source_tag("ptx", version("numba-cuda"), toolchain.compilers())
     return tag and _disk.make_folder("ptx", tag)
