@@ -21,6 +21,7 @@ from fastconv.testing.fuzz.check import OPS, check
 from fastconv.testing.fuzz.draw import PACE, WRITABLE, known_dtypes
 from fastconv.testing.fuzz.running import chosen, drawn
 from fastconv.testing.fuzz.wanted import Wanted, difference
+from tests import guard
 
 # Of those that take arrays, those that only look at shapes, search for factors, or are plans for whole networks.
 UNDRAWN = {"count_ops", "explain", "separate", "receptive_field", "warmup"}
@@ -80,6 +81,13 @@ def test_every_public_operation_is_known():
     for module in ("signal", "ndimage", "activations"):
         missing |= {f"{module}.{n}" for n in getattr(fc, module).__all__} - set(OPS)
     assert missing - UNDRAWN == {"signal.choose_conv_method"}
+
+
+def test_fuzzer_is_loaded_when_it_is_asked_for():
+    code = "import sys, fastconv as fc; fc.testing; print('fastconv.testing.fuzz' in sys.modules, fc.testing.fuzz.run)"
+    assert guard.run(code).startswith("False <function run")
+    with pytest.raises(AttributeError, match="no attribute 'fuz'"):
+        fc.testing.fuz  # noqa: B018
 
 
 def test_long_runs_meet_all_dtypes():
