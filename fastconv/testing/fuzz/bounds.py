@@ -34,8 +34,10 @@ def within_error(
     if exact and result.itemsize // (1 + (result.kind == "c")) >= 4:
         return Wanted(value, result, free=free)
     sizes, values = (np.nan_to_num(np.abs(v), posinf=0) for v in (size, value))
+    # The matrix unit takes denormal numbers as zeros.
+    least = float(np.finfo(work).smallest_subnormal if relative is None else np.finfo(work).tiny)
     with np.errstate(all="ignore"):
-        bound = 2 * (terms + 8) * (u * sizes + float(np.finfo(work).smallest_subnormal))
+        bound = 2 * (terms + 8) * (u * sizes + least)
         if relative is not None:
             bound = bound + 2 * relative * reach + 1e3 * u * float(sizes.max(initial=0))
         bound = bound + 2 * unit(result, own=True)[1] * values + (16 * u * (1 + values) if activated else 0)

@@ -71,6 +71,8 @@ def _nearest_unpool(
     d: Draw, dtype: str, shape: Any, layout: str, batched: bool
 ) -> tuple[dict[str, Any], tuple[int, ...]]:
     factors = d.each(len(shape) - 2, (1, 2, 2, 3, 4, 19))
+    # What a large factor takes along two axes is not worth its memory.
+    factors = factors if math.prod(factors) <= 76 else (2,) * len(factors)
     sizes = tuple(n * f for n, f in zip(shape[2:], factors, strict=True))
     x = d.array(dtype, in_layout(shape, layout, batched), d.data(dtype))
     return {"input": x, "scale_factor": d.form(factors)}, in_layout((*shape[:2], *sizes), layout, batched)
@@ -116,6 +118,12 @@ def _fold(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) -> tuple[
     return {"input": x, "output_size": shape[2:]} | found, in_layout(shape, layout, batched)
 
 
+def _has_ties(n: int, out: int) -> bool:
+    """Tell whether a centre falls on the border of two inputs, so that rounding says which is nearer."""
+    rounded = (out // math.gcd(n, out)).bit_count() > 1
+    return rounded and any((2 * o + 1) * n % (2 * out) == 0 for o in range(out))
+
+
 def _interpolate(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) -> tuple[dict[str, Any], tuple[int, ...]]:
     mode = d.one(MODES[len(shape) - 2])
     data = d.data(dtype)
@@ -132,6 +140,8 @@ def _interpolate(d: Draw, dtype: str, shape: Any, layout: str, batched: bool) ->
         outs = tuple(d.integer(1, 2 * n + 2) for n in shape[2:])
         found["size"] = outs if d.chance(0.9) else outs[0]
         outs = outs if found["size"] == outs else outs[:1] * len(outs)
+    if mode == "nearest-exact" and "size" in found and any(map(_has_ties, shape[2:], outs)):
+        mode = "nearest"
     found |= {"mode": mode} if mode != "nearest" else {}
     if "scale_factor" not in found and mode in ("bilinear", "bicubic") and d.chance(0.3):
         found["antialias"] = True
