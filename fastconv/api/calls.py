@@ -48,6 +48,7 @@ def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[st
     """Bind the arguments of a call to one of the convolutions with one weight."""
     name = function.__name__
     given = bound(function, args, keywords)
+    common = _common_dtype(name, given)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
         small = math.prod(shape_of(name, "weight", given["weight"])[2:]) <= FEW_TAPS
@@ -60,7 +61,6 @@ def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[st
     if name in ("depthwise_conv2d", "spatially_separable_conv2d"):
         given["groups"] = max(_channels(x_shape, given), 1)
     arrays = [a if isinstance(a, np.ndarray) else None for a in (x, w)]
-    common = common_dtype(name, *arrays) if any(a is not None for a in arrays) else np.dtype(np.float32)
     result = common if given.get("out_dtype") is None else dtype_of(name, "out_dtype", given["out_dtype"])
     work = working_dtype(name, common, result)
     dtype = element_dtype(work)
@@ -86,6 +86,15 @@ def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[st
 def bound(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments by name, or raise what Python would."""
     return dict(inspect.signature(function).bind(*args, **keywords).arguments)
+
+
+def _common_dtype(name: str, given: dict[str, Any]) -> np.dtype:
+    """Return what the dtypes of the arrays make, or float32 if input and weights are shapes."""
+    factors, rest = (
+        [given[key] for key in keys if isinstance(given.get(key), np.ndarray)]
+        for keys in (("input", "weight", "column", "row"), ("bias", "residual"))
+    )
+    return common_dtype(name, *factors, *rest) if factors else np.dtype(np.float32)
 
 
 def _with_outer_weight(given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastconv.api.factored import channels_of, check_biases, check_factor, check
 from fastconv.api.forms_on_device import separable_on_device, spatially_separable_on_device
 from fastconv.api.on_device import wants_device
 from fastconv.api.separable_job import separable
-from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, summed_dtype, working_dtype
+from fastconv.geometry.arrays import as_input, common_dtype, dtype_of, element_dtype, summed_dtype, working_dtype
 from fastconv.geometry.conv import LAYOUTS, check_keyword
 
 # A kernel of so few taps is faster as it is than as its factors.
@@ -194,14 +194,19 @@ def spatially_separable_conv2d(
     result = dtype if out_dtype is None else dtype_of(name, "out_dtype", out_dtype)
     # Their product must not overflow where the sums would not.
     wide = summed_dtype(working_dtype(name, dtype, result))
-    if wide.kind != "c":
-        columns, rows = columns.astype(wide, copy=False), rows.astype(wide, copy=False)
+    columns, rows = _widened(columns, wide), _widened(rows, wide)
     with np.errstate(all="ignore"):
         weight = columns[:, None, :, None] * rows[:, None, None, :]
     if algorithm == "auto" and precision != "strict" and weight.dtype.kind != "c":
         algorithm = "depthwise" if _is_small(weight, columns, rows) else "separable"
     options = options._replace(groups=max(channels, 1), algorithm=algorithm)
     return convolve(name, x, weight, bias, options, out, result, residual, (columns, rows))
+
+
+def _widened(factor: np.ndarray, wide: np.dtype) -> np.ndarray:
+    """Return a factor of sums of dtype `wide` in that precision; real factors of complex sums stay real."""
+    real = wide.kind == "c" and factor.dtype.kind != "c"
+    return factor.astype(element_dtype(wide) if real else wide, copy=False)
 
 
 def _is_small(weight: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> bool:

@@ -67,8 +67,7 @@ class Bf16Blocking(NamedTuple):
 def bf16_blocking(g: ConvGeometry, target: Any, terms: int = 3, multiple: int = 1) -> Bf16Blocking:
     """Return the cheapest blocking, of blocks of a `multiple` of rows; `terms` products for each one of float32."""
     flat = g.flat
-    deep = (flat.D, flat.KD) != (1, 1)
-    return min((cut.blocking() for cut in _cuts(flat.planar, terms, deep, multiple)), key=lambda b: b.cycles)
+    return min((cut.blocking() for cut in _cuts(flat.planar, terms, flat.deep, multiple)), key=lambda b: b.cycles)
 
 
 def _cuts(g: ConvGeometry, terms: int, deep: bool, multiple: int) -> Iterator[_Cut]:

@@ -91,7 +91,7 @@ def _blocking(g: ConvGeometry, target: Any, NV: int, RB: int, CB: int) -> Pixels
 
 def _inside(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Return (TOP, BOTTOM, LEFT, RIGHT); zeros where nothing is read in place."""
-    if g.OC != g.IC or g.D * g.KD * g.OD > 1 or g.PF or g.PK or g.OW < NARROW:
+    if g.OC != g.IC or g.deep or g.OW < NARROW:
         return 0, 0, 0, 0
     TOP, BOTTOM = _range(g.H, g.OH, g.SH, g.PT, (g.KH - 1) * g.DH)
     LEFT, RIGHT = _range(g.W, g.OW, g.SW, g.PL, (g.KW - 1) * g.DW)

@@ -42,7 +42,7 @@ def turned_blocking(g: ConvGeometry, target: Any, rows: int = 0) -> TurnedBlocki
     """Return the cheapest blocking, or that of so many `rows`; None: too few channels for a vector, too long rows."""
     VL = target.lanes(element_bits(g))
     plain = g.layout == "channels_first" and g.padding_mode == "zeros" and g.OC == g.IC >= VL
-    if not plain or g.D * g.KD * g.OD > 1 or g.PF or g.PK:
+    if not plain or g.deep:
         return None
     choices = [_blocking(g, target, VL, min(g.OH, RB)) for RB in ((rows,) if rows else ROWS)]
     fitting = [b for b in choices if b.scratch_bytes <= target.l2_bytes // 2]

@@ -121,6 +121,11 @@ class ConvGeometry(NamedTuple):
         return self._replace(D=1, H=1, W=W, OD=1, OH=1, OW=OW)
 
     @property
+    def deep(self) -> bool:
+        """Whether outputs may see another plane than the one with their own number, or none."""
+        return (self.D, self.KD, self.OD, self.PF) != (1, 1, 1, 0)
+
+    @property
     def sums_dtype(self) -> str:
         """Dtype of the sums, of bias, residual and result."""
         return "int32" if self.weight_dtype else self.dtype

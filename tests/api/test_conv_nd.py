@@ -73,3 +73,19 @@ def test_messages_name_the_function():
         fc.conv3d(np.ones((1, 2, 5)), np.ones((3, 2, 1, 1, 1)))
     with pytest.raises(fc.OptionError, match=r"^conv2d: padding = .causal."):
         fc.conv2d(np.ones((1, 5, 5)), np.ones((1, 1, 3, 3)), padding="causal")
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("text", ["n1ic20d1h6w5_oc3kd1kh3kw1s1pd2ph1pw2", "n2ic32d1h4w5_oc3k1s2pf1pk0pt0pb0pl0pr0"])
+def test_one_plane_between_planes_of_zeros(text, layout):
+    p, rng = problem(text), np.random.default_rng(1)
+    x, w = cases.integers(rng, p.input_shape, "f4"), cases.integers(rng, p.weight_shape, "f4")
+    keywords = p.keywords | {"layout": layout}
+    x = x if layout == "channels_first" else np.moveaxis(x, 1, -1).copy()
+    expected = reference(x, w, **keywords)
+    for algorithm in ("auto", "direct", "im2col", "winograd", "bf16x3", "depthwise", "fft"):
+        try:
+            got = fc.conv3d(x, w, algorithm=algorithm, **keywords)
+        except fc.UnsupportedError:
+            continue
+        np.testing.assert_allclose(got, expected, atol=1e-3, err_msg=algorithm)

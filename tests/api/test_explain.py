@@ -100,7 +100,9 @@ def test_explain_takes_arrays_and_shapes_alike():
     assert one.chosen == two.chosen
     assert fc.explain(fc.pointwise_conv2d, (1, 8, 5, 5), (3, 8)).problem == "n1ic8h5w5_oc3k1s1p0"
     assert fc.explain(fc.conv2d, a.x.astype("f8"), a.w.astype("f8"), **a.keywords).problem.endswith("_f64")
+    assert fc.explain(fc.conv2d, a.x, a.w, np.zeros(len(a.w)), **a.keywords).problem.endswith("_f64")
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 9, 9), (7,), (7,)).chosen == "separable"
+    assert fc.explain(fc.spatially_separable_conv2d, a.x, np.ones(7), (7,)).problem.endswith("_f64")
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 5, 5), (3,), (3,)).chosen == "depthwise"
 
 

@@ -107,6 +107,17 @@ def test_spatially_separable_conv2d_strict_sums_the_outer_product():
         fc.spatially_separable_conv2d(x, k, k, precision="strict", algorithm="separable")
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "im2col", "direct"])
+def test_spatially_separable_conv2d_multiplies_factors_in_the_precision_of_the_result(algorithm):
+    rng = np.random.default_rng(0)
+    x, column, row = (rng.standard_normal(shape).astype("f4") for shape in ((1, 6, 6), 3, 3))
+    outer = np.outer(column.astype("f8"), row)
+    for factors, dtype in (((column, row), "c16"), ((column * np.complex64(1j), row), "c16"), ((column, row), "f8")):
+        got = fc.spatially_separable_conv2d(x, *factors, np.zeros(1, dtype), algorithm=algorithm)
+        expected = reference(x, (outer * (1 if factors[0] is column else 1j))[None, None], out_dtype=dtype)
+        np.testing.assert_allclose(got, expected, rtol=1e-14, atol=1e-14)
+
+
 def test_spatially_separable_conv2d_names_a_wrong_factor():
     x = np.ones((3, 5, 5))
     for column, row, name in (

@@ -88,7 +88,8 @@ def split_pixels(g, io, strip, image, group, c0, channels, r0, col0, pixels):
     With RUN, pixels have no room between them, and those of all column phases follow each other as in the input.
     """
     x, W, low, pitch, step = io[F.X], g[F.W], g[F.LOW], g[F.PIXEL], g[F.SW]
-    columns, flat = g[F.P], g[F.D] == 1 and g[F.KD] == 1 and g[F.OD] == 1
+    # As `ConvGeometry.deep` has it.
+    columns, flat = g[F.P], g[F.D] == 1 and g[F.KD] == 1 and g[F.OD] == 1 and g[F.PF] == 0
     if g[F.RUN]:
         pitch, columns, step = 2 * channels, columns * step, 1
     dst = strip

@@ -337,8 +337,8 @@ def _error(op: str, a: dict[str, Any], value: Any, size: Any, dtype: np.dtype, r
     exact = relative is None and plain and is_whole(a)
     terms, activated = _terms(op, a), bool(a.get("activation"))
     wanted = within_error(value, size, dtype, result, terms, relative, reach, exact, activated, is_finite(a))
-    if op.startswith("separable") and relative is not None:
-        # A zero between the two halves may be rounded to a tiny number, which makes another thing of infinity.
+    if op.startswith("separable") and not exact:
+        # Between the two halves zeros may become tiny numbers and these zeros, which make another thing of infinity.
         wanted = wanted._replace(free=wanted.free | ~np.isfinite(value))
     return wanted if exact else _two_passes(op, a, wanted, *unit(np.promote_types(dtype, result)), dtype)
 
@@ -380,7 +380,7 @@ def _relative_error(op: str, a: dict[str, Any]) -> float | None:
         return None
     if "column" in a or op.startswith("separable"):
         return 2.0**-6 if a.get("precision") == "bf16" else 1e-4 if a["input"].dtype.itemsize < 8 else 1e-12
-    keep = {name: value for name, value in as_conv(op, a).items() if name not in ("residual", "out", "out_dtype")}
+    keep = {name: value for name, value in as_conv(op, a).items() if name != "out"}
     function = getattr(fc, f"conv{op[-2]}d")
     named = keep.pop("algorithm", "auto")
     try:
