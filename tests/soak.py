@@ -139,7 +139,7 @@ def many_threads(threads: int, seconds: float, count: int = 120, elements: int =
         "calls": 6 * pairs * len(work),
         "alone_seconds": sum(alone),
         "together_seconds": sum(together),
-        "ratio": min(alone) / min(together),
+        "ratio": sum(alone) / sum(together),
         "median_ratio": ratios[len(ratios) // 2],
         "wrong": dict(Counter(wrong)),
         "good": not wrong,

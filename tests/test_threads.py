@@ -119,6 +119,33 @@ def test_run_uses_helpers():
     assert sum(name.startswith("fastconv-") for name in names) == 3
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0.02, 2), (0.04, 4)])
+def test_short_calls_at_the_same_time_share_the_threads(seconds, expected):
+    names = set()
+    others = threading.Event()
+
+    def kernel(g, io, scratch, lo, hi):
+        names.add(threading.current_thread().name)
+        time.sleep(0.005)
+
+    def occupy():
+        with pool.threads(1):
+            pool.run(lambda *_: others.wait(10), None, None, 2, 0, 200e-6)
+
+    occupant = threading.Thread(target=occupy)
+    occupant.start()
+    assert wait_for(lambda: pool._pool.callers)
+    with pool.threads(4):
+        pool.run(kernel, None, None, 40, 0, seconds)
+        assert len(names) == expected
+        others.set()
+        occupant.join(10)
+        names.clear()
+        pool.run(kernel, None, None, 40, 0, seconds)
+    assert len(names) == 4
+    assert not pool._pool.callers
+
+
 def test_result_has_the_same_bits_for_every_thread_count():
     x = np.random.default_rng(0).standard_normal((97, 300))
 
