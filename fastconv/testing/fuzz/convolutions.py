@@ -399,4 +399,4 @@ def _reach(op: str, a: dict[str, Any]) -> float:
 
 
 OPS = ("conv1d", "conv2d", "conv3d", "depthwise_conv2d", "pointwise_conv2d", "separable_conv2d")
-FAMILY = Family((*OPS, "spatially_separable_conv2d", "plan_conv2d"), draw, expect, call)
+FAMILY = Family((*OPS, "spatially_separable_conv2d", "plan_conv2d"), draw, expect, call, weight=6)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -50,10 +51,15 @@ def chosen(ops: Sequence[str] | str | None) -> tuple[str, ...]:
     return tuple(op for op in OPS if any(op == name or (name not in OPS and op.startswith(name)) for name in wanted))
 
 
+@cache
+def _weighted(ops: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(op for op in ops for _ in range(OPS[op].weight))
+
+
 def drawn(seed: int, index: int, ops: Sequence[str], device: str = "cpu") -> Case:
     """Return the case with a number: the same one for the same seed, operations and device."""
     d = Draw([seed, index], known_dtypes(seed, index))
-    op = d.one(ops)
+    op = d.one(_weighted(tuple(ops)))
     family = OPS[op]
     case = family.draw(d, op)
     if device != "cpu" and not family.scipy and not op.startswith("activations"):

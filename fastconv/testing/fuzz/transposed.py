@@ -149,4 +149,4 @@ def call(op: str, a: dict[str, Any]) -> Any:
     return getattr(fc, op)(**a)
 
 
-FAMILY = Family(names("conv_transpose"), draw, expect, call)
+FAMILY = Family(names("conv_transpose"), draw, expect, call, weight=4)

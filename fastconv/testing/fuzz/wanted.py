@@ -38,6 +38,8 @@ class Family(NamedTuple):
     call: Callable[[str, dict[str, Any]], Any]
     # Results and errors are those of SciPy: a call may fail, if it fails as there.
     scipy: bool = False
+    # How often they are drawn, beside others: more where there are more kernels and more options.
+    weight: int = 1
 
 
 def difference(got: Any, wanted: Wanted) -> str:
