@@ -74,5 +74,5 @@ def is_whole(a: dict[str, Any]) -> bool:
 
 
 def wide(array: np.ndarray) -> np.ndarray:
-    """Return an array in double precision, a complex one as it is."""
-    return array if array.dtype.kind == "c" else array.astype(np.float64)
+    """Return an array in double precision."""
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -81,7 +81,9 @@ def _options(d: Draw, name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         found |= {"sigma": tuple(d.one((0.0, 0.5, 1.0, 1.7)) for _ in range(axes)) if axes else 1.0}
         return found | ({"order": d.integer(0, 2)} if d.chance(0.4) else {})
     most = {1: 9, 2: 6}.get(axes, 4)
-    sizes = [d.integer(1, most) for _ in range(axes)]
+    # SciPy reads what lies outside of the array where a window reaches four times as far as an axis is long.
+    lengths = [shape[axis] for axis in found.get("axes", range(axes))]
+    sizes = [min(d.integer(1, most), 4 * max(n, 1)) for n in lengths]
     found |= _origin(d, sizes)
     if name in ("correlate", "convolve"):
         return found | {"weights": d.array("float64", tuple(sizes), _taps(d))}

@@ -13,7 +13,8 @@ from fastconv.errors import FastconvError
 from fastconv.geometry.conv_transpose import TransposeGeometry, conv_transpose_geometry
 from fastconv.testing.fuzz.bounds import is_finite, is_whole, within_error
 from fastconv.testing.fuzz.case import Case
-from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES, EXACT, PLAIN
+from fastconv.testing.fuzz.convolutions import ALGORITHMS, DTYPES
+from fastconv.testing.fuzz.convolved import EXACT, PLAIN
 from fastconv.testing.fuzz.draw import LAYOUTS, Draw, in_layout, layout_option
 from fastconv.testing.fuzz.pools import each, names, pairs
 from fastconv.testing.fuzz.wanted import Family, Wanted
