@@ -200,9 +200,9 @@ def call(op: str, a: dict[str, Any]) -> Any:
     """Call an operation; a plan is made and run."""
     if op != "plan_conv2d":
         return getattr(fc, op)(**a)
-    x = np.asarray(a["input"])
+    x = _array(a["input"])
     given = {name: value for name, value in a.items() if name not in ("input", "out", "residual")}
-    arrays = [np.asarray(a[name]) for name in ("input", "weight", "bias", "residual") if name in a]
+    arrays = [_array(a[name]) for name in ("input", "weight", "bias", "residual") if name in a]
     try:
         dtype = np.result_type(*arrays).newbyteorder("=")
     except TypeError:
@@ -210,6 +210,14 @@ def call(op: str, a: dict[str, Any]) -> Any:
         dtype = x.dtype
     plan = fc.plan_conv2d(x.shape, **given, dtype=dtype)
     return plan(a["input"], **{name: a[name] for name in ("out", "residual") if name in a})
+
+
+def _array(value: Any) -> np.ndarray:
+    """Return an array, of objects if it is none."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.asarray(value, object)
 
 
 OPS = ("conv1d", "conv2d", "conv3d", "depthwise_conv2d", "pointwise_conv2d", "separable_conv2d")

@@ -14,7 +14,7 @@ _ARRAYS: tuple[Any, ...] = (
     None,
     3.5,
     "abc",
-    (),
+    ((), 1),
     {},
     Array("bool", (2, 3, 4)),
     Array("float32", ()),
