@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -308,6 +309,11 @@ def movements(rng: Any, count: int, small: bool) -> Iterator[Call]:
         call = resizing.draw(rng, operation, dtypes)
         if not small or call.expected.size < 2000:
             yield Call(repr(call), _move(call), call.arrays)
+    # Bytes have a kernel of their own, for two axes only.
+    for _, mode, layout in itertools.product(range(count), ("bilinear", "bicubic"), cases.LAYOUTS):
+        x, size = integers(rng, rng.integers(1, 9, 4), "uint8"), tuple(rng.integers(1, 20, 2).tolist())
+        run = partial(fc.interpolate, size=size, mode=mode, layout=layout)
+        yield Call(f"interpolate {x.shape} {size} {mode} {layout}", run, (x,))
 
 
 def _move(call: Any) -> Callable[..., Any]:
