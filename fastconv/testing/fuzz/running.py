@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from functools import cache
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -51,7 +51,7 @@ def chosen(ops: Sequence[str] | str | None) -> tuple[str, ...]:
     return tuple(op for op in OPS if any(op == name or (name not in OPS and op.startswith(name)) for name in wanted))
 
 
-@cache
+@lru_cache(maxsize=4)
 def _weighted(ops: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(op for op in ops for _ in range(OPS[op].weight))
 
