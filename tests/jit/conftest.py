@@ -12,7 +12,7 @@ import pytest
 from tests.jit.package import FORKER, Package
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def forker():
     if not hasattr(os, "fork"):
         yield None
@@ -28,7 +28,7 @@ def package(tmp_path, forker):
     return Package(tmp_path, forker)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def filled(tmp_path_factory, forker):
     """Return a cache folder in which value(2, 1) to value(2, 6) are compiled, once for all tests."""
     package = Package(tmp_path_factory.mktemp("filled"), forker)
