@@ -24,6 +24,7 @@ CONVOLUTIONS = tuple(
         *(depthwise_conv2d, pointwise_conv2d, spatially_separable_conv2d),
     )
 )
+_FACTORS = ("input", "weight", "column", "row", "depthwise_weight", "pointwise_weight")
 
 
 class Call(NamedTuple):
@@ -48,7 +49,7 @@ def call_of(function: Callable[..., Any], args: Sequence[Any], keywords: dict[st
     """Bind the arguments of a call to one of the convolutions with one weight."""
     name = function.__name__
     given = bound(function, args, keywords)
-    common = _common_dtype(name, given)
+    common = dtype_of_arrays(name, given)
     if name == "spatially_separable_conv2d":
         given = _with_outer_weight(given)
         small = math.prod(shape_of(name, "weight", given["weight"])[2:]) <= FEW_TAPS
@@ -88,11 +89,11 @@ def bound(function: Callable[..., Any], args: Sequence[Any], keywords: dict[str,
     return dict(inspect.signature(function).bind(*args, **keywords).arguments)
 
 
-def _common_dtype(name: str, given: dict[str, Any]) -> np.dtype:
+def dtype_of_arrays(name: str, given: dict[str, Any]) -> np.dtype:
     """Return what the dtypes of the arrays make, or float32 if input and weights are shapes."""
     factors, rest = (
         [given[key] for key in keys if isinstance(given.get(key), np.ndarray)]
-        for keys in (("input", "weight", "column", "row"), ("bias", "residual"))
+        for keys in (_FACTORS, ("bias", "depthwise_bias", "residual"))
     )
     return common_dtype(name, *factors, *rest) if factors else np.dtype(np.float32)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv.api.calls import bound, call_of
+from fastconv.api.calls import bound, call_of, dtype_of_arrays
 from fastconv.api.conv import depthwise_conv2d, pointwise_conv2d
 from fastconv.api.convolve import problem_of
 from fastconv.api.explanation import Explanation, Line
@@ -19,6 +19,7 @@ from fastconv.dispatch.plan import prepare
 from fastconv.dispatch.rounding import conv_bound
 from fastconv.dispatch.separable import Half, Separable
 from fastconv.dispatch.separable import separable as prepared_separable
+from fastconv.geometry.arrays import element_dtype
 from fastconv.geometry.conv import ConvGeometry, input_shape, output_shape, weight_shape
 from fastconv.threads import get_num_threads, threads
 
@@ -40,12 +41,13 @@ def _problem(function: Callable[..., Any], args: Sequence[Any], keywords: dict[s
     own: dict[str, Any] = {
         k: given[k] for k in ("stride", "padding", "dilation", "padding_mode", "algorithm") if k in given
     }
+    dtype = element_dtype(dtype_of_arrays(_NAME, given))
     first = call_of(depthwise_conv2d, (given["input"], given["depthwise_weight"]), shared | own)
     options = first.options._replace(activation=given.get("depthwise_activation"))
-    g, activation = problem_of(_NAME, first.x_shape, first.w_shape, first.dtype, options)
+    g, activation = problem_of(_NAME, first.x_shape, first.w_shape, dtype, options)
     second = call_of(pointwise_conv2d, (output_shape(g), given["pointwise_weight"]), shared)
     last = second.options._replace(activation=given.get("activation"))
-    whole, outer = problem_of(_NAME, second.x_shape, second.w_shape, first.dtype, last)
+    whole, outer = problem_of(_NAME, second.x_shape, second.w_shape, dtype, last)
     depthwise = Half(g, activation, options.algorithm, options.precision)
     full = g._replace(G=1, OC=whole.OC)
     return _Problem(depthwise, Half(whole, outer, "auto", options.precision), full)

@@ -103,6 +103,11 @@ def test_explain_takes_arrays_and_shapes_alike():
     assert fc.explain(fc.conv2d, a.x, a.w, np.zeros(len(a.w)), **a.keywords).problem.endswith("_f64")
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 9, 9), (7,), (7,)).chosen == "separable"
     assert fc.explain(fc.spatially_separable_conv2d, a.x, np.ones(7), (7,)).problem.endswith("_f64")
+    bounds = [
+        max(line.error_bound or 0 for line in fc.explain(fc.separable_conv2d, a.x, a.w, (5, len(a.w)), **bias).lines)
+        for bias in ({}, {"bias": np.zeros(5)}, {"depthwise_bias": np.zeros(len(a.w))})
+    ]
+    assert bounds[0] > 1e-8 > max(bounds[1:])
     assert fc.explain(fc.spatially_separable_conv2d, (1, 8, 5, 5), (3,), (3,)).chosen == "depthwise"
 
 
